@@ -20,7 +20,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from causalrisk.errors import aliases
-from causalrisk.errors.aliases import ALSO, value_meant
+from causalrisk.errors.aliases import value_meant
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -252,8 +252,6 @@ def read(place: str, given: Mapping[str, Any], defaults: Mapping[str, Any]) -> t
             found[name] = meant
             if str(meant).casefold() != str(value).casefold():
                 notes.append(f"`{name}={value!r}` was read as `{name}={meant!r}`.")
-            if isinstance(value, str) and value.casefold() in ALSO:
-                _say_also(f"`{name}={value!r}`", *ALSO[value.casefold()], found, defaults)
     return found, tuple(notes)
 
 
@@ -285,6 +283,7 @@ def named_here(place: str, given: Mapping[str, Any], defaults: Mapping[str, Any]
     tables, notes = [aliases.NAMES.get(table, {}) for table in reversed(aliases.tables_of(place))], list[str]()
     words = {word: name for table in tables for word, name in aliases.by_word(table).items() if name in defaults}
     found, said = {name: value for name, value in given.items() if name in defaults}, dict[str, str]()
+    weights = aliases.by_word(aliases.WEIGHTS)
     if str(given.get("estimand")).upper() == "ATT" and "focal" in given:  # the group that both name
         given = {word: value for word, value in given.items() if word != "estimand"}
     for word in [word for word in given if word not in found]:
@@ -300,17 +299,13 @@ def named_here(place: str, given: Mapping[str, Any], defaults: Mapping[str, Any]
             value = round(1 - value / (100 if value > 1 else 1), 12)
         found[name], said[name] = value, word
         notes.append(f"`{word}` was read as `{name}`.")
-        if word in ALSO:
-            _say_also(f"`{word}`", *ALSO[word], found, defaults)
+        if word in weights and "weight_type" in defaults:
+            kind, typed = weights[word], value_meant("weight_type", found.get("weight_type"))
+            if typed not in (None, kind):
+                meant = f"`{word}` means `weight_type={kind!r}`, but `weight_type={typed!r}` was given"
+                raise OptionError(f"{meant}.\nLeave one of them out.")
+            found["weight_type"] = kind
     return found, notes
-
-
-def _say_also(what: str, name: str, value: str, found: dict[str, Any], defaults: Mapping[str, Any]) -> None:
-    """Set a second option that an option of another package implies; another value of it in the call is an error."""
-    given = found.get(name)
-    if given not in (None, defaults.get(name)) and value_meant(name, given) != value:
-        raise OptionError(f"{what} means `{name}={value!r}`, but `{name}={given!r}` was given.\nLeave one of them out.")
-    found[name] = value
 
 
 class Failure:

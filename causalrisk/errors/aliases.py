@@ -19,6 +19,10 @@ SURVIVAL = "Survival outcomes are not in this package; R's riskRegression and ad
 MEANS = "Every fit estimates the potential-outcome means: `res.params`. Leave it out."
 UNITS = "Effects of single units are not available (EconML and grf have them); see `res.effects_by`."
 
+WEIGHTS = {  # words for weights, by `weight_type`
+    "frequency": "freq_weights fweights fweight frequency_weights",
+    "probability": "sample_weight sample_weights s_weights sampling_weights pweights pweight weightsname",
+}
 NAMES: dict[str, dict[str, str]] = {
     "model": {
         "treat": "treatment treatment_name treatment_col treat_col treat_name zname d D A",
@@ -28,9 +32,7 @@ NAMES: dict[str, dict[str, str]] = {
         "target": "estimand population stat focal",
         "family": "omodel",
         "cluster": "clusters cluster_var cluster_cols clustervar clustervars",
-        "weights": "freq_weights fweights fweight frequency_weights sample_weight sample_weights s_weights "
-        "sampling_weights pweights pweight survey_weights weightsname",
-        "offset": "log_exposure offsets",
+        "weights": " ".join(WEIGHTS.values()),
         "observed": "missing_model cens_formula response_model ipmw",
         "learner": "ml_g ml_l Q_SL_library SL_library model_regression model_outcome model_y outcome_model",
         "n_folds": "cv n_splits nfolds kfolds k_folds k_split xfolds V",
@@ -94,14 +96,13 @@ VALUES: dict[str, dict[str, str]] = {
         "frequency": "freq freq_weights fw fweight fweights",
         "probability": "prob pw pweight pweights sampling survey",
     },
-    "family": {"gaussian": "ols linear", "binomial": "logit probit binary fractional fracreg", "poisson": "count"},
+    "family": {"gaussian": "ols linear", "binomial": "logit binary fractional fracreg", "poisson": "count"},
     "learner": {
         "smooth": "splines spline gam", "lasso": "glmnet sl.glmnet",
         "random-forest": "random_forest randomforest forest rf ranger",
         "hist-gradient-boosting": "hist_gradient_boosting histgradientboosting boosting gradient_boosting",
     },
     "adjust": {"fdr_bh": "bh fdr benjamini-hochberg"},
-    "missing": {"drop": "omit na.omit na.exclude listwise"},
     "controls": {"never": "nevertreated never_treated", "not yet": "notyettreated not_yet_treated notyet not_yet"},
     "lonely": {"adjust": "centered", "average": "scaled", "certainty": "remove removed"},
     "alternative": {"larger": "greater", "smaller": "less", "two-sided": "two_sided twosided"},
@@ -114,12 +115,6 @@ COLUMNS = ("cluster", "weights", "offset", "exposure", "strata", "psu", "fpc")  
 
 # The tables of a call after its own; those of other calls are "method".
 FURTHER = {"model": ["fit"], "fit": ["model"], "event_study": ["model", "fit"], "compare": ["model", "fit"]}
-
-ALSO: dict[str, tuple[str, str]] = {  # a word that says a second option too
-    **dict.fromkeys(NAMES["model"]["weights"].split()[:4], ("weight_type", "frequency")),
-    **dict.fromkeys(NAMES["model"]["weights"].split()[4:], ("weight_type", "probability")),
-    "probit": ("link", "probit"),
-}
 
 ANSWERS: dict[str, dict[str, str]] = {
     "model": {
@@ -181,6 +176,7 @@ ANSWERS: dict[str, dict[str, str]] = {
     },
     "family": {
         "cox survival weibull hazard": SURVIVAL,
+        "probit": 'Use `family="binomial", link="probit"`.',
         "nbinomial nbreg negbin nb": "Use `family=sm.families.NegativeBinomial(alpha=1.0)`.",
     },
     "adjust": {"sidak scheffe tukey dunnett": 'Use `adjust="single-step"`.'},
