@@ -296,5 +296,5 @@ def _check_part(node: ast.AST, columns: Sequence[str]) -> None:
             "\nAllowed are columns, numbers, operators, comparisons, I, abs, center, exp, log, scale, sqrt, "
             "standardize, bs, cc, cr, C, Q, np.log, np.log1p and other numpy functions of one argument."
         )
-    for part in parts:
-        _check_part(part, columns)
+    for each in parts:
+        _check_part(each, columns)
