@@ -293,6 +293,9 @@ def _mapped_rows(folder: Folder, name: str, kinds: Kinds, table: str) -> CodedRo
     return CodedRows(table=table, file=(folder, name), **({"Z": arrays["X"]} | arrays))
 
 
+Step = Callable[[CodedRows], CodedRows]
+
+
 def stored_array(rows: Any) -> Any:
     """Write a Dask array to a temporary folder, and return an array over the file. It is deleted with the array."""
     import dask.array as da
@@ -404,9 +407,7 @@ class DesignOnDisk(Design):
         steps = (partial(_rows_left, mark, place[part.position[mark]], scale, clusters, part) for mark, part in each)
         return self._with(parts=_stored(steps))
 
-    def extended(
-        self, step: Callable[[CodedRows], CodedRows], encoder: Encoder, notes: list[str], *, given: bool
-    ) -> DesignOnDisk:
+    def extended(self, step: Step, encoder: Encoder, notes: list[str], *, given: bool) -> DesignOnDisk:
         """Return the design with further outcome columns, computed by `step`. `encoder` codes them in new data.
 
         Dropped columns add lines to `notes`. No column is dropped if the coefficients are `given`.
