@@ -240,24 +240,25 @@ def read_file(options: argparse.Namespace) -> pd.DataFrame:
         raise cr.DesignError(f"{str(path)!r} cannot be read as {kind}: {error}.{hint}") from error
 
 
-FUNCTION = r"I|abs|center|exp|log|scale|sqrt|standardize|np\.(abs|exp|expm1|log|log10|log1p|log2|sign|sqrt|square)"
 CONTRAST = r"((Diff|Helmert|Poly|Sum|Treatment)(\((reference=)?('[^']*'|\"[^\"]*\"|-?[\d.]+)?\))?)?"
-SIZE = r"(df=|degree=)?([12]?\d|30)|knots=[\[(][-\d., e]{,300}[\])]"
-ARITHMETIC = (ast.Add, ast.Sub, ast.Mult, ast.Div, ast.Mod, ast.FloorDiv, ast.BitAnd, ast.BitOr)
-LARGEST, WIDEST = 10, 1000  # exponent; columns
+SIZE = r"((df=|degree=)?([12]?\d|30)|knots=[\[(][-\d., e]{,300}[\])])"
+FUNCTIONS = {  # patterns of functions, and of their arguments after the first
+    r"I|abs|center|exp|log|scale|sqrt|standardize|np\.(abs|exp|expm1|log|log10|log1p|log2|sign|sqrt|square)": "",
+    "C": CONTRAST,
+    "bs|cc|cr": f"({SIZE}(, {SIZE})*)?",
+}
+OPERATORS = (ast.Add, ast.Sub, ast.Mult, ast.Div, ast.Mod, ast.FloorDiv, ast.BitAnd, ast.BitOr)
 
 
 def check_formula(text: str, data: pd.DataFrame, model: str) -> None:
     """Raise an error for a formula that does more than compute with columns, because formulas run as Python code."""
     from causalrisk.design.formulas import refuse_foreign
 
-    numeric = {str(name): data[name].dtype.kind in "biuf" for name in data}
     try:
         for side in filter(str.strip, text.split("~")):
             # `a:b` is not Python, `a*b` is; what is hostile with one is hostile with the other. Quotes are left alone.
             code = re.sub(r"(\"[^\"]*\"|'[^']*')|:", lambda m: m[1] or "*", side).strip()
-            if _width(ast.parse(code, mode="eval").body, numeric) > WIDEST:
-                raise cr.DesignError(f"the {model} formula has more than {WIDEST} columns. Fit the model in Python.")
+            _check_part(ast.parse(code, mode="eval").body, [*map(str, data)])
     except (SyntaxError, ValueError, MemoryError, RecursionError) as error:
         refuse_foreign(text, model)  # another package's notation is answered with what to type here
         if isinstance(error, cr.DesignError):
@@ -266,43 +267,34 @@ def check_formula(text: str, data: pd.DataFrame, model: str) -> None:
         raise cr.DesignError(f"the {model} formula {text!r} cannot be read: {why}.") from error
 
 
-def _width(node: ast.AST, numeric: Mapping[str, bool], inside: bool = False) -> int:
-    """Return an upper limit on the number of design columns that an expression of a formula gives.
-
-    A categorical variable is counted as one column. `inside` says that the expression is inside a function, where + and
-    * are arithmetic. An expression that is not allowed, such as arithmetic with text, raises an error.
-    """
+def _check_part(node: ast.AST, columns: Sequence[str]) -> None:
+    """Raise an error if a part of a formula is not on the list of allowed parts."""
+    parts: Sequence[ast.AST] | None = None
     match node:
-        case ast.Name(name) | ast.Call(ast.Name("Q"), [ast.Constant(str(name))], []) if name in numeric:
-            if numeric[name] or not inside:
-                return 1
+        case ast.Name(name) | ast.Call(ast.Name("Q"), [ast.Constant(str(name))], []) if name in columns:
+            parts = []
         case ast.Name(name):
-            close = ", ".join(difflib.get_close_matches(name, numeric, 5, cutoff=0))
+            close = ", ".join(difflib.get_close_matches(name, columns, 5, cutoff=0))
             raise cr.DesignError(f"{name!r} in a formula is not a column of the file. The closest are {close}.")
         case ast.Constant(int() | float()):
-            return 0
+            parts = []
         case ast.UnaryOp(ast.USub() | ast.UAdd(), part):
-            return _width(part, numeric, inside)
-        case ast.BinOp(base, ast.Pow(), power) if re.fullmatch(r"[-+]?[\d.]+", ast.unparse(power)):
-            width, k = _width(base, numeric, inside), abs(float(ast.unparse(power)))
-            if width and k <= LARGEST and ast.Pow not in map(type, ast.walk(base)):  # 9**9**9 has no bound
-                return width if inside else sum(math.comb(width, i) for i in range(1, int(k) + 1))
-        case ast.BinOp(left, operator, right) if isinstance(operator, ARITHMETIC):
-            a, b = (_width(part, numeric, inside or isinstance(operator, ast.Mod)) for part in (left, right))
-            return max(a, b) if inside else a + b + a * b * isinstance(operator, ast.Mult | ast.Div)
+            parts = [part]
+        case ast.BinOp(base, ast.Pow(), power) if re.fullmatch(r"-?(10|\d(\.\d+)?)", ast.unparse(power)):
+            parts = None if ast.Pow in map(type, ast.walk(base)) else [base]  # 9**9**9 has no bound
+        case ast.BinOp(left, operator, right) if isinstance(operator, OPERATORS):
+            parts = [left, right]
         case ast.Compare(left, _, others):
             parts = [part for part in (left, *others) if not isinstance(part, ast.Constant)]
-            return sum(_width(part, numeric, isinstance(part, ast.BinOp | ast.UnaryOp)) for part in parts)
-        case ast.Call(function, [part], []) if re.fullmatch(FUNCTION, ast.unparse(function)):
-            return _width(part, numeric, True)
-        case ast.Call(ast.Name("C"), [part, *more], []) if re.fullmatch(CONTRAST, ", ".join(map(ast.unparse, more))):
-            return _width(part, numeric, isinstance(part, ast.BinOp | ast.UnaryOp))
-        case ast.Call(ast.Name("bs" | "cc" | "cr"), [part, *more], keywords) if len(more) < 2:
-            sizes = [re.fullmatch(SIZE, ast.unparse(size)) for size in (*more, *keywords)]
-            if None not in sizes:
-                return _width(part, numeric, True) * sum(int(m[2] or m[0].count(",") + 1) for m in sizes if m)
-    raise cr.DesignError(
-        f"`{ast.unparse(node)[:80]}` is not allowed in a formula on the command line. Make it a column of the file.\n"
-        "Allowed are columns, numbers, operators, comparisons, I, abs, center, exp, log, scale, sqrt, standardize, bs, "
-        "cc, cr, C, Q, np.log, np.log1p and other numpy functions of one argument, but no arithmetic with text."
-    )
+        case ast.Call(function, [part, *more], options):
+            name, further = ast.unparse(function), ", ".join(map(ast.unparse, [*more, *options]))
+            if any(re.fullmatch(names, name) and re.fullmatch(own, further) for names, own in FUNCTIONS.items()):
+                parts = [part]
+    if parts is None:
+        raise cr.DesignError(
+            f"`{ast.unparse(node)[:80]}` is not allowed in a formula on the command line. Make it a column of the file."
+            "\nAllowed are columns, numbers, operators, comparisons, I, abs, center, exp, log, scale, sqrt, "
+            "standardize, bs, cc, cr, C, Q, np.log, np.log1p and other numpy functions of one argument."
+        )
+    for each in parts:
+        _check_part(each, columns)

@@ -152,10 +152,7 @@ def _table(path: Path, where: str) -> pd.DataFrame:
         return pd.read_parquet(path)
     if path.suffix not in SUFFIXES:
         raise DesignError(f"{where}: expected a file ending in {listed(SUFFIXES)}.\nConvert it, or rename the file.")
-    text = path.read_bytes()
-    if text.lstrip().startswith(b"["):
-        return pd.DataFrame(_parsed(text, where))
-    lines = enumerate(text.splitlines(), 1)
+    lines = enumerate(path.read_bytes().splitlines(), 1)
     return pd.DataFrame([_parsed(line, f"{where}, line {number}") for number, line in lines if line.strip()])
 
 

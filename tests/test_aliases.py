@@ -8,8 +8,8 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 
 import causalrisk
-from causalrisk import AIPW, IPWRA, JRE, DiD, Matching, Survey, compare, etable, pool, simulation, table_one
-from causalrisk.errors.aliases import ANSWERS, ATTRIBUTES, NAMES, OF_VALUES, VALUES
+from causalrisk import AIPW, IPWRA, DiD, Matching, Survey, compare, etable, pool, simulation, table_one
+from causalrisk.errors.aliases import ANSWERS, ATTRIBUTES, NAMES, VALUES
 from tests.conftest import simulate
 
 ROWS = np.arange(120)
@@ -22,12 +22,11 @@ GIVEN = {  # a value of each option, and the other options that it needs
     "treat": ("d", {}),
     "propensity": ("x1", {}),
     "propensity_score": ("score", {}),
+    "propensity_link": ("probit", {}),
     "target": ("treated", {}),
     "family": ("gaussian", {}),
     "cluster": ("site", {}),
     "weights": ("w", {}),
-    "offset": ("x2", {}),
-    "exposure": ("w", {"formula": "site ~ x1", "family": "poisson", "at_exposure": "observed"}),
     "observed": ("x1", {"formula": "gap ~ x1"}),
     "learner": ("smooth", {}),
     "n_folds": (3, {"learner": "smooth"}),
@@ -41,9 +40,7 @@ GIVEN = {  # a value of each option, and the other options that it needs
     "missing": ("drop", {}),
     "n_neighbors": (2, {"model_class": Matching}),
     "metric": ("propensity", {"model_class": Matching}),
-    "exact": ("w", {"model_class": Matching, "formula": "y ~ x1 + w"}),
     "bias_adjust": (True, {"model_class": Matching}),
-    "outcome_predictions": (["x1", "x2"], {}),
 }
 OF_FIT = {"rng": 1, "n_boot": 19, "cov_type": "robust", "n_jobs": 1, "progress": False}
 
@@ -93,7 +90,7 @@ def test_a_word_for_weights_says_their_type(word):
     assert model(**{word: "w"}).fit().effect_se == model(weights="w", weight_type=kind).fit().effect_se
 
 
-VALUED = ["effect", "propensity_loss", "propensity_link", "family", "cov_type", "bootstrap", "learner_use", "metric"]
+VALUED = ["effect", "propensity_loss", "propensity_link", "family", "cov_type", "bootstrap"]
 
 
 @functools.cache
@@ -109,16 +106,11 @@ def test_values(word, option, value):
     options = {"formula": "ill ~ x1", "family": "binomial"} if option in ("effect", "family") else {}
     options = {} if value == "quantile" else options
     options |= {"cluster": "site"} if value in ("cluster", "CR3") else {}
-    if option == "metric":
-        options |= {"model_class": Matching}
-    if option == "learner_use":
-        options |= {"learner": "smooth", "model_class": JRE if value == "stack" else AIPW}
     fit = {"n_boot": 19} if "boot" in (option, value) or value in ("bootstrap", "pairs", "bayesian") else {}
-    fit |= {"n_boot": 19} if option == "bootstrap" else {"cov_type": "robust"} if value == "stack" else {}
+    fit |= {"n_boot": 19} if option == "bootstrap" else {}
     said, meant = ({option: one} for one in (word, value))
-    link = {"link": "probit"} if word == "probit" and option == "family" else {}
     got = model(**options | ({} if of_fit else said)).fit(**fit | (said if of_fit else {}))
-    options, fit = options | link | ({} if of_fit else meant), fit | (meant if of_fit else {})
+    options, fit = options | ({} if of_fit else meant), fit | (meant if of_fit else {})
     wanted = fitted_with(tuple(options.items()), tuple(fit.items()))
     noted = f"`{option}={word!r}` was read as" in " ".join(got.model.options.read_as)
     assert np.array_equal(got.bse, wanted.bse) and noted == (word != value.casefold())
@@ -198,7 +190,6 @@ def test_a_name_given_twice_and_an_unknown_one():
 @pytest.mark.parametrize(("options", "what"), [
     ({"pweights": "w", "weight_type": "frequency"}, "weight_type='probability'"),
     ({"fweights": "w", "weight_type": "probability"}, "weight_type='frequency'"),
-    ({"formula": "ill ~ x1", "family": "probit", "link": "logit"}, "link='probit'"),
 ])  # fmt: skip
 def test_a_word_that_says_two_options_is_not_contradicted(options, what):
     with pytest.raises(TypeError, match=what):
@@ -242,18 +233,6 @@ def test_a_classifier_for_the_score_is_read():
     assert model(ml_m=score).fit().effect == model(propensity_score=score).fit().effect
     with pytest.raises(causalrisk.DesignError, match="classifier"):
         model(propensity_score="random-forest")
-
-
-@pytest.mark.parametrize(
-    ("word", "text"), [(word, text) for word, (_, texts) in OF_VALUES.items() for text in texts.split()]
-)
-def test_a_word_whose_value_names_another_option(word, text):
-    options = {"formula": "ill ~ x1"} if text in ("logit", "probit", "poisson") else {}
-    option = {OF_VALUES[word][0]: text}
-    got = model(**options, **{word: text}).fit()
-    wanted = fitted_with(tuple((options | option).items()), ())
-    assert np.array_equal(got.bse, wanted.bse)
-    assert f"`{word}` was read as `{OF_VALUES[word][0]}`." in " ".join(str(got.summary()).split())
 
 
 @pytest.mark.parametrize("option", ["weights", "cluster"])
@@ -357,7 +336,6 @@ def test_words_of_studies(word, option):
 
 
 REFUSED = {  # the calls whose words are in a table of answers
-    "Survey": lambda _, **options: Survey(psu="u", **options),
     "DiD": lambda _, **options: DiD(time="t", **options),
     "method": lambda res, **options: res.balance(**options),
 }

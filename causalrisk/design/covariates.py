@@ -211,10 +211,6 @@ class Covariate:
         """The column as numbers, NaN where a variable is missing, shape (n,)."""
         return np.asarray(self.column, dtype=np.float64)
 
-    def on_rows(self, rows: np.ndarray) -> Covariate:
-        """Return the covariate on some rows, given by position or mask."""
-        return replace(self, column=self.column[rows])
-
     @property
     def name(self) -> str:
         """Name of the column, such as "race: white"."""
@@ -265,7 +261,8 @@ def display_name(code: str) -> str:
 def covariates_of_design(design: Design, keep: np.ndarray, of_observation: bool = False) -> list[Covariate]:
     """Return each covariate of the models once, without constants, on the rows that the mask `keep` (n,) marks."""
     columns = covariates_of_block(design, of_observation=of_observation)
-    return [c for c in (columns if keep.all() else [c.on_rows(keep) for c in columns]) if c.varies]
+    rows = slice(None) if keep.all() else keep
+    return [c for c in (replace(c, column=c.column[rows]) for c in columns) if c.varies]
 
 
 def covariates_of_block(

@@ -205,16 +205,13 @@ def _keys(
     frame = pd.DataFrame({name: column_of(table, name) for name in table.columns if isinstance(name, str)})
     period, periods = _in_order(time, times, count)
     rows = units.groupby([units.to_numpy(), period]).size().unstack(fill_value=0)
-    twice, few = rows.index[(rows > 1).any(axis=1)], rows.index[(rows == 0).any(axis=1)]
-    if len(twice):
-        found = f"{len(twice)} of {len(rows)} units by {unit!r} have several rows in one period ({listing(twice)})"
-        typed = f'data=data.drop_duplicates(["{unit}", "{time}"])'
-        raise DesignError(f"{found}; expected one.\nUse `{typed}` if they are copies.")
-    if len(few):
-        found = f"{len(few)} of {len(rows)} units by {unit!r} have no row in some period ({listing(few)})"
-        typed = f'data=data[data.groupby("{unit}")["{time}"].transform("nunique") == {rows.shape[1]}]'
+    odd = rows.index[(rows != 1).any(axis=1)]
+    if len(odd):
+        found = f"{len(odd)} of {len(rows)} units by {unit!r} do not have one row in each period ({listing(odd)})"
+        copies = f'`data=data.drop_duplicates(["{unit}", "{time}"])` if rows are copies'
+        complete = f'`data=data[data.groupby("{unit}")["{time}"].transform("nunique") == {rows.shape[1]}]`'
         other = "For repeated cross sections (other units in each period), use `AIPW` with `did=DiD(time=)`."
-        raise DesignError(f"{found}; expected one.\nUse `{typed}`. {other}")
+        raise DesignError(f"{found}.\nUse {copies}, or {complete} for complete units. {other}")
     return frame, period, periods, units
 
 

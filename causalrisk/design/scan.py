@@ -330,7 +330,7 @@ def _batches(scanner: Callable[..., Any], columns: Any, most: int) -> Iterator[p
 
 
 def _is_dask(data: Any) -> bool:
-    return type(data).__module__.partition(".")[0] in ("dask", "dask_expr") and hasattr(data, "get_partition")
+    return type(data).__module__.partition(".")[0] == "dask" and hasattr(data, "get_partition")
 
 
 def _is_arrow(data: Any) -> bool:

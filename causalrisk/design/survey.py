@@ -366,7 +366,7 @@ def _replication(survey: Survey, columns: Mapping[str, pd.Series], weights: Arra
         raise DesignError(f"rscales= has the shape {rscales.shape}; expected {count} numbers.\nUse `rscales=[...]`.")
     size = np.linalg.norm(values, axis=0)
     unit = values / np.where(size > 0, size, 1.0)
-    singular = np.sqrt(np.clip(np.linalg.eigvalsh(unit.T @ unit), 0, None))
+    squares = np.linalg.eigvalsh(unit.T @ unit)  # of the singular values
     mse = survey.replicate_type in ("ACS", "SDR") if survey.mse is None else survey.mse
     rho = "" if survey.rho is None else f", rho {survey.rho:g}"
     return Replication(
@@ -374,7 +374,7 @@ def _replication(survey: Survey, columns: Mapping[str, pd.Series], weights: Arra
         multiplicities=values[keep] / weights[keep, None],
         scales=scale * np.broadcast_to(rscales, count),
         mse=bool(mse),
-        df=float((singular > DEPENDENT * singular.max()).sum() - 1),
+        df=float((squares > DEPENDENT**2 * squares.max()).sum() - 1),
     )
 
 

@@ -26,8 +26,9 @@ MANY_DATES = 10  # a text column with more distinct dates than this is not categ
 MANY_NUMBERS, MOST = 10, 0.8  # with this many distinct numbers, and this share, other text is a missing value
 NUMBER = re.compile(r"(?=.*\d)[+-]?(\d{1,3}([.,]\d{3})+|\d*)([.,]\d*)?([eE][+-]?\d+)?")  # 1.5e3; 1,234.5; 1,5; 1.234,5
 DATE = re.compile(r"\d{4}-\d{1,2}-\d{1,2}([ T].*)?|\d{1,2}[./]\d{1,2}[./]\d{4}|\d{4}/\d{1,2}/\d{1,2}")
-DAYS = "(pd.to_datetime({0}) - pd.to_datetime({0}).min()).dt.days"
-NUMBERS_OF = {"m": '{0} / pd.Timedelta("1D")', "c": "{0}.to_numpy().real"}  # by the kind of the dtype
+DAYS = "{0} = (pd.to_datetime({0}) - pd.to_datetime({0}).min()).dt.days"
+NUMBERS_OF = {"m": '{0} = {0} / pd.Timedelta("1D")', "c": "{0} = {0}.to_numpy().real"}  # by the kind of the dtype
+COMMAS = 'pandas.read_csv(..., decimal=",")` for a decimal comma, or `thousands=","'
 DISTINCT = "expected distinct names.\nUse `data.loc[:, ~data.columns.duplicated()]`."
 SHOWN = 8
 
@@ -108,9 +109,9 @@ def _from_objects(values: np.ndarray, name: str, dtype: Any, codes: bool) -> np.
         return _texts(values, name, dtype, codes)
     if all(issubclass(k, Real | Decimal | np.bool_) for k in kinds):
         return values.astype(np.float64)
-    made = "{0}.astype(str)"
+    made = "{0} = {0}.astype(str)"
     if all(issubclass(k, str | Real | Decimal) for k in kinds):
-        made = 'pd.to_numeric({0}, errors="coerce")'
+        made = '{0} = pd.to_numeric({0}, errors="coerce")'
     elif not codes:
         dates = all(issubclass(k, datetime.date) for k in kinds)  # datetimes and pandas' are dates too
         made = DAYS if dates else NUMBERS_OF.get(dtype.kind, made)
@@ -126,23 +127,19 @@ def _texts(values: np.ndarray, name: str, dtype: Any, codes: bool) -> np.ndarray
     count, made = len(texts) - len(odd), ""
     if count and (not odd or (count >= MANY_NUMBERS and count >= MOST * len(texts))):
         holds = f"numbers as text, except {listing(odd, 5)}" if odd else f"numbers as text (e.g. {texts[0]!r})"
-        made = 'pd.to_numeric({0}, errors="coerce")' if odd else "pd.to_numeric({0})"
+        made = '{0} = pd.to_numeric({0}, errors="coerce")' if odd else "{0} = pd.to_numeric({0})"
+        made = COMMAS if any("," in text for text in texts if text not in odd) else made
     elif len(texts) > MANY_DATES and all(DATE.fullmatch(text.strip()) for text in texts):
         holds, made = f"dates as text (e.g. {texts[0]!r})", DAYS
     if codes or not made:
         return np.array(texts, dtype=object)[places]
     expected = f"numbers, or `C({name if name.isidentifier() else f'Q({name!r})'})` for categories"
-    error = _other_dtype(name, f"{dtype} and holds {holds}", expected, made)
-    if not any("," in text for text in texts if text not in odd):
-        raise error
-    advice = 'Use `pandas.read_csv(..., decimal=",")` for a decimal comma, or `thousands=","`.'
-    raise DesignError(f"{str(error).splitlines()[0]}\n{advice}")
+    raise _other_dtype(name, f"{dtype} and holds {holds}", expected, made)
 
 
 def _other_dtype(name: str, found: str, expected: str, made: str) -> DesignError:
     """Return the error for a column of an unsupported dtype. `made` is code that converts the column {0}."""
-    column = f'data["{name}"]'
-    typed = f"{column} = {made.format(column)}"
+    typed = made.format(f'data["{name}"]')
     return DesignError(f"column {name!r} has dtype {found}; expected {expected}.\nUse `{typed}`.")
 
 

@@ -41,7 +41,7 @@ def chosen_covariates(
     found = {c.name: c for c in rows.covariates(of_observation)}
     kept = design.in_sample[full.in_sample].to_numpy()
     for covariate in [] if also is None else covariates.further_covariates(full, also, data):
-        found.setdefault(covariate.name, covariate.on_rows(kept))
+        found.setdefault(covariate.name, replace(covariate, column=covariate.column[kept]))
     columns = list(found.values())
     return covariates.renamed(covariates.with_products(columns) if interactions else columns, names)
 

@@ -20,7 +20,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from causalrisk.errors import aliases
-from causalrisk.errors.aliases import ALSO, value_meant
+from causalrisk.errors.aliases import value_meant
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -237,12 +237,10 @@ HALF = 0.5  # largest significance level: beyond it, an interval would cover les
 
 def check_alpha(alpha: float) -> None:
     """Raise an OptionError unless alpha is a significance level: above 0 and no more than a half."""
-    if not is_number(alpha) or not 0 < alpha < 1:
-        percent = is_number(alpha) and 1 < alpha < 100
-        hint = min(alpha, 100 - alpha) / 100 if percent else 0.05  # 95 and 5 both mean 95% intervals
-        raise OptionError(f"alpha={alpha!r}; expected a level between 0 and 1.\nUse `alpha={hint:.3g}`.")
-    if alpha > HALF:
-        raise OptionError(f"alpha={alpha!r} is above 0.5; expected a significance level.\nUse `alpha={1 - alpha:.3g}`.")
+    if not is_number(alpha) or not 0 < alpha <= HALF:
+        level = alpha / (100 if alpha > 1 else 1) if is_number(alpha) else 0.0
+        hint = min(level, 1 - level) if 0 < level < 1 else 0.05  # 0.95, 95 and 5 all mean 95% intervals
+        raise OptionError(f"alpha={alpha!r}; expected a level above 0, up to 0.5.\nUse `alpha={hint:.3g}`.")
 
 
 def read(place: str, given: Mapping[str, Any], defaults: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
@@ -254,8 +252,6 @@ def read(place: str, given: Mapping[str, Any], defaults: Mapping[str, Any]) -> t
             found[name] = meant
             if str(meant).casefold() != str(value).casefold():
                 notes.append(f"`{name}={value!r}` was read as `{name}={meant!r}`.")
-            if name == "family" and isinstance(value, str) and value.casefold() in ALSO:
-                _say_also(f"`{name}={value!r}`", *ALSO[value.casefold()], found, defaults)
     return found, tuple(notes)
 
 
@@ -287,15 +283,14 @@ def named_here(place: str, given: Mapping[str, Any], defaults: Mapping[str, Any]
     tables, notes = [aliases.NAMES.get(table, {}) for table in reversed(aliases.tables_of(place))], list[str]()
     words = {word: name for table in tables for word, name in aliases.by_word(table).items() if name in defaults}
     found, said = {name: value for name, value in given.items() if name in defaults}, dict[str, str]()
+    weights = aliases.by_word(aliases.WEIGHTS)
     if str(given.get("estimand")).upper() == "ATT" and "focal" in given:  # the group that both name
         given = {word: value for word, value in given.items() if word != "estimand"}
     for word in [word for word in given if word not in found]:
         value = given[word]
         if word not in words:
             raise OptionError(aliases.unknown_option(place, word, defaults, value))
-        name, (other, values) = words[word], aliases.OF_VALUES.get(word, ("", ""))
-        if isinstance(value, str) and value.casefold() in values.split():
-            name = other
+        name = words[word]
         now = found.get(name)
         if now is not None and now is not defaults[name] and not (isinstance(now, str | int) and now == defaults[name]):
             use = f"Use `{name}={value!r}` alone." if isinstance(value, str | int | float) else "Leave one of them out."
@@ -304,17 +299,13 @@ def named_here(place: str, given: Mapping[str, Any], defaults: Mapping[str, Any]
             value = round(1 - value / (100 if value > 1 else 1), 12)
         found[name], said[name] = value, word
         notes.append(f"`{word}` was read as `{name}`.")
-        if word in ALSO:
-            _say_also(f"`{word}`", *ALSO[word], found, defaults)
+        if word in weights and "weight_type" in defaults:
+            kind, typed = weights[word], value_meant("weight_type", found.get("weight_type"))
+            if typed not in (None, kind):
+                meant = f"`{word}` means `weight_type={kind!r}`, but `weight_type={typed!r}` was given"
+                raise OptionError(f"{meant}.\nLeave one of them out.")
+            found["weight_type"] = kind
     return found, notes
-
-
-def _say_also(what: str, name: str, value: str, found: dict[str, Any], defaults: Mapping[str, Any]) -> None:
-    """Set a second option that an option of another package implies; another value of it in the call is an error."""
-    given = found.get(name)
-    if given not in (None, defaults.get(name)) and value_meant(name, given) != value:
-        raise OptionError(f"{what} means `{name}={value!r}`, but `{name}={given!r}` was given.\nLeave one of them out.")
-    found[name] = value
 
 
 class Failure:

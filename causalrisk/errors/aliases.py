@@ -19,18 +19,20 @@ SURVIVAL = "Survival outcomes are not in this package; R's riskRegression and ad
 MEANS = "Every fit estimates the potential-outcome means: `res.params`. Leave it out."
 UNITS = "Effects of single units are not available (EconML and grf have them); see `res.effects_by`."
 
+WEIGHTS = {  # words for weights, by `weight_type`
+    "frequency": "freq_weights fweights fweight frequency_weights",
+    "probability": "sample_weight sample_weights s_weights sampling_weights pweights pweight weightsname",
+}
 NAMES: dict[str, dict[str, str]] = {
     "model": {
         "treat": "treatment treatment_name treatment_col treat_col treat_name zname d D A",
-        "propensity": "ps_formula propensity_formula treatment_formula gform ps_model propensity_model tmodel",
+        "propensity": "ps_formula propensity_formula treatment_formula gform ps_model propensity_model",
         "propensity_score": "ps pscore propensity_scores ml_m model_propensity model_t",
+        "propensity_link": "tmodel",
         "target": "estimand population stat focal",
         "family": "omodel",
         "cluster": "clusters cluster_var cluster_cols clustervar clustervars",
-        "weights": "freq_weights fweights fweight frequency_weights sample_weight sample_weights s_weights "
-        "sampling_weights pweights pweight survey_weights weightsname",
-        "offset": "log_exposure offsets",
-        "exposure": "person_time person_years time_at_risk",
+        "weights": " ".join(WEIGHTS.values()),
         "observed": "missing_model cens_formula response_model ipmw",
         "learner": "ml_g ml_l Q_SL_library SL_library model_regression model_outcome model_y outcome_model",
         "n_folds": "cv n_splits nfolds kfolds k_folds k_split xfolds V",
@@ -44,9 +46,7 @@ NAMES: dict[str, dict[str, str]] = {
         "missing": "na_action dropna na_rm",
         "n_neighbors": "nneighbor M",
         "metric": "distance",
-        "exact": "ematch",
         "bias_adjust": "biasadj BiasAdjust",
-        "outcome_predictions": "predictions predicted_outcomes yhat Q",
     },
     "fit": {
         "rng": "seed random_state rseed",
@@ -68,7 +68,6 @@ NAMES: dict[str, dict[str, str]] = {
         "psu": "id ids cluster clusters", "strata": "stratum", "weights": "weight pweight pweights pw",
         "lonely": "lonely_psu singleunit", "replicate_weights": "repweights rep_weights", "replicate_type": "type",
     },
-    "impute": {"n_imputations": "m"},
     "DiD": {"before": "pre", "unit": "id idname ivar entity", "time": "tname timevar period year t"},
     "table_one": {
         "by": "strata groupby group treat treatment", "covariates": "vars columns variables", "median": "nonnormal",
@@ -91,24 +90,19 @@ VALUES: dict[str, dict[str, str]] = {
         "cluster": "clustered cr0", "jackknife": "jack jk loo leave_one_out",
     },
     "bootstrap": {"pairs": "rows nonparametric", "bayesian": "bayes", "multiplier": "score"},
-    "multiplier": {"rademacher": "rad", "webb": "six_point", "mammen": "two_point"},
     "propensity_loss": {"calibrated": "ipt", "ml": "mle glm"},
     "propensity_link": {"logit": "logistic", "probit": "normal"},
     "weight_type": {
         "frequency": "freq freq_weights fw fweight fweights",
         "probability": "prob pw pweight pweights sampling survey",
     },
-    "family": {"gaussian": "ols linear", "binomial": "logit probit binary fractional fracreg", "poisson": "count"},
+    "family": {"gaussian": "ols linear", "binomial": "logit binary fractional fracreg", "poisson": "count"},
     "learner": {
         "smooth": "splines spline gam", "lasso": "glmnet sl.glmnet",
         "random-forest": "random_forest randomforest forest rf ranger",
         "hist-gradient-boosting": "hist_gradient_boosting histgradientboosting boosting gradient_boosting",
     },
-    "metric": {"propensity": "glm logit logistic ps"},
     "adjust": {"fdr_bh": "bh fdr benjamini-hochberg"},
-    "missing": {"drop": "omit na.omit na.exclude listwise"},
-    "learner_use": {"terms": "features", "replace": "outcome_model", "stack": "ensemble"},
-    "at_exposure": {"observed": "asobserved"},
     "controls": {"never": "nevertreated never_treated", "not yet": "notyettreated not_yet_treated notyet not_yet"},
     "lonely": {"adjust": "centered", "average": "scaled", "certainty": "remove removed"},
     "alternative": {"larger": "greater", "smaller": "less", "two-sided": "two_sided twosided"},
@@ -119,19 +113,8 @@ VALUES: dict[str, dict[str, str]] = {
 
 COLUMNS = ("cluster", "weights", "offset", "exposure", "strata", "psu", "fpc")  # R writes "~column"
 
-OF_VALUES = {  # words that name another option where their value is one of these
-    "tmodel": ("propensity_link", "logit logistic probit cloglog"),
-    "outcome_model": ("family", "linear logit probit poisson"),
-}
-
 # The tables of a call after its own; those of other calls are "method".
 FURTHER = {"model": ["fit"], "fit": ["model"], "event_study": ["model", "fit"], "compare": ["model", "fit"]}
-
-ALSO: dict[str, tuple[str, str]] = {  # a word that says a second option too
-    **dict.fromkeys(NAMES["model"]["weights"].split()[:4], ("weight_type", "frequency")),
-    **dict.fromkeys(NAMES["model"]["weights"].split()[4:], ("weight_type", "probability")),
-    "probit": ("link", "probit"),
-}
 
 ANSWERS: dict[str, dict[str, str]] = {
     "model": {
@@ -142,7 +125,6 @@ ANSWERS: dict[str, dict[str, str]] = {
         "time tname unit id idname panel post": 'Use `did=DiD(time="year", unit="id")`, or `cluster=`.',
         "instrument instruments iv z": INSTRUMENT,
         "time_effects entity_effects absorb fe": "Fixed effects are `C(group)` in the formulas.",
-        "discard trimming_threshold clipping_threshold": "Use `trim=(0.1, 0.9)` to leave rows out, or `clip=`.",
         "stabilize stabilized": "Stabilised weights give the same effect. Leave it out.",
         "score": 'Use `target=` for the population (ATTE: `target="treated"`), `propensity_score=` for known scores.',
         "covariates controls confounders x X W": 'Covariates are in the formula, `"y ~ x1"`.',
@@ -164,16 +146,13 @@ ANSWERS: dict[str, dict[str, str]] = {
     },
     "event_study": {
         "treat d treatment dname": "Use `begins=` with the first period of treatment of each unit.",
-        "outcome_predictions": 'It is not available for an event study: use `learner="smooth"`.',
         "n_boot bootstrap bstrap biters cband rng": "Intervals are simultaneous without resamples. Leave it out.",
         "alp alpha level": "Use `study.effects(alpha=)`.",
     },
     "compare": {"cov_type cov_kwds": "Standard errors are from the bootstrap. For clusters, use `cluster=`."},
-    "Survey": {"data": "Use `data=` of the model. Leave it out."},
     "DiD": {"post": "Use `time=`, a column of two periods.", "gname gvar": "Use `event_study(..., begins=)`."},
     "method": {  # of results, studies and tables
         "exponentiate transform": 'Use `res.model.with_options(effect="ratio").fit()`.',
-        "un stats smd test pval": "Tables have all differences but no p-values. Leave it out.",
         "output file filename": 'Use `table.save("table.docx")` or `table.as_latex()`.',
         "coefs coef_omit gof_omit gof_map se": 'Use `keep=`, `drop=`, `statistics=["nobs"]` or `below="se"`.',
     },
@@ -197,6 +176,7 @@ ANSWERS: dict[str, dict[str, str]] = {
     },
     "family": {
         "cox survival weibull hazard": SURVIVAL,
+        "probit": 'Use `family="binomial", link="probit"`.',
         "nbinomial nbreg negbin nb": "Use `family=sm.families.NegativeBinomial(alpha=1.0)`.",
     },
     "adjust": {"sidak scheffe tukey dunnett": 'Use `adjust="single-step"`.'},
@@ -212,7 +192,6 @@ ANSWERS: dict[str, dict[str, str]] = {
         "ate ate_ att atc ato": "Use `res.effect`, or `res.model.with_options(target=)` for another population.",
         "to_latex as_latex to_html to_word to_docx": 'Use `res.summary().as_latex()` or `.save("table.docx")`.',
         "to_csv to_excel to_dict to_json to_markdown": "Use `res.tidy()`, a data frame.",
-        "outreg2 esttab etable modelsummary stargazer": "Use `causalrisk.etable([res])`.",
         "fit bootstrap get_robustcov_results HC0_se HC1_se HC3_se": 'Use `res.model.fit(cov_type="HC1")`, for example.',
     },
     "study": {
@@ -262,8 +241,6 @@ ATTRIBUTES: dict[str, str] = {  # attributes of results that have another name h
     "effects_by": "cate gate",
     "permutation_test": "ritest permute randomization_test fisher_test",
     "learner_fit": "nuisance_loss evaluate_learners",
-    "boot_params": "boot",
-    "glance": "estat",
 }
 
 

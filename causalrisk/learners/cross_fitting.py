@@ -13,7 +13,6 @@ import copy
 import dataclasses
 import functools
 import inspect
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -155,10 +154,9 @@ def cross_fit(learner: Learner, training: Training, workers: int, rows: LearnerR
     }
     others = [(a, f) for a in arms if a not in fitted for f in range(training.n_folds)]
     if others and rows is not None:
-        # On a busy machine, threads within a fit of scikit-learn wait for each other; `n_jobs` runs fits in parallel.
-        one_thread = threadpool_limits(1, user_api="openmp") if "sklearn" in sys.modules else contextlib.nullcontext()
         task = functools.partial(_fitted_outside, learner, training, rows)
-        with one_thread, ordered_map(task, others, workers) as results:
+        # On a busy machine, threads within a fit of scikit-learn wait for each other; `n_jobs` runs fits in parallel.
+        with threadpool_limits(1, user_api="openmp"), ordered_map(task, others, workers) as results:
             for (a, _), model in zip(others, results, strict=True):
                 fitted[a] = (*fitted.get(a, ()), model)
     found = CrossFitted(learner.name, tuple(fitted[a] for a in arms))

@@ -31,7 +31,7 @@ import dataclasses
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,7 +57,6 @@ MAX_ITERATIONS = 60
 HALVINGS = 30
 SETTLED = 1e-12  # decrease of the penalised loss, relative to it, at which iterations end
 ROWS = 1024  # rows of a block of basis columns
-Fit: TypeAlias = tuple[int, int]  # an arm, and the fold that is left out
 
 
 # --- ridge regression ------------------------------------------------------------------------------------------------
@@ -351,9 +350,9 @@ def smooth_fits(model: Smooth, a: int, training: Training, workers: int = 1) -> 
 
 
 def _reweighted(
-    basis: SmoothBasis, family: OutcomeFamily, mean: float, count: float, training: Training, fit: Fit
+    basis: SmoothBasis, family: OutcomeFamily, mean: float, count: float, training: Training, fit: tuple[int, int]
 ) -> tuple[Array, Choice]:
-    """Return the coefficients that minimise the penalised loss of an arm outside of a fold.
+    """Return the coefficients that minimise the penalised loss of an arm outside of a fold, both given in `fit`.
 
     The search starts from a constant, whose working weights are proportional to the row weights. Therefore the
     columns are standardised once, and the candidate penalties are the same in every step.

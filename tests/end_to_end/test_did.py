@@ -769,7 +769,7 @@ def test_errors_of_a_study_are_in_its_own_words():
         (lambda: study(PANEL.assign(first=(PANEL["first"] < 9999) * 1)), DesignError, ".transform("),
         (lambda: study(SHORT.assign(year=DATES)), DesignError, ".dt.year"),
         (lambda: study(SHORT.assign(first=BEGUN)), DesignError, "time="),
-        (lambda: study(PANEL.sample(frac=0.5, random_state=0)), DesignError, "no row in some period"),
+        (lambda: study(PANEL.sample(frac=0.5, random_state=0)), DesignError, "do not have one row in each period"),
         (lambda: cr.event_study("y ~ x", PANEL, begins="first", time="year"), TypeError, "repeated cross sections"),
         (lambda: study(base="first"), OptionError, "varying"),
         (lambda: study(anticipation=-1), OptionError, "anticipation="),

@@ -94,7 +94,7 @@ def test_arm_without_answers(write):
     assert row[unknown].isna().all()
 
 
-@pytest.mark.parametrize("suffix", [".jsonl", ".json", ".csv", ".parquet", "list.json"])
+@pytest.mark.parametrize("suffix", [".jsonl", ".json", ".csv", ".parquet"])
 def test_question_files(write, tmp_path, suffix):
     table = questions(9)
     table.loc[3, "category"] = "NA"
@@ -102,7 +102,6 @@ def test_question_files(write, tmp_path, suffix):
     {
         ".csv": lambda: table.to_csv(path, index=False),
         ".parquet": lambda: table.assign(image=table["image"].replace("", None)).to_parquet(path),
-        "list.json": lambda: table.to_json(path, orient="records"),
     }.get(suffix, lambda: table.to_json(path, orient="records", lines=True))()
     answers = write({f"q{k}": judged("yes") for k in range(9)})
     frame = hle.load_judged({"arm": answers}, path)
