@@ -230,6 +230,7 @@ class Specified(Design):
 
     name = property(attrgetter("label"), doc="Name in tables.")
     stream = property(attrgetter("base.stream"), doc="Stream of the other design, for the same samples.")
+    has_bound = property(attrgetter("base.has_bound"), doc="Whether the bound of the other design is finite.")
     formula = property(attrgetter("outcome_formula"), doc="Outcome formula of the analyst.")
     propensity = property(attrgetter("propensity_formula"), doc="Propensity formula of the analyst.")
 
