@@ -119,38 +119,18 @@ class Estimate:
 class Refits:
     """Estimates under m resamples. They are NaN for resamples that failed."""
 
-    values: Array  # `Estimate.values` for each, (d, m)
+    values: Array  # `Estimate.values` for each, (m, d)
     failures: NDArray[np.int8]  # a `Failure` for each
-    start: Array | None = None  # for a joint fit, effects and arm means of IPWRA, where it starts, (2 K - 1, m)
+    start: Array | None = None  # for a joint fit, effects and arm means of IPWRA, where it starts, (m, 2 K - 1)
+    errors: Array | None = None  # with multipliers, each resample's standard errors of params, (m, 2 K - 1)
 
     @classmethod
     def joined(cls, parts: Sequence[Refits]) -> Refits:
         """Concatenate the estimates of successive batches of resamples."""
         starts = [part.start for part in parts if part.start is not None]
-        values = np.concatenate([part.values for part in parts], axis=1)
+        values = np.concatenate([part.values for part in parts])
         failures = np.concatenate([part.failures for part in parts])
-        return cls(values, failures, np.concatenate(starts, axis=1) if starts else None)
-
-
-def collect_refits(params: Array, theta: Array, gamma: Array, failures: NDArray[np.int8]) -> Refits:
-    """Return `Refits` from estimates whose last axis is the resamples.
-
-    Estimates are NaN if the resample failed or its effect is undefined.
-    """
-    failures = first_failure(failures, np.where(np.isnan(params).any(axis=0), Failure.NO_EFFECT, Failure.OK))
-    values = np.concatenate([params, theta.reshape(-1, params.shape[1]), gamma])
-    values[:, failures != Failure.OK] = np.nan
-    return Refits(values, failures)
-
-
-@dataclass(frozen=True)
-class BootstrapDistribution:
-    """Estimates under all resamples. They are NaN for resamples that failed."""
-
-    values: Array  # one row per resample, (n_boot, d)
-    failures: NDArray[np.int8]  # a `Failure` for each
-    start: Array | None = None  # for a joint fit, effects and arm means of IPWRA, where it starts, (n_boot, 2 K - 1)
-    errors: Array | None = None  # with multipliers, each resample's standard errors of params, (n_boot, 2 K - 1)
+        return cls(values, failures, np.concatenate(starts) if starts else None)
 
     @property
     def used(self) -> Array:
@@ -161,6 +141,17 @@ class BootstrapDistribution:
     def failed_share(self) -> float:
         """Share of the resamples that failed."""
         return float(np.mean(self.failures != Failure.OK))
+
+
+def collect_refits(params: Array, theta: Array, gamma: Array, failures: NDArray[np.int8]) -> Refits:
+    """Return `Refits` from estimates whose last axis is the resamples.
+
+    Estimates are NaN if the resample failed or its effect is undefined.
+    """
+    failures = first_failure(failures, np.where(np.isnan(params).any(axis=0), Failure.NO_EFFECT, Failure.OK))
+    values = np.concatenate([params, theta.reshape(-1, params.shape[1]), gamma])
+    values[:, failures != Failure.OK] = np.nan
+    return Refits(values.T, failures)
 
 
 # --- covariance ------------------------------------------------------------------------------------------------------
