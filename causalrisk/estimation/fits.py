@@ -11,7 +11,6 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from causalrisk.design.covariates import Covariate
 from causalrisk.design.survey import Factors
 from causalrisk.errors import Failure, first_failure
 from causalrisk.estimation.engine import Beta, Dual, FieldsAlone, Influence, Linear, Point, influence, solve, value_of
@@ -42,7 +41,6 @@ class FittedRows:
     units: Array  # how many observations each row stands for
     importance: Array  # importance weights, not divided by the mean tilt
     scores: Array  # probability of each arm, (K, n)
-    covariates: Callable[..., list[Covariate]]  # of both models; with the argument True, of the observation model too
     recorded: NDArray[np.bool_]  # whether the outcome is observed
     chances: Array | None = None  # probability that the outcome is observed, if some are missing
 

@@ -22,7 +22,6 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
 
-from causalrisk.design.covariates import covariates_of_design
 from causalrisk.design.design import Design, TargetRows, rows_not_kept
 from causalrisk.design.on_disk import DesignOnDisk
 from causalrisk.errors import DesignWarning, Notes, OptionError, UnavailableError, first_failure
@@ -291,8 +290,8 @@ class FitRecord(Task):
 
     @property
     def rows(self) -> FittedRows:
-        """The rows of the design in the order of the data. For data on disk, covariates are left out."""
-        weights, design, full, chances = self.used_weight_fit, self.design, self.full_design, None
+        """The rows of the design in the order of the data."""
+        weights, design, chances = self.used_weight_fit, self.design, None
         sample, equations = weights.equations.sample, weights.equations
         if "observed" in weights.beta:
             chances = equations.by_row(lambda equations, at: expit(at(equations.observed)[:, 0]), weights.at)
@@ -306,7 +305,6 @@ class FitRecord(Task):
             own if self.frequency else ones,
             importance=sample.restore(weights.raw_weights),
             scores=self.scores,
-            covariates=lambda *also: covariates_of_design(full, design.in_sample[full.in_sample].to_numpy(), *also),
             recorded=(ones if chances is None else sample.restore(sample.with_outcome)) > 0,
             chances=None if chances is None else sample.restore(chances),
         )
