@@ -400,8 +400,7 @@ def covariate_strengths(record: FitRecord, scales: list[BiasScale], name: str) -
         raise errors.UnavailableError(f"{problem}. {why}.\nUse `res.sensitivity_bounds(cf_y=0.03, cf_d=0.03)`.")
     spec = record.spec if record.joint is None else IPWRA
     names = [name, *(one.indicator for one in design.filled if one.name == name and one.indicator)]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", errors.CausalRiskWarning)
+    with warnings.catch_warnings(action="ignore", category=errors.CausalRiskWarning):
         once = dataclasses.replace(options, trim=None)  # the rows are trimmed already
         short = fit_estimator(design.without(names), spec, once, InferenceOptions())
     long, means = record.estimate if record.joint is None else record.joint.start, record.estimate.block("means")

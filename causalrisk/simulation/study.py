@@ -326,8 +326,8 @@ def _run(tasks: list[Task], folder: Path | None, n_jobs: int, progress: bool) ->
 def run_task(task: Task) -> pd.DataFrame:
     """Draw the samples of a task and fit the estimators to each. Return one row per sample and estimator."""
     rows = []
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", errors.CausalRiskWarning)  # overlap and Monte Carlo error, sample after sample
+    # overlap and Monte Carlo error, sample after sample
+    with warnings.catch_warnings(action="ignore", category=errors.CausalRiskWarning):
         for sample in range(task.first, task.first + task.count):
             data_seed, fit_seed = sample_seeds(task.entropy, task.design, task.n, sample)
             drawn = task.design.draw(task.n, np.random.default_rng(data_seed))
