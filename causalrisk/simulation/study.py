@@ -20,7 +20,7 @@ import pandas as pd
 
 from causalrisk import errors
 from causalrisk._version import __version__
-from causalrisk.models.estimators import OutcomeRegression, model_named
+from causalrisk.models.estimators import USUAL, OutcomeRegression, model_named
 from causalrisk.models.model import OPTIONS, CausalModel
 from causalrisk.numerics.resampling import seed_sequence
 from causalrisk.runtime import ordered_map, progress_bar, worker_count, write_whole
@@ -28,7 +28,6 @@ from causalrisk.simulation.designs import Design, Specified, find_design
 from causalrisk.simulation.results import StudyResults
 
 CHUNK = 25  # samples that a worker does at a time, and that an interruption loses at most
-DEFAULT = ("Unadjusted", "OutcomeRegression", "IPW", "IPWRA", "AIPW", "JRE")
 FAILURES = (errors.CausalRiskError, ArithmeticError, np.linalg.LinAlgError, RuntimeError, ValueError)
 
 
@@ -139,7 +138,7 @@ def choose_estimators(estimators: Any) -> tuple[Entry, ...]:
     (['IPWRA', 'JRE erm'], {'objective': 'erm'})
     """
     if estimators is None:
-        estimators = DEFAULT
+        estimators = USUAL
     if isinstance(estimators, Mapping):
         named = list(estimators.items())
     else:
