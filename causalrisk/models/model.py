@@ -471,9 +471,8 @@ class CausalModel:
 
     def _clustered(self, given: dict[str, Any], read_as: tuple[str, ...]) -> Self:
         """Return the model with the clusters of `cov_kwds`, which may also set `small_sample`."""
-        found, options = given.get("cov_kwds"), self.options
-        if read_as:
-            options = dataclasses.replace(options, read_as=options.read_as + read_as)
+        found = given.get("cov_kwds")
+        options = dataclasses.replace(self.options, read_as=self.options.read_as + read_as)
         if found is None:
             return self._of(self.design, options)
         if not isinstance(found, Mapping) or not {"groups"} <= found.keys() <= {"groups", "use_correction"}:
