@@ -24,9 +24,9 @@ from causalrisk.estimation.matching import no_influence
 from causalrisk.estimation.options import InferenceOptions
 from causalrisk.estimation.record import FitRecord, influence_covariance, sum_within_units
 from causalrisk.estimation.sample import unit_count
-from causalrisk.estimation.specification import IPWRA
+from causalrisk.estimation.specification import DIFFERENCE, IPWRA, RATIO
 from causalrisk.inference.covariance import leave_one_out
-from causalrisk.inference.intervals import critical_value
+from causalrisk.inference.intervals import critical_value, differences_of_arms
 from causalrisk.numerics.arrays import Array
 from causalrisk.numerics.optimize import root_between
 
@@ -280,18 +280,15 @@ def _ratio_with_limits(record: FitRecord, arm: int, z: float) -> tuple[float, fl
     The risk ratio is the ratio of the means if both are positive and the outcome is 0/1 or the effect is not a
     difference. Otherwise it is approximated by exp(0.91 d) with the standardized difference d.
     """
-    means = record.estimate.block("means")
-    zero, one = record.estimate.params[means][[0, arm]]
-    block = record.covariance[means, means][np.ix_([0, arm], [0, arm])]
-    if (record.design.has_binary_outcome or record.options.effect != "difference") and one > 0 and zero > 0:
-        gradient = np.array([-1 / zero, 1 / one])
-        log, se = np.log(one / zero), np.sqrt(gradient @ block @ gradient)
-        return float(one / zero), float(np.exp(log - z * se)), float(np.exp(log + z * se)), "ratio of the means"
-    sd_y = record.design.outcome_deviation
-    se = np.sqrt(np.array([-1, 1]) @ block @ np.array([-1, 1]))
-    d, error = (one - zero) / sd_y, STANDARDIZED_SE / ndtri(0.975) * z * se / sd_y
-    ratio, low, high = np.exp(STANDARDIZED * d + np.array([0, -error, error])).tolist()
-    return ratio, low, high, "difference over the SD of all outcomes"
+    positive = (record.estimate.params[record.estimate.block("means")][[0, arm]] > 0).all()
+    exact = positive and (record.design.has_binary_outcome or record.options.effect != "difference")
+    scale, pair = RATIO if exact else DIFFERENCE, (np.array([arm]), np.array([0]))
+    (value,), _, ((variance,),) = differences_of_arms(record, scale, *pair, None)
+    reach = np.array([0, -z, z]) * np.sqrt(variance)
+    if exact:
+        return *np.exp(np.log(value) + reach).tolist(), "ratio of the means"
+    logs = (STANDARDIZED * value + STANDARDIZED_SE / ndtri(0.975) * reach) / record.design.outcome_deviation
+    return *np.exp(logs).tolist(), "difference over the SD of all outcomes"
 
 
 def _limit_robustness(record: FitRecord, scale: BiasScale, z: float) -> float:

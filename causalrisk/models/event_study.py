@@ -535,9 +535,8 @@ def _errors(
         return found | sizes | {"shares": shares, "of_shares": jackknife_deviations(left, times)}
     added = []
     for record in records:
-        k = record.n_coefficients if record.small_sample else 0
-        factor = small_sample_factor(record.design.nobs, k, record.design.n_clusters)
-        added.append(of_all(record, np.sqrt(factor) * unit_influence(record, 1)[:, 0] / record.sample.total, 0.0))
+        moved = unit_influence(record, 1)[:, 0] / record.sample.total
+        added.append(of_all(record, np.sqrt(record.small_sample_factor) * moved, 0.0))
     factor = small_sample_factor(of.sum() if alike else n, int(first.small_sample), count * (cluster is not None))
     of_shares = np.sqrt(factor) * (member - shares) * (np.sqrt(of) if alike else of)[:, None] / of.sum()
     own = sign * np.column_stack(added) * (np.sqrt(of)[:, None] if alike else 1.0)
