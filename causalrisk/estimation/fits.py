@@ -17,19 +17,8 @@ from causalrisk.estimation.engine import Beta, Dual, FieldsAlone, Influence, Lin
 from causalrisk.estimation.equations import WEIGHT_NAMES, Equations, Score
 from causalrisk.estimation.sample import within
 from causalrisk.estimation.specification import DIFFERENCE, EffectScale, Specification
-from causalrisk.numerics.arrays import (
-    Arms,
-    Array,
-    add_up,
-    chunk_sizes,
-    chunks_of,
-    in_chunks,
-    is_dask,
-    lazy_rows,
-    load_all,
-    loaded,
-    weighted_gram,
-)
+from causalrisk.numerics import arrays
+from causalrisk.numerics.arrays import Arms, Array, chunk_sizes, is_dask, lazy_rows, load_all, loaded, weighted_gram
 
 
 @dataclass(frozen=True)
@@ -169,7 +158,7 @@ def sandwich(
     def over_rows(function: Callable[..., Array], *given: Any) -> Array:
         if not is_dask(influence):
             return function(influence, *given)
-        return add_up(in_chunks(function, chunks_of(influence), *given))
+        return arrays.add_up(arrays.in_chunks(function, arrays.chunks_of(influence), *given))
 
     units = cluster if strata is None or cluster is not None else stratum
     if units is None:
