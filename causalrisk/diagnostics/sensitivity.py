@@ -202,10 +202,8 @@ def robustness_value(ratio: float) -> float:
     >>> round(robustness_value(4.18 / 783**0.5), 3)
     0.139
     """
-    square = float(ratio) ** 2
-    if not np.isfinite(square):
-        return 1.0 if square == np.inf else np.nan
-    return float(2 * square / (square + np.sqrt(square * (square + 4)))) if square else 0.0
+    with np.errstate(divide="ignore", over="ignore"):  # 0 for a ratio of 0, and 1 for an infinite one
+        return float(2 / (1 + np.sqrt(1 + 4 / np.square(float(ratio)))))
 
 
 @dataclasses.dataclass(frozen=True)

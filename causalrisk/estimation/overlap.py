@@ -233,9 +233,7 @@ def arm_weights(inverse: Array, weights: Array, units: Array) -> ArmWeights:
     relative = relative / heaviest if 0 < heaviest < np.inf else (relative == heaviest).astype(float)
     held, top = units * relative, max(1, int(np.ceil(TOP_SHARE * n)))
     total = held.sum()
-    count = min(top, len(relative))  # number of rows: each is at least one observation
-    large = np.flatnonzero(relative >= np.partition(relative, -count)[-count])
-    few = large[np.argsort(-relative[large], kind="stable")][:count]
+    few = np.argsort(-relative, kind="stable")[:top]  # each row is at least one observation
     at_top = np.clip(top - (np.cumsum(units[few]) - units[few]), 0, units[few])
     return ArmWeights(
         n=n,
