@@ -28,7 +28,6 @@ SCORE_DECIMALS = 10  # scores are rounded, as rounding error differs between equ
 
 def chosen_covariates(
     record: FitRecord,
-    rows: FittedRows,
     *,
     also: Any = None,
     data: Any = None,
@@ -38,8 +37,8 @@ def chosen_covariates(
 ) -> list[Covariate]:
     """Return the covariates of both models and of `also`, in memory. The options are the same as in `balance`."""
     full, design = record.full_design, record.design
-    found = {c.name: c for c in rows.covariates(of_observation)}
     kept = design.in_sample[full.in_sample].to_numpy()
+    found = {c.name: c for c in covariates.covariates_of_design(full, kept, of_observation)}
     for covariate in [] if also is None else covariates.further_covariates(full, also, data):
         found.setdefault(covariate.name, replace(covariate, column=covariate.column[kept]))
     columns = list(found.values())
@@ -160,7 +159,7 @@ def balance(
     levels = [k for k, asked in enumerate((by is not None, observed)) if asked]
     tables, every = {}, list[Covariate]()
     if not design.on_disk:
-        every = chosen_covariates(record, rows, **chosen, interactions=interactions, of_observation=observed)
+        every = chosen_covariates(record, **chosen, interactions=interactions, of_observation=observed)
     for (group, members), (label, arm) in product(groups.items(), arms.items()):
         part = compared(rows, arm, members)
         columns = covariates_on_disk(record, names) if design.on_disk else iter(every)

@@ -143,8 +143,7 @@ def trim_curve(record: FitRecord, grid: Sequence[Any] | None = None) -> pd.DataF
             trim = (float(limit), 1 - float(limit)) if limit else None
         options = dataclasses.replace(record.options, trim=trim)
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", CausalRiskWarning)  # their texts are in the table
+            with warnings.catch_warnings(action="ignore", category=CausalRiskWarning):  # the table has their texts
                 at = with_covariance(fit_again(record, record.full_design, options, inference), inference)
         except UnavailableError:  # a scan raises it for any limits
             raise

@@ -24,9 +24,9 @@ from causalrisk.estimation.matching import no_influence
 from causalrisk.estimation.options import InferenceOptions
 from causalrisk.estimation.record import FitRecord, influence_covariance, sum_within_units
 from causalrisk.estimation.sample import unit_count
-from causalrisk.estimation.specification import IPWRA
+from causalrisk.estimation.specification import DIFFERENCE, IPWRA, RATIO
 from causalrisk.inference.covariance import leave_one_out, refit_together
-from causalrisk.inference.intervals import critical_value
+from causalrisk.inference.intervals import critical_value, differences_of_arms
 from causalrisk.numerics.arrays import Array
 from causalrisk.numerics.optimize import root_between
 
@@ -123,7 +123,7 @@ def influence_tables(record: FitRecord, method: str, clusters: bool = False) -> 
         for unit in np.unique(np.argsort(-np.abs(changes), axis=0)[:MOST]) if method == LARGEST else ():
             s = sample.s * sample.arrange(np.concatenate([unit_of != unit, np.ones(sample.n_frame)]))
             (refits,) = refit_together([record.estimate.rows], [record.weight_fit], s[:, None])
-            changes[unit] = refits.values[:count, 0] - record.estimate.params[:count]
+            changes[unit] = refits.values[0, :count] - record.estimate.params[:count]
     else:  # rows in the order of the design
         at = record
         if not clusters:
@@ -208,10 +208,8 @@ def robustness_value(ratio: float) -> float:
     >>> round(robustness_value(4.18 / 783**0.5), 3)
     0.139
     """
-    square = float(ratio) ** 2
-    if not np.isfinite(square):
-        return 1.0 if square == np.inf else np.nan
-    return float(2 * square / (square + np.sqrt(square * (square + 4)))) if square else 0.0
+    with np.errstate(divide="ignore", over="ignore"):  # 0 for a ratio of 0, and 1 for an infinite one
+        return float(2 / (1 + np.sqrt(1 + 4 / np.square(float(ratio)))))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -286,18 +284,15 @@ def _ratio_with_limits(record: FitRecord, arm: int, z: float) -> tuple[float, fl
     The risk ratio is the ratio of the means if both are positive and the outcome is 0/1 or the effect is not a
     difference. Otherwise it is approximated by exp(0.91 d) with the standardized difference d.
     """
-    means = record.estimate.block("means")
-    zero, one = record.estimate.params[means][[0, arm]]
-    block = record.covariance[means, means][np.ix_([0, arm], [0, arm])]
-    if (record.design.has_binary_outcome or record.options.effect != "difference") and one > 0 and zero > 0:
-        gradient = np.array([-1 / zero, 1 / one])
-        log, se = np.log(one / zero), np.sqrt(gradient @ block @ gradient)
-        return float(one / zero), float(np.exp(log - z * se)), float(np.exp(log + z * se)), "ratio of the means"
-    sd_y = record.design.outcome_deviation
-    se = np.sqrt(np.array([-1, 1]) @ block @ np.array([-1, 1]))
-    d, error = (one - zero) / sd_y, STANDARDIZED_SE / ndtri(0.975) * z * se / sd_y
-    ratio, low, high = np.exp(STANDARDIZED * d + np.array([0, -error, error])).tolist()
-    return ratio, low, high, "difference over the SD of all outcomes"
+    positive = (record.estimate.params[record.estimate.block("means")][[0, arm]] > 0).all()
+    exact = positive and (record.design.has_binary_outcome or record.options.effect != "difference")
+    scale, pair = RATIO if exact else DIFFERENCE, (np.array([arm]), np.array([0]))
+    (value,), _, ((variance,),) = differences_of_arms(record, scale, *pair, None)
+    reach = np.array([0, -z, z]) * np.sqrt(variance)
+    if exact:
+        return *np.exp(np.log(value) + reach).tolist(), "ratio of the means"
+    logs = (STANDARDIZED * value + STANDARDIZED_SE / ndtri(0.975) * reach) / record.design.outcome_deviation
+    return *np.exp(logs).tolist(), "difference over the SD of all outcomes"
 
 
 def _limit_robustness(record: FitRecord, scale: BiasScale, z: float) -> float:
@@ -406,8 +401,7 @@ def covariate_strengths(record: FitRecord, scales: list[BiasScale], name: str) -
         raise errors.UnavailableError(f"{problem}. {why}.\nUse `res.sensitivity_bounds(cf_y=0.03, cf_d=0.03)`.")
     spec = record.spec if record.joint is None else IPWRA
     names = [name, *(one.indicator for one in design.filled if one.name == name and one.indicator)]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", errors.CausalRiskWarning)
+    with warnings.catch_warnings(action="ignore", category=errors.CausalRiskWarning):
         once = dataclasses.replace(options, trim=None)  # the rows are trimmed already
         short = fit_estimator(design.without(names), spec, once, InferenceOptions())
     long, means = record.estimate if record.joint is None else record.joint.start, record.estimate.block("means")

@@ -289,9 +289,7 @@ class Equations(FieldsAlone):
             return at.of(self.sample.with_outcome)
         if self.target.toward is not None:
             return self.score.odds(at, self.target.toward, a)
-        if self.target.frame:
-            return self.density(at) * self.score.inverse(at, a)
-        return self.tilt(at) * self.score.inverse(at, a)
+        return self.measure(at) * self.score.inverse(at, a)
 
     @cached_property
     def constant(self) -> Array:
@@ -345,7 +343,7 @@ class Equations(FieldsAlone):
     @cached_property
     def at_means(self) -> tuple[Linear, ...]:
         """Linear predictor of each arm whose predictions are averaged. With cross sections, it predicts changes."""
-        columns = self.columns if self.sample.late is None else self.sample.at_means(self._columns)
+        columns = self.sample.at_means(self._columns)
         return tuple(Linear(f"outcome {a}", columns, 0, self.sample.mean_offset) for a in range(self.sample.n_arms))
 
     def outcome(self, a: int) -> Block:

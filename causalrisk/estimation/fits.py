@@ -11,26 +11,14 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from causalrisk.design.covariates import Covariate
 from causalrisk.design.survey import Factors
 from causalrisk.errors import Failure, first_failure
 from causalrisk.estimation.engine import Beta, Dual, FieldsAlone, Influence, Linear, Point, influence, solve, value_of
 from causalrisk.estimation.equations import WEIGHT_NAMES, Equations, Score
 from causalrisk.estimation.sample import within
 from causalrisk.estimation.specification import DIFFERENCE, EffectScale, Specification
-from causalrisk.numerics.arrays import (
-    Arms,
-    Array,
-    add_up,
-    chunk_sizes,
-    chunks_of,
-    in_chunks,
-    is_dask,
-    lazy_rows,
-    load_all,
-    loaded,
-    weighted_gram,
-)
+from causalrisk.numerics import arrays
+from causalrisk.numerics.arrays import Arms, Array, chunk_sizes, is_dask, lazy_rows, load_all, loaded, weighted_gram
 
 
 @dataclass(frozen=True)
@@ -42,7 +30,6 @@ class FittedRows:
     units: Array  # how many observations each row stands for
     importance: Array  # importance weights, not divided by the mean tilt
     scores: Array  # probability of each arm, (K, n)
-    covariates: Callable[..., list[Covariate]]  # of both models; with the argument True, of the observation model too
     recorded: NDArray[np.bool_]  # whether the outcome is observed
     chances: Array | None = None  # probability that the outcome is observed, if some are missing
 
@@ -119,38 +106,18 @@ class Estimate:
 class Refits:
     """Estimates under m resamples. They are NaN for resamples that failed."""
 
-    values: Array  # `Estimate.values` for each, (d, m)
+    values: Array  # `Estimate.values` for each, (m, d)
     failures: NDArray[np.int8]  # a `Failure` for each
-    start: Array | None = None  # for a joint fit, effects and arm means of IPWRA, where it starts, (2 K - 1, m)
+    start: Array | None = None  # for a joint fit, effects and arm means of IPWRA, where it starts, (m, 2 K - 1)
+    errors: Array | None = None  # with multipliers, each resample's standard errors of params, (m, 2 K - 1)
 
     @classmethod
     def joined(cls, parts: Sequence[Refits]) -> Refits:
         """Concatenate the estimates of successive batches of resamples."""
         starts = [part.start for part in parts if part.start is not None]
-        values = np.concatenate([part.values for part in parts], axis=1)
+        values = np.concatenate([part.values for part in parts])
         failures = np.concatenate([part.failures for part in parts])
-        return cls(values, failures, np.concatenate(starts, axis=1) if starts else None)
-
-
-def collect_refits(params: Array, theta: Array, gamma: Array, failures: NDArray[np.int8]) -> Refits:
-    """Return `Refits` from estimates whose last axis is the resamples.
-
-    Estimates are NaN if the resample failed or its effect is undefined.
-    """
-    failures = first_failure(failures, np.where(np.isnan(params).any(axis=0), Failure.NO_EFFECT, Failure.OK))
-    values = np.concatenate([params, theta.reshape(-1, params.shape[1]), gamma])
-    values[:, failures != Failure.OK] = np.nan
-    return Refits(values, failures)
-
-
-@dataclass(frozen=True)
-class BootstrapDistribution:
-    """Estimates under all resamples. They are NaN for resamples that failed."""
-
-    values: Array  # one row per resample, (n_boot, d)
-    failures: NDArray[np.int8]  # a `Failure` for each
-    start: Array | None = None  # for a joint fit, effects and arm means of IPWRA, where it starts, (n_boot, 2 K - 1)
-    errors: Array | None = None  # with multipliers, each resample's standard errors of params, (n_boot, 2 K - 1)
+        return cls(values, failures, np.concatenate(starts) if starts else None)
 
     @property
     def used(self) -> Array:
@@ -161,6 +128,17 @@ class BootstrapDistribution:
     def failed_share(self) -> float:
         """Share of the resamples that failed."""
         return float(np.mean(self.failures != Failure.OK))
+
+
+def collect_refits(params: Array, theta: Array, gamma: Array, failures: NDArray[np.int8]) -> Refits:
+    """Return `Refits` from estimates whose last axis is the resamples.
+
+    Estimates are NaN if the resample failed or its effect is undefined.
+    """
+    failures = first_failure(failures, np.where(np.isnan(params).any(axis=0), Failure.NO_EFFECT, Failure.OK))
+    values = np.concatenate([params, theta.reshape(-1, params.shape[1]), gamma])
+    values[:, failures != Failure.OK] = np.nan
+    return Refits(values.T, failures)
 
 
 # --- covariance ------------------------------------------------------------------------------------------------------
@@ -180,7 +158,7 @@ def sandwich(
     def over_rows(function: Callable[..., Array], *given: Any) -> Array:
         if not is_dask(influence):
             return function(influence, *given)
-        return add_up(in_chunks(function, chunks_of(influence), *given))
+        return arrays.add_up(arrays.in_chunks(function, arrays.chunks_of(influence), *given))
 
     units = cluster if strata is None or cluster is not None else stratum
     if units is None:

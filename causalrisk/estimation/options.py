@@ -18,16 +18,8 @@ from causalrisk.design.tables import is_column
 from causalrisk.design.treatment import is_classifier
 from causalrisk.errors import HALF, OptionError, is_number, listed, nearest_name, one_of, whole_number
 from causalrisk.errors.aliases import answer, clusters_in
-from causalrisk.estimation.specification import (
-    POPULATIONS,
-    QUANTILE,
-    SCALES,
-    SPELLINGS,
-    EffectScale,
-    TargetPopulation,
-    arm_population,
-    population_of,
-)
+from causalrisk.estimation import specification
+from causalrisk.estimation.specification import POPULATIONS, QUANTILE, SCALES, SPELLINGS, EffectScale, TargetPopulation
 from causalrisk.learners.cross_fitting import check_learner
 from causalrisk.numerics.families import BINARY_LINKS, OutcomeFamily, outcome_family
 from causalrisk.numerics.resampling import JACKKNIFE, MULTIPLIERS, check_rng
@@ -261,7 +253,7 @@ class ModelOptions:
     @property
     def population(self) -> TargetPopulation:
         """The target population."""
-        return population_of(self.target)
+        return specification.population_of(self.target)
 
     @property
     def estimand(self) -> str:
@@ -340,7 +332,7 @@ def named_target(value: Any, design: Design) -> Any:
     arm = design.arm_named(value)
     if arm is None:
         return value
-    population, known = arm_population(arm, design.labels), SPELLINGS.get(str(value).lower())
+    population, known = specification.arm_population(arm, design.labels), SPELLINGS.get(str(value).lower())
     if known is None or POPULATIONS[known] is population:
         return population
     if value not in design.labels:  # a level that has another label does not hide the name

@@ -233,9 +233,7 @@ def arm_weights(inverse: Array, weights: Array, units: Array) -> ArmWeights:
     relative = relative / heaviest if 0 < heaviest < np.inf else (relative == heaviest).astype(float)
     held, top = units * relative, max(1, int(np.ceil(TOP_SHARE * n)))
     total = held.sum()
-    count = min(top, len(relative))  # number of rows: each is at least one observation
-    large = np.flatnonzero(relative >= np.partition(relative, -count)[-count])
-    few = large[np.argsort(-relative[large], kind="stable")][:count]
+    few = np.argsort(-relative, kind="stable")[:top]  # each row is at least one observation
     at_top = np.clip(top - (np.cumsum(units[few]) - units[few]), 0, units[few])
     return ArmWeights(
         n=n,
@@ -356,21 +354,18 @@ def overlap_of(
     if seen is not None:  # rows without an outcome have no weight, which is not a matter of overlap
         rows = [r.start + np.flatnonzero(seen[r]) for r in rows]
     arms = tuple(arm_weights(inverse[r], relative[r], units[r]) for r in rows)
-    if spec.matched:
-        found = "; ".join(poor_overlap(arms, design.labels, options.population, design.unit_name, "matching"))
-        return arms, found and f"poor overlap: {found}.\n{advice_for_matching(options)}"
-    texts = poor_overlap(arms, design.labels, options.population, design.unit_name)
-    if used is not None and used.equations.target.everybody:
+    method = "matching" if spec.matched else "weighting"
+    texts = poor_overlap(arms, design.labels, options.population, design.unit_name, method)
+    if used is not None and used.equations.target.everybody and not spec.matched:
         least = used.equations.by_row(lambda of, at: reduce(np.minimum, of.probabilities(at))[:, 0], used.at)
         without = least < REMOTE_SCORE
         remote, every = int(units[without].sum()), int(units.sum())
         if remote > REMOTE_SHARE * every:
             alone = f"{remote} of {every} {design.unit_name}s have almost no comparable {design.unit_name}s in a group"
             texts.append(f"{alone} (its probability is below 0.001)")
-    if not texts:
-        return arms, ""
     instead = f"Try logarithms or squares in propensity=, or another population: {other_populations(design, options)}."
-    return arms, f"poor overlap: {'; '.join(texts)}.\n{instead}"
+    instead = advice_for_matching(options) if spec.matched else instead
+    return arms, f"poor overlap: {'; '.join(texts)}.\n{instead}" * bool(texts)
 
 
 # --- trimming -------------------------------------------------------------------------------------------------------

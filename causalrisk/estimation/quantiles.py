@@ -194,13 +194,13 @@ class QuantileRows:
         for fit in self.fits:
             found, of_arms = fit.estimate.rows.refit(s, weighed), []
             failures = first_failure(failures, found.failures)
-            means = found.values[fit.estimate.block("means")]
+            means = found.values[:, fit.estimate.block("means")].T
             for a, arm in enumerate(arms):
                 drift = fit.drift[a] * (arm.values - fit.thresholds[a])
                 rise = heights[a] - heights[a][fit.places[a]] + drift[:, None]
                 of_arms.append(np.append(arm.values, np.nan)[reached(rise, fit.level - means[a])])
             quantiles.append(np.stack(of_arms))
-        gamma = found.values[fit.estimate.block("gamma")]
+        gamma = found.values[:, fit.estimate.block("gamma")].T
         params = self.scale.params(np.stack(quantiles, axis=1).reshape(-1, m))
         return collect_refits(params, np.empty((len(arms), 0, m)), gamma, failures)
 

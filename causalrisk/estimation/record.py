@@ -22,12 +22,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
 
-from causalrisk.design.covariates import covariates_of_design
 from causalrisk.design.design import Design, TargetRows, rows_not_kept
 from causalrisk.design.on_disk import DesignOnDisk
 from causalrisk.errors import DesignWarning, Notes, OptionError, UnavailableError, first_failure
 from causalrisk.estimation import fits
-from causalrisk.estimation.fits import BootstrapDistribution, Estimate, FittedRows, Refits, WeightFit, collect_refits
+from causalrisk.estimation.fits import Estimate, FittedRows, Refits, WeightFit, collect_refits
 from causalrisk.estimation.learned import Learned
 from causalrisk.estimation.matching import MatchedRows
 from causalrisk.estimation.options import InferenceOptions, JREOptions, ModelOptions
@@ -36,7 +35,7 @@ from causalrisk.estimation.sample import Sample, SampleResampler, sample_resampl
 from causalrisk.estimation.specification import DIFFERENCE, EffectScale, Specification, effect_names, parameter_names
 from causalrisk.joint.fit import JointFit
 from causalrisk.joint.rows import Replicates
-from causalrisk.joint.shrinkage import LADDER, Path
+from causalrisk.joint.shrinkage import Path
 from causalrisk.joint.start import JointProblem
 from causalrisk.numerics.arrays import Array, loaded
 from causalrisk.numerics.optimize import non_negative_least_squares
@@ -78,12 +77,6 @@ class JointRecord:
         """Whether the linear predictor of the propensity score is a term of the outcome models."""
         return self.fit.rows.joined is not None
 
-    @property
-    def anchor_at_end(self) -> bool:
-        """Whether the chosen shrinkage is the first or last value of `LADDER`, and no value beyond was tried."""
-        path = self.path
-        return path is not None and path.raised_from is None and path.anchor in (LADDER[0], LADDER[-1])
-
 
 @dataclass(frozen=True)
 class Task:
@@ -111,7 +104,7 @@ class FitRecord(Task):
     overlap: tuple[ArmWeights, ...]  # how the importance weights of each arm are spread
     joint: JointRecord | None = None  # for JRE only
     covariance: Array  # of `estimate.values`, or of effects and means alone
-    boot: BootstrapDistribution | None = None
+    boot: Refits | None = None
     given_resamples: bool  # whether the caller gave the resamples
     seed: np.random.SeedSequence  # root of the random streams
     df: float = np.inf  # of t tests and intervals; infinite for the normal distribution
@@ -269,7 +262,7 @@ class FitRecord(Task):
         return UnavailableError(f"{self.spec.name} uses no propensity score.\nUse `IPWRA.from_formula(...).fit()`.")
 
     @property
-    def used_boot(self) -> BootstrapDistribution:
+    def used_boot(self) -> Refits:
         """The bootstrap distribution. A fit without a bootstrap raises an UnavailableError."""
         if self.boot is None:
             raise UnavailableError('this fit has no bootstrap.\nUse `model.fit(cov_type="bootstrap")`.')
@@ -297,8 +290,8 @@ class FitRecord(Task):
 
     @property
     def rows(self) -> FittedRows:
-        """The rows of the design in the order of the data. For data on disk, covariates are left out."""
-        weights, design, full, chances = self.used_weight_fit, self.design, self.full_design, None
+        """The rows of the design in the order of the data."""
+        weights, design, chances = self.used_weight_fit, self.design, None
         sample, equations = weights.equations.sample, weights.equations
         if "observed" in weights.beta:
             chances = equations.by_row(lambda equations, at: expit(at(equations.observed)[:, 0]), weights.at)
@@ -312,7 +305,6 @@ class FitRecord(Task):
             own if self.frequency else ones,
             importance=sample.restore(weights.raw_weights),
             scores=self.scores,
-            covariates=lambda *also: covariates_of_design(full, design.in_sample[full.in_sample].to_numpy(), *also),
             recorded=(ones if chances is None else sample.restore(sample.with_outcome)) > 0,
             chances=None if chances is None else sample.restore(chances),
         )
@@ -559,7 +551,7 @@ class StackedRows:
         lead, weighed = self.estimates[0], weighed or self.weight_fit.refit(s)
         used = [k for k, weight in enumerate(self.weights) if weight > 0 or k == 0]
         found, size = [self.estimates[k].rows.refit(s, weighed) for k in used], len(lead.params)
-        mixed = np.tensordot(self.weights[used], np.stack([refits.values[:size] for refits in found]), axes=1)
+        mixed = np.tensordot(self.weights[used], np.stack([refits.values[:, :size].T for refits in found]), axes=1)
         params = params_of(self.scale, mixed, len(lead.theta))
-        rest, failures = found[0].values[size:], first_failure(*(refits.failures for refits in found))
+        rest, failures = found[0].values[:, size:].T, first_failure(*(refits.failures for refits in found))
         return dataclasses.replace(collect_refits(params, rest[:, None], rest[:0], failures), start=found[0].start)

@@ -20,20 +20,8 @@ from causalrisk.design.on_disk import DesignOnDisk, stored_array
 from causalrisk.design.scan import Folder
 from causalrisk.design.survey import SurveyDesign
 from causalrisk.estimation.options import ModelOptions
-from causalrisk.numerics import resampling
-from causalrisk.numerics.arrays import (
-    Arms,
-    Array,
-    Basis,
-    Numbers,
-    chunk_sizes,
-    chunks_of,
-    is_dask,
-    load_all,
-    loaded,
-    orthonormal_basis,
-    plain_basis,
-)
+from causalrisk.numerics import arrays, resampling
+from causalrisk.numerics.arrays import Arms, Array, Basis, Numbers, chunk_sizes, chunks_of, is_dask, load_all, loaded
 from causalrisk.numerics.families import OutcomeFamily
 from causalrisk.numerics.resampling import JACKKNIFE, WIDTH, Resampler, folds_of
 
@@ -198,7 +186,7 @@ def make_sample(design: Design, options: ModelOptions, frame: TargetRows | None,
             columns = stored_array(rows.map_blocks(of.of_rows, dtype=float)) if is_dask(rows) else of.of_rows(rows)
             return dataclasses.replace(of, columns=columns)
         plain = given and name == "X"
-        of = plain_basis(own(name)) if plain else orthonormal_basis(own(name), s[n_frame:])
+        of = arrays.plain_basis(own(name)) if plain else arrays.orthonormal_basis(own(name), s[n_frame:])
         if not n_frame:
             return of
         before = of.of_rows(np.broadcast_to(of_frame.get(name, 0.0), (n_frame, of.columns.shape[1])))

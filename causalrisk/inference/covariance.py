@@ -26,7 +26,7 @@ from causalrisk.design.on_disk import stored_array
 from causalrisk.errors import DesignWarning, Failure, MonteCarloWarning, Notes, ResampleWarning, failure_text
 from causalrisk.estimation.abilities import check_options, options_used
 from causalrisk.estimation.fit import DEFAULTS, fit_estimator
-from causalrisk.estimation.fits import RELATIVE_ROUNDING, BootstrapDistribution, Refits, WeightFit
+from causalrisk.estimation.fits import RELATIVE_ROUNDING, Refits, WeightFit
 from causalrisk.estimation.options import N_BOOT, InferenceOptions, ModelOptions
 from causalrisk.estimation.record import FitRecord, equal_units, reported_covariance, unit_influence
 from causalrisk.estimation.sample import given_block, sample_resampler, unit_count
@@ -50,7 +50,7 @@ def refit_together(refitters: Sequence[Any], weight_fits: Sequence[WeightFit | N
     return [refitter.refit(s, None if fit is None else weighed) for refitter, fit in pairs]
 
 
-def resampled(records: tuple[FitRecord, ...], inference: InferenceOptions) -> list[BootstrapDistribution]:
+def resampled(records: tuple[FitRecord, ...], inference: InferenceOptions) -> list[Refits]:
     """Return the bootstrap distributions of several fits to one sample, all from the same resamples or multipliers."""
     first, n_boot = records[0], inference.n_boot or N_BOOT
     if first.bootstrap in MULTIPLIERS:
@@ -73,7 +73,7 @@ INSTEAD = {  # bootstraps that replace failed draws, in this order: option value
 
 def bootstrap_with_fallback(
     records: tuple[FitRecord, ...], inference: InferenceOptions, notes: Notes
-) -> tuple[tuple[FitRecord, ...], list[BootstrapDistribution]]:
+) -> tuple[tuple[FitRecord, ...], list[Refits]]:
     """Bootstrap several fits to one sample. Return the fits, which name the bootstrap that was used, and the resamples.
 
     If JRE is among the fits and the caller chose no bootstrap, there are two fallbacks. If too many draws of units
@@ -100,7 +100,7 @@ def bootstrap_with_fallback(
 
 def refit_under(
     records: Sequence[FitRecord], draw: Callable[[int, int], Array], n_boot: int, inference: InferenceOptions
-) -> list[BootstrapDistribution]:
+) -> list[Refits]:
     """Refit with the multiplicities (n, width) that `draw` returns for a block number and a width.
 
     The blocks, and therefore the results, do not depend on the number of workers.
@@ -114,8 +114,7 @@ def refit_under(
         why = "a worker process died, so its resamples are lost"
         advice = "Use `n_jobs=1`. `err.results` has the fit without a bootstrap."
         raise errors.BootstrapError(f"{why}.\n{advice}") from error
-    found = [Refits.joined(parts) for parts in zip(*itertools.chain(*blocks), strict=True)]
-    return [BootstrapDistribution(of.values.T, of.failures, None if of.start is None else of.start.T) for of in found]
+    return [Refits.joined(parts) for parts in zip(*itertools.chain(*blocks), strict=True)]
 
 
 def in_blocks(
@@ -180,7 +179,7 @@ def resample_covariance(record: FitRecord, values: Array, estimates: Array) -> A
 # --- the multiplier bootstrap ----------------------------------------------------------------------------------------
 
 
-def multiplier_bootstrap(record: FitRecord, n_boot: int) -> BootstrapDistribution:
+def multiplier_bootstrap(record: FitRecord, n_boot: int) -> Refits:
     """Draw estimates by the multiplier bootstrap. Effects are drawn on the additive scale (the log of a ratio).
 
     For JRE, the initial IPWRA fit is also drawn, under the same multipliers. See Kline, P. and Santos, A. (2012). A
@@ -191,7 +190,7 @@ def multiplier_bootstrap(record: FitRecord, n_boot: int) -> BootstrapDistributio
     if record.joint is not None:
         of_start = dataclasses.replace(record, estimate=record.joint.start)
         start = _multiplied(of_start, n_boot)[0][:, : len(record.names)]
-    return BootstrapDistribution(values, np.full(n_boot, Failure.OK, dtype=np.int8), start, se)
+    return Refits(values, np.full(n_boot, Failure.OK, dtype=np.int8), start, se)
 
 
 def _multiplied(record: FitRecord, n_boot: int) -> tuple[Array, Array]:
@@ -220,7 +219,7 @@ def _multiplied(record: FitRecord, n_boot: int) -> tuple[Array, Array]:
 # --- the jackknife ---------------------------------------------------------------------------------------------------
 
 
-def leave_one_out(record: FitRecord, inference: InferenceOptions, *, whole: bool = False) -> BootstrapDistribution:
+def leave_one_out(record: FitRecord, inference: InferenceOptions, *, whole: bool = False) -> Refits:
     """Return the estimates without each unit in turn. Units are rows or clusters, then rows of a target frame.
 
     With `whole`, a row is left out with its entire frequency weight, instead of one observation at a time.
@@ -252,7 +251,7 @@ def jackknife_deviations(left_out: Array, times: Array) -> Array:
     return np.asarray(np.sqrt((total - 1) / total * times)[:, None] * (left_out - times @ left_out / total))
 
 
-def _check_left_out(record: FitRecord, left_out: BootstrapDistribution, max_failed: float, notes: Notes) -> None:
+def _check_left_out(record: FitRecord, left_out: Refits, max_failed: float, notes: Notes) -> None:
     """Warn about units that cannot be left out. Raise a BootstrapError if the share of them exceeds `max_failed`."""
     failed, total = int((left_out.failures != Failure.OK).sum()), len(left_out.failures)
     if not failed:
@@ -343,7 +342,7 @@ def _check_coefficients(record: FitRecord, notes: Notes) -> None:
         notes.warn(f"{found}. Robust standard errors are up to {too_small:.0%} too small.\n{advice}", DesignWarning)
 
 
-def with_bootstrap(record: FitRecord, boot: BootstrapDistribution, notes: Notes) -> FitRecord:
+def with_bootstrap(record: FitRecord, boot: Refits, notes: Notes) -> FitRecord:
     """Add the standard errors of a bootstrap distribution to a fit, and warn about failed resamples."""
     failed, n_boot = int((boot.failures != Failure.OK).sum()), len(boot.failures)
     if failed and failed < n_boot:

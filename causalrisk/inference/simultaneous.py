@@ -19,7 +19,7 @@ from scipy.special import expit, gammaincinv, logit, ndtr, ndtri
 from causalrisk.design.design import Design, rows_not_kept
 from causalrisk.errors import DesignError, Failure, OptionError, UnavailableError, check_alpha, one_of
 from causalrisk.estimation.abilities import check_options
-from causalrisk.estimation.fits import BootstrapDistribution, weights_of
+from causalrisk.estimation.fits import Refits, weights_of
 from causalrisk.estimation.options import Adjustment
 from causalrisk.estimation.quantiles import distribution_at
 from causalrisk.estimation.record import FitRecord, influence_covariance
@@ -459,7 +459,7 @@ def start_difference(record: FitRecord, alpha: float = 0.05) -> pd.DataFrame:
     """
     start = np.asarray(record.used_boot.start)
     failed = np.isnan(start).any(axis=1)
-    of_start = BootstrapDistribution(start, np.where(failed, Failure.NO_EFFECT, Failure.OK).astype(np.int8))
+    of_start = Refits(start, np.where(failed, Failure.NO_EFFECT, Failure.OK).astype(np.int8))
     ipwra = start_record(record)
     drawn = dataclasses.replace(ipwra, cov_type=record.cov_type, boot=of_start, small_sample=record.small_sample)
     covariance = resample_covariance(drawn, of_start.used, drawn.estimate.params)

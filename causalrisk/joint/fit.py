@@ -242,13 +242,13 @@ class JointFit:
     @cached_property
     def replicate_offset(self) -> Array:
         """Estimates minus the estimates of a refit to the same sample with `points` as replicates, shape (d,)."""
-        found = self._refit(self.problem.equations.sample.s[:, None]).values[:, 0]
+        found = self._refit(self.problem.equations.sample.s[:, None]).values[0]
         return np.where(np.isfinite(found), self.estimate.values - found, 0.0)
 
     def refit(self, s: Array, weighed: RefittedScores | None = None) -> Refits:
         """Refit under each column of row weights `s` (n, R), and add `replicate_offset` to the estimates."""
         found = self._refit(s, weighed)
-        return dataclasses.replace(found, values=found.values + self.replicate_offset[:, None])
+        return dataclasses.replace(found, values=found.values + self.replicate_offset)
 
     def _refit(self, s: Array, weighed: RefittedScores | None = None) -> Refits:
         problem, scale, linear = self.problem, self.problem.scale, self.objective.linear
@@ -263,9 +263,9 @@ class JointFit:
         failed = Failure.SINGULAR_OUTCOME if linear else Failure.OUTCOME_NOT_CONVERGED
         of_minimum = np.where(found.converged, Failure.OK, failed).astype(np.int8)
         params, theta = np.concatenate([scale.effects(raw), means]), found.theta[:, : problem.start.theta.shape[1]]
-        gamma = refits.values[problem.start.block("gamma")]
+        gamma = refits.values[:, problem.start.block("gamma")].T
         collected = collect_refits(params, theta, gamma, first_failure(refits.failures, of_minimum))
-        return dataclasses.replace(collected, start=refits.values[: len(problem.start.params)])
+        return dataclasses.replace(collected, start=refits.values[:, : len(problem.start.params)])
 
     # --- influence function ------------------------------------------------------------------------------------------
 

@@ -286,7 +286,7 @@ def refitted(
     refits = start.rows.refit(s, (scored, beta, codes))
     bad = ~np.isfinite(gamma_of(beta, s.shape[1])).all(axis=0)
     beta = {name: np.where(bad, problem.weights.beta[name], each) for name, each in beta.items()}
-    theta = refits.values[start.block("theta")].reshape(*start.theta.shape, -1)
+    theta = refits.values[:, start.block("theta")].T.reshape(*start.theta.shape, -1)
     theta = np.where(np.isnan(theta), start.theta[..., None], theta)
     joined = objective.rows.joined
     return Objective(WeightedRows(equations, s, beta, points, joined), padded(theta, joined), objective.terms), refits

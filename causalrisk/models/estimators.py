@@ -12,7 +12,7 @@ from causalrisk.estimation.abilities import ABILITIES
 from causalrisk.estimation.options import Method, Objective
 from causalrisk.estimation.record import FitRecord
 from causalrisk.inference.covariance import start_record
-from causalrisk.models.model import CausalModel
+from causalrisk.models.model import JRE_OPTIONS, CausalModel
 from causalrisk.models.results import CausalResults, JREResults, MatchingResults
 
 
@@ -300,11 +300,7 @@ class JRE(CausalModel):
         SeparationError, BootstrapError, OptionError
             As in `IPWRA.fit`.
         """
-        given = {
-            "objective": objective, "anchor": anchor, "share": share,
-            "n_replicates": n_replicates, "spread": spread, "replicates": replicates, "method": method,
-            "shrinkage": shrinkage, "join_score": join_score,
-        }  # fmt: skip
+        given = {name: value for name, value in locals().items() if name in JRE_OPTIONS}
         return self._fit(given | others)
 
     def _results(self, record: FitRecord) -> CausalResults:
@@ -320,7 +316,7 @@ class Unadjusted(CausalModel):
 
 MODELS: tuple[type[CausalModel], ...] = (Unadjusted, OutcomeRegression, IPW, IPWRA, AIPW, TMLE, Matching, JRE)
 BY_NAME = {model.spec.name: model for model in MODELS}
-WHERE_NAMED = ("TMLE", "Matching")  # estimators that `compare` uses only if they are named
+USUAL = [spec.name for spec in (*specification.SEPARATE, specification.JRE)]  # estimators to compare by default
 
 
 def results_of(record: FitRecord) -> CausalResults:
@@ -345,11 +341,10 @@ def model_named(given: Any) -> type[CausalModel]:
 
 
 def chosen_models(estimators: Any, effect: Any = None) -> list[type[CausalModel]]:
-    """Return the named model classes. By default, return all that support the effect and the bootstrap."""
-    needed = {("cov_type", "bootstrap")} | ({("effect", effect)} if effect == specification.QUANTILE.name else set())
-    rows = {name: ABILITIES.get(name, {}) for name in BY_NAME if name not in WHERE_NAMED}
-    having = [name for name, row in rows.items() if all(value in row.get(option, ()) for option, value in needed)]
-    given = having if estimators is None else estimators.split() if isinstance(estimators, str) else estimators
+    """Return the named model classes, by default the usual ones, or those of them that support quantiles."""
+    quantiles = effect == specification.QUANTILE.name
+    usual = [name for name in USUAL if not quantiles or effect in ABILITIES[name]["effect"]]
+    given = usual if estimators is None else estimators.split() if isinstance(estimators, str) else estimators
     models = [model_named(item) for item in (given if isinstance(given, Iterable) else [given])]
     check_distinct("estimators", [model.spec.name for model in models])
     return models

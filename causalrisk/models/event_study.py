@@ -368,8 +368,8 @@ def event_study(
      1            2.30    2.65
      2            3.15    3.64
     """
-    typed = (begins, time, unit, estimator, controls, base, anticipation, cov_type, small_sample, use_t, df)
-    given, read_as = errors.read("event_study", dict(zip(OWN, typed, strict=True)) | options, OWN | STUDIED)
+    given = {name: value for name, value in locals().items() if name in OWN}
+    given, read_as = errors.read("event_study", given | options, OWN | STUDIED)
     model, scope, notes = model_named(given["estimator"]), callers_variables(1), errors.Notes(read_as)
     given |= {"formula": formula, "estimator": model.spec.name}
     _check(given, data)
@@ -536,9 +536,8 @@ def _errors(
         return found | sizes | {"shares": shares, "of_shares": jackknife_deviations(left, times)}
     added = []
     for record in records:
-        k = record.n_coefficients if record.small_sample else 0
-        factor = small_sample_factor(record.design.nobs, k, record.design.n_clusters)
-        added.append(of_all(record, np.sqrt(factor) * unit_influence(record, 1)[:, 0] / record.sample.total, 0.0))
+        moved = unit_influence(record, 1)[:, 0] / record.sample.total
+        added.append(of_all(record, np.sqrt(record.small_sample_factor) * moved, 0.0))
     factor = small_sample_factor(of.sum() if alike else n, int(first.small_sample), count * (cluster is not None))
     of_shares = np.sqrt(factor) * (member - shares) * (np.sqrt(of) if alike else of)[:, None] / of.sum()
     own = sign * np.column_stack(added) * (np.sqrt(of)[:, None] if alike else 1.0)

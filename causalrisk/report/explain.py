@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from causalrisk.design.design import rows_not_kept
-from causalrisk.errors import OptionError, check_alpha, listed
+from causalrisk.errors import check_alpha, one_of
 from causalrisk.estimation.overlap import SMALL_FOR_ALL, judged_shares, least_share
 from causalrisk.estimation.record import FitRecord, JointRecord
 from causalrisk.estimation.specification import EVERYBODY, TargetPopulation
@@ -274,8 +274,7 @@ def questions(record: FitRecord, stated: Iterable[str] | None = None, **named: s
     texts = TEXTS["assumptions"] | (TEXTS["instruments"] if "instrument" in named else {})
     asked = {key: text for key, text in texts.items() if key not in other}
     for name in stated or ():
-        if name not in asked:
-            raise OptionError(f"assumptions: {name!r} is not known; expected any of {listed(tuple(asked))}.")
+        one_of("assumptions", name, tuple(asked))
     return {key: (heading, question.format(**names | named)) for key, (heading, question) in asked.items()}
 
 

@@ -426,9 +426,10 @@ def choice_words(record: FitRecord) -> str:
 
 def ladder_end_words(joint: JointRecord) -> str:
     """Return sentences if the chosen shrinkage is at an end of the range that was tried. Otherwise empty."""
-    if joint.path is None or not joint.anchor_at_end:
+    path = joint.path
+    if path is None or path.raised_from is not None or path.anchor not in (LADDER[0], LADDER[-1]):
         return ""
-    last, other = joint.path.anchor, LADDER[0] + LADDER[-1] - joint.path.anchor
+    last, other = path.anchor, LADDER[0] + LADDER[-1] - path.anchor
     beyond, near = (last / 3, "farthest from IPWRA") if last < other else (last * 3, "nearest to IPWRA")
     return (
         f"The chosen shrinkage, {last:g}, is the value {near} that was tried. A value beyond it might be better: "

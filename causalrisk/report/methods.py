@@ -23,7 +23,7 @@ NET_BIAS = "The net bias is the difference of the biases of the groups"
 
 
 def facts(record: FitRecord) -> dict[str, list[str]]:
-    """Return the sentences about a fit, by subject, in the order of the methods paragraph."""
+    """Return the sentences about a fit, by subject, in the order of the methods paragraph. Some may be empty."""
     design, joint, ratio = record.design, record.joint, not record.options.effect_scale.additive
     own = "The estimator is the package's own implementation of that paper's idea."
     own += " The default objective, used here, is not in any paper." * (joint is not None and joint.anchor is not None)
@@ -32,7 +32,7 @@ def facts(record: FitRecord) -> dict[str, list[str]]:
         source = "" if record.boot is None else ", from the variation of the logarithm over the resamples,"
         intervals += f". They are computed on the logarithmic scale{source} and transformed back"
     filled = words.filled_counts(record)
-    found = {
+    return {
         "effect": [
             f"We estimated the {words.estimand_words(record)} of {design.treat_name} ({design.contrast}) on "
             f"{words.outcome_text(record)}, over {words.rows_words(record)}, by {record.spec.how}.",
@@ -51,7 +51,6 @@ def facts(record: FitRecord) -> dict[str, list[str]]:
         ],
         "errors": [f"Standard errors {_errors_source(record)}.{words.choice_words(record)} {intervals}."],
     }
-    return {subject: [*filter(None, sentences)] for subject, sentences in found.items()}
 
 
 def methods(record: FitRecord) -> str:
@@ -231,7 +230,7 @@ def _score_sentences(record: FitRecord) -> list[str]:
         "The weights include the density ratio of the covariates, target frame over sample, from a logit model of "
         "membership in the target frame on the covariates of the propensity formula."
     ) * (record.frame is not None)
-    return [first, *filter(None, (trimmed, clipped, transported))]
+    return [first, trimmed, clipped, transported]
 
 
 def _objective_sentence(record: FitRecord, joint: JointRecord) -> str:

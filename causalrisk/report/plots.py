@@ -8,7 +8,6 @@ ticks thinned, to fit the Axes.
 from __future__ import annotations
 
 import os
-import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, Literal
@@ -26,6 +25,7 @@ from causalrisk.inference.intervals import conf_int, critical_value
 from causalrisk.inference.simultaneous import distribution
 from causalrisk.report.labels import outcome_name
 from causalrisk.report.summary import one_line
+from causalrisk.report.table import wrap
 
 BLUE, ORANGE, GREEN, PINK, SKY, GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "0.5"
 SERIES = (("o", ORANGE, "-"), ("^", BLUE, "--"), ("s", GREEN, "-."), ("D", PINK, ":"), ("v", SKY, "-"))  # by group
@@ -88,9 +88,7 @@ def room(ax: Any) -> tuple[float, float]:
 
 def broken(text: object, points: float) -> str:
     """Wrap each line of a text to a width in points."""
-    width = max(int(points / CHARACTER), 8)
-    lines = verbatim(text).split("\n")
-    return "\n".join(textwrap.fill(line, width, break_long_words=False, break_on_hyphens=False) for line in lines)
+    return "\n".join(wrap(verbatim(text), max(int(points / CHARACTER), 8)))
 
 
 def finish(ax: Any, across: str, upright: str = "", columns: int = 0, handles: Sequence[Any] | None = None) -> Any:

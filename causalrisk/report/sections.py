@@ -98,7 +98,7 @@ def report(
     plots.pyplot()  # without matplotlib nothing is computed
     heading = title or f"Report: {summary.one_line(record)}"
     parts = _parts(record, alpha, assumptions_part(asked, assumptions))
-    front = _front(record, heading, alpha, parts, short)
+    front = _front(record, alpha, parts, short)
     unanswered = [text for key, (_, text) in asked.items() if not str((assumptions or {}).get(key, "")).strip()]
     if unanswered:
         where = ":" if short else '; see <a href="#assumptions">Assumptions</a>.'
@@ -163,7 +163,7 @@ def _parts(record: FitRecord, alpha: float, assumptions: Part) -> list[Part]:
         *found,
         Part("ledgers", "Rows, resamples and warnings", "\n".join(rows)),
         Part("explained", "How the estimate was computed", prose),
-        *written_parts(text, cited, methods.seeds_text(record), methods.call_of(record)),
+        *written_parts(record, text, cited),
     ]
 
 
@@ -183,8 +183,8 @@ def _row_flow(record: FitRecord) -> pd.DataFrame:
     return pd.DataFrame(flow, columns=["", "rows"]).set_index("")
 
 
-def _front(record: FitRecord, heading: str, alpha: float, parts: Sequence[Part], short: bool) -> list[str]:
-    """Return the top of the page: heading, answer in a sentence, and headlines of all diagnostics."""
+def _front(record: FitRecord, alpha: float, parts: Sequence[Part], short: bool) -> list[str]:
+    """Return the top of the page below its heading: answer in a sentence, and headlines of all diagnostics."""
     uncertain = enumerate(words.uncertainty_words(record, alpha))
     answers = [f"{words.effect_words(record, k)} ({text})." for k, text in uncertain]
     what = f"The {words.estimand_words(record)} of {record.design.treat_name} on {words.outcome_words(record)}, over "
@@ -197,7 +197,6 @@ def _front(record: FitRecord, heading: str, alpha: float, parts: Sequence[Part],
         gap = explain.read_gaps(record, record.joint)
         lines.append(f"{badge(gap)}{html.escape(gap.headline)}")
     return [
-        f"<h1>{html.escape(heading)}</h1>",
         f'<div class="answer">{"".join(map(paragraph, answers))}</div>',
         paragraph(f"{what}{words.rows_words(record)}, by {record.spec.title.removesuffix(' Results')}.", "soft"),
         "<h2>In short</h2>",
@@ -296,12 +295,13 @@ def assumptions_part(asked: Mapping[str, tuple[str, str]], given: Mapping[str, s
     return Part("assumptions", "Assumptions", "\n".join(blocks))
 
 
-def written_parts(text: str, cited: Sequence[str], seed: str, call: str) -> list[Part]:
+def written_parts(record: FitRecord, text: str, cited: Sequence[str]) -> list[Part]:
     """Return the methods paragraph with references, and the call that repeats the results with the versions."""
     items = "".join(f"<li>{html.escape(reference)}</li>" for reference in cited)
+    seed = methods.seeds_text(record).capitalize()
     repeat = [
-        paragraph(f"{'. '.join(filter(None, [seed.capitalize(), methods.versions_text()]))}."),
-        f"<pre><code>{html.escape(call)}</code></pre>",
+        paragraph(f"{'. '.join(filter(None, [seed, methods.versions_text()]))}."),
+        f"<pre><code>{html.escape(methods.call_of(record))}</code></pre>",
         paragraph("`data` is the data frame that was used. The same versions give the same digits.", "soft"),
     ]
     return [
@@ -370,9 +370,8 @@ def _short_report(res: Any, path: str | os.PathLike[str], title: str | None, alp
     """Write a page of the summary, parts of its own, the methods paragraph and the call that repeats the results."""
     text, heading = res.methods(), title or f"Report: {res!r}"
     first = Part("summary", "Summary", SUMMARY.format(res.summary(alpha).as_html()))
-    record = res._record
-    last = written_parts(text, methods.references(text), methods.seeds_text(record), methods.call_of(record))
-    return write_page(path, heading, [f"<h1>{html.escape(heading)}</h1>"], [first, *own, *last])
+    last = written_parts(res._record, text, methods.references(text))
+    return write_page(path, heading, [], [first, *own, *last])
 
 
 def late_report(
@@ -417,10 +416,10 @@ def late_report(
 def write_page(
     path: str | os.PathLike[str], title: str, top: Sequence[str], parts: Sequence[Part], contents: bool = True
 ) -> Path:
-    """Write the top of a page, links to its parts, and the parts. Return the path of the file."""
+    """Write the heading and the top of a page, links to its parts, and the parts. Return the path of the file."""
     links = "".join(f'<li><a href="#{part.anchor}">{html.escape(part.heading)}</a></li>' for part in parts)
     nav = f'<nav aria-label="Contents"><h2>Contents</h2><ul>{links}</ul></nav>' * contents
-    body = "\n".join([*top, nav, *(part.html() for part in parts)])
+    body = "\n".join([f"<h1>{html.escape(title)}</h1>", *top, nav, *(part.html() for part in parts)])
     files = resources.files(__package__)
     page, style = (files.joinpath(name).read_text("utf-8") for name in ("page.html", "style.css"))
     return write_whole(path, page.format(title=html.escape(title), style=style, body=body))

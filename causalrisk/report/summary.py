@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from causalrisk.design.design import Design
-from causalrisk.errors import NUMBERS, Failure, OptionError, check_alpha
+from causalrisk.errors import NUMBERS, Failure, OptionError
 from causalrisk.estimation.overlap import LARGE_WEIGHT
 from causalrisk.estimation.record import FitRecord
 from causalrisk.estimation.specification import EVERYBODY, IPW, IPWRA
@@ -80,7 +80,6 @@ def summary(
         A statsmodels Summary that prints as text, with methods `as_text`, `as_html`, `as_latex`, `as_markdown`,
         `as_csv` and `save` (also to Word).
     """
-    check_alpha(alpha)
     outcome, title = yname or words.outcome_name(record), title or record.spec.title
     names = record.names if xname is None else list(map(str, xname))
     if len(names) != len(record.names):

@@ -247,7 +247,7 @@ def balance_for_paper(
     design, population, chosen = record.design, record.options.population, {"also": also, "data": data}
     whole = balance(record, "std", **chosen, interactions=interactions, means=True, names=names)
     parts = [whole.xs(contrast) for contrast in record.contrasts] if design.n_arms > 2 else [whole]
-    every = chosen_covariates(record, record.rows, **chosen, interactions=interactions, names=names)
+    every = chosen_covariates(record, **chosen, interactions=interactions, names=names)
     constant = [covariate.name for covariate in every if covariate.name not in parts[0].index]
     covariates = [covariate for covariate in every if covariate.name in parts[0].index]
     numbers = parts[0].loc[:, parts[0].columns.str.match("mean |sd ")].iloc[1:]  # the first row is the score's

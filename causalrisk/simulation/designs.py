@@ -80,6 +80,8 @@ class Design:
         The correctly specified formulas; None if there is no such formula.
     """
 
+    oracle_formula: ClassVar[Any] = None
+    oracle_propensity: ClassVar[Any] = None
     known_effect: ClassVar[float | None] = None  # where it has a closed form
 
     @property
@@ -107,16 +109,6 @@ class Design:
     def propensity(self) -> str:
         """Propensity formula of the analyst. By default, it has the covariates of the outcome formula."""
         return self.formula.partition("~")[2].strip()
-
-    @property
-    def oracle_formula(self) -> str | None:
-        """Correctly specified outcome formula."""
-        return None
-
-    @property
-    def oracle_propensity(self) -> str | None:
-        """Correctly specified propensity formula."""
-        return None
 
     def population(self, n: int, rng: np.random.Generator) -> Population:
         """Draw units with their true propensity scores and outcome moments.
@@ -230,6 +222,7 @@ class Specified(Design):
 
     name = property(attrgetter("label"), doc="Name in tables.")
     stream = property(attrgetter("base.stream"), doc="Stream of the other design, for the same samples.")
+    has_bound = property(attrgetter("base.has_bound"), doc="Whether the bound of the other design is finite.")
     formula = property(attrgetter("outcome_formula"), doc="Outcome formula of the analyst.")
     propensity = property(attrgetter("propensity_formula"), doc="Propensity formula of the analyst.")
 

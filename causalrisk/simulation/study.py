@@ -20,7 +20,7 @@ import pandas as pd
 
 from causalrisk import errors
 from causalrisk._version import __version__
-from causalrisk.models.estimators import OutcomeRegression, model_named
+from causalrisk.models.estimators import USUAL, OutcomeRegression, model_named
 from causalrisk.models.model import OPTIONS, CausalModel
 from causalrisk.numerics.resampling import seed_sequence
 from causalrisk.runtime import ordered_map, progress_bar, worker_count, write_whole
@@ -28,7 +28,6 @@ from causalrisk.simulation.designs import Design, Specified, find_design
 from causalrisk.simulation.results import StudyResults
 
 CHUNK = 25  # samples that a worker does at a time, and that an interruption loses at most
-DEFAULT = ("Unadjusted", "OutcomeRegression", "IPW", "IPWRA", "AIPW", "JRE")
 FAILURES = (errors.CausalRiskError, ArithmeticError, np.linalg.LinAlgError, RuntimeError, ValueError)
 
 
@@ -142,7 +141,7 @@ def choose_estimators(estimators: Any) -> tuple[Entry, ...]:
     (['IPWRA', 'JRE erm'], {'objective': 'erm'})
     """
     if estimators is None:
-        estimators = DEFAULT
+        estimators = USUAL
     if isinstance(estimators, Mapping):
         named = list(estimators.items())
     else:
@@ -333,8 +332,8 @@ def _run(tasks: list[Task], folder: Path | None, n_jobs: int, progress: bool) ->
 def run_task(task: Task) -> pd.DataFrame:
     """Draw the samples of a task and fit the estimators to each. Return one row per sample and estimator."""
     rows = []
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", errors.CausalRiskWarning)  # overlap and Monte Carlo error, sample after sample
+    # overlap and Monte Carlo error, sample after sample
+    with warnings.catch_warnings(action="ignore", category=errors.CausalRiskWarning):
         for sample in range(task.first, task.first + task.count):
             data_seed, fit_seed = sample_seeds(task.entropy, task.design, task.n, sample)
             drawn = task.design.draw(task.n, np.random.default_rng(data_seed))

@@ -237,7 +237,7 @@ def test_groups_of_jre_are_redone_too():
     sample, block, left_out = record.sample, record.estimate.block, []
     out = 1.0 - (sample.order[:, None] == np.arange(90))
     inside, Z = np.stack([groups == "high", groups == "low"])[:, sample.order], sample.Z.columns
-    for s, values in zip(out.T, record.estimate.rows.refit(out).values.T, strict=True):
+    for s, values in zip(out.T, record.estimate.rows.refit(out).values, strict=True):
         fitted = values[block("theta")].reshape(record.estimate.theta.shape) @ sample.X.columns.T
         e = 1 / (1 + np.exp(-Z @ values[block("gamma")]))
         own = np.where(sample.arm == 1, (sample.y - fitted[1]) / e, -(sample.y - fitted[0]) / (1 - e))

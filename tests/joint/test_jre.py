@@ -103,8 +103,8 @@ def test_the_influence_function_is_the_derivative_by_the_weights(data, case):
     moved[rows, len(rows) + np.arange(len(rows))] -= size
     refits = refit.refit(moved)
     assert (refits.failures == 0).all()
-    up, down = np.hsplit(refits.values, 2)
-    numeric = (up - down).T / (2 * size) * sample.total
+    up, down = np.vsplit(refits.values, 2)
+    numeric = (up - down) / (2 * size) * sample.total
     assert (np.abs(numeric - influence[rows]) / np.abs(influence).max(axis=0)).max() < 1e-6
 
 
@@ -117,7 +117,7 @@ def test_resamples_together_are_those_one_by_one(data, case):
     refit, rng = record.estimate.rows, np.random.default_rng(8)
     counts = rng.multinomial(300, np.full(300, 1 / 300), size=5).T.astype(float)
     together = refit.refit(counts)
-    alone = np.column_stack([refit.refit(counts[:, [j]]).values for j in range(5)])
+    alone = np.vstack([refit.refit(counts[:, [j]]).values for j in range(5)])
     assert (together.failures == 0).all()
     np.testing.assert_allclose(together.values, alone, rtol=1e-7, atol=1e-9)
 

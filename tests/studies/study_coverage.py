@@ -89,7 +89,7 @@ def jackknife_se(record, groups=None, seed=0):
     parts = []
     for first in range(0, total, BLOCK):
         left_out = np.arange(first, min(first + BLOCK, total))
-        parts.append(refitter.refit((group[:, None] != left_out).astype(float)).values[0])
+        parts.append(refitter.refit((group[:, None] != left_out).astype(float)).values[:, 0])
     values = np.concatenate(parts)
     return float(np.sqrt((total - 1) * np.nanvar(values)))
 
