@@ -368,8 +368,8 @@ def event_study(
      1            2.30    2.65
      2            3.15    3.64
     """
-    given = {name: value for name, value in locals().items() if name in OWN}
-    given, read_as = errors.read("event_study", given | options, OWN | STUDIED)
+    typed = (begins, time, unit, estimator, controls, base, anticipation, cov_type, small_sample, use_t, df)
+    given, read_as = errors.read("event_study", dict(zip(OWN, typed, strict=True)) | options, OWN | STUDIED)
     model, scope, notes = model_named(given["estimator"]), callers_variables(1), errors.Notes(read_as)
     given |= {"formula": formula, "estimator": model.spec.name}
     _check(given, data)
