@@ -24,17 +24,8 @@ from causalrisk.estimation.equations import Equations
 from causalrisk.estimation.fits import WEIGHT_NAMES, WeightFit, by_arm
 from causalrisk.estimation.sample import stored, within
 from causalrisk.joint.objective import Rows, Weights
-from causalrisk.numerics.arrays import (
-    Array,
-    add_up,
-    chunk_sizes,
-    chunks_of,
-    is_dask,
-    load_all,
-    loaded,
-    row_blocks,
-    symmetric_root,
-)
+from causalrisk.numerics import arrays
+from causalrisk.numerics.arrays import Array, is_dask, loaded
 
 AT_ONCE = 65_536  # rows times columns of weights that are processed at a time
 KEPT = 2**21  # largest number of weights under replicates that is cached
@@ -85,7 +76,7 @@ class Replicates:
             return cls({name: np.zeros((*each.shape[:2], 1)) for name, each in weights.beta.items()})
         every = [weights.beta[name] for name in WEIGHT_NAMES if name in weights.beta]
         wide = block_diag(*[np.kron(_about_mean(len(each)), np.eye(each.shape[1])) for each in every])
-        root = np.linalg.pinv(wide) @ symmetric_root(wide @ covariance @ wide.T) * np.sqrt(len(wide))
+        root = np.linalg.pinv(wide) @ arrays.symmetric_root(wide @ covariance @ wide.T) * np.sqrt(len(wide))
         away = np.hstack([root, -root])
         return cls(weights.beta_of(away), np.full(away.shape[1], Failure.OK, dtype=np.int8), cubature=True)
 
@@ -184,7 +175,7 @@ class WeightedRows(FieldsAlone):
         """Sum of the weights of the sample's rows, shape (R,)."""
         return np.asarray(loaded(self.equations.sample.in_sample @ self.s))
 
-    def pieces(self, width: int, *arrays: Any) -> Iterator[tuple[Any, ...]]:
+    def pieces(self, width: int, *given: Any) -> Iterator[tuple[Any, ...]]:
         """Yield the rows in pieces of a size that suits `width` columns or replicates.
 
         Yields
@@ -194,21 +185,21 @@ class WeightedRows(FieldsAlone):
         here, place : slice
             Position of the piece in `part`, and among all rows.
         *own : ndarray
-            The rows of the piece in each of the `arrays`, which have all rows. None stays None.
+            The rows of the piece in each of the arrays `given`, which have all rows. None stays None.
         """
         fewest = max(FEWEST, 4 * self.equations.sample.X.columns.shape[1])  # each piece adds up Gram matrices
         size, ends = max(AT_ONCE // width, fewest), [0, len(self.s)]
         if is_dask(self.s):
-            size, ends = max(size, PART), np.cumsum([0, *chunk_sizes(self.s)]).tolist()
+            size, ends = max(size, PART), np.cumsum([0, *arrays.chunk_sizes(self.s)]).tolist()
         for k, (first, last) in enumerate(pairwise(ends)):
-            part, given = self, list(arrays)
+            part, owned = self, list(given)
             if is_dask(self.s):
-                chunks = [None if each is None else chunks_of(each)[k] for each in (self.s, *arrays)]
-                equations, s, *given = load_all([self.equations.chunks[k], *chunks])
+                chunks = [None if each is None else arrays.chunks_of(each)[k] for each in (self.s, *given)]
+                equations, s, *owned = arrays.load_all([self.equations.chunks[k], *chunks])
                 part = dataclasses.replace(self, equations=equations, s=s)
                 part.__dict__.update(total=self.total, divisors=self.divisors)
-            for here in row_blocks(last - first, size):
-                own = (None if each is None else each[here] for each in given)
+            for here in arrays.row_blocks(last - first, size):
+                own = (None if each is None else each[here] for each in owned)
                 yield part, here, slice(first + here.start, first + here.stop), *own
 
     @property
@@ -382,10 +373,10 @@ class WeightedRows(FieldsAlone):
 
     # --- sums over the rows ------------------------------------------------------------------------------------------
 
-    def by_row(self, function: Callable[..., Array], *arrays: Any) -> Array:
+    def by_row(self, function: Callable[..., Array], *given: Any) -> Array:
         """Concatenate function(part, here, *own) over `pieces`, as a Dask array if the rows do not fit in memory."""
-        found = (function(part, here, *own) for part, here, _, *own in self.pieces(max(AT_ONCE // PART, 1), *arrays))
-        return stored(found, chunk_sizes(self.s)) if is_dask(self.s) else np.concatenate(list(found))
+        found = (function(part, here, *own) for part, here, _, *own in self.pieces(max(AT_ONCE // PART, 1), *given))
+        return stored(found, arrays.chunk_sizes(self.s)) if is_dask(self.s) else np.concatenate(list(found))
 
     def over(self, function: Callable[[Rows, Weights, slice], Any]) -> Any:
         """Add up function(rows, weights, columns) over the pieces of rows, for all columns."""
@@ -396,7 +387,7 @@ class WeightedRows(FieldsAlone):
             rows = part.rows(here)
             return [function(rows, part.weights(here, own), own) for own in groups]
 
-        found = add_up(of_piece(*piece) for piece in self.pieces(max(width, self.replicates.count)))
+        found = arrays.add_up(of_piece(*piece) for piece in self.pieces(max(width, self.replicates.count)))
         if len(found) == 1:
             return found[0]
         if isinstance(found[0], dict):
@@ -406,6 +397,6 @@ class WeightedRows(FieldsAlone):
 
 def _measure_sum(equations: Equations, s: Array, beta: Beta) -> Array:
     sums: Any = 0.0
-    for place in row_blocks(len(s), AT_ONCE):
+    for place in arrays.row_blocks(len(s), AT_ONCE):
         sums = sums + (s[place] * value_of(equations.measure(Point(beta, place)))).sum(axis=0)
     return sums

@@ -10,7 +10,7 @@ import itertools
 import re
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from inspect import isfunction
 from pathlib import Path
 from typing import Any
@@ -49,7 +49,6 @@ class Trial:
     formula: str
     propensity: str
     seed: np.random.SeedSequence
-    _models: dict[str, CausalModel] = field(default_factory=dict)
 
     def model(self, kind: type[CausalModel] = OutcomeRegression, **options: Any) -> CausalModel:
         """Make a model of the sample.
@@ -64,14 +63,10 @@ class Trial:
         Returns
         -------
         CausalModel
-            The model. Models that differ only in the estimator share the parsed formulas.
+            The model.
         """
         given = {"formula": self.formula, "propensity": self.propensity, "treat": "d"} | options
-        key = repr([kind.spec.constants, *sorted(given.items())])  # outcome models of constants need fewer rows
-        if key not in self._models:
-            self._models[key] = kind.from_formula(data=self.data, **given)
-        first = self._models[key]
-        return kind._checked(first.design, first.options)
+        return kind.from_formula(data=self.data, **given)
 
 
 @dataclass(frozen=True)

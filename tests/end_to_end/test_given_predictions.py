@@ -195,7 +195,7 @@ def test_other_calls_refuse_them_or_take_them():
     model = AIPW.from_formula("y ~ 1", DATA, **GIVEN)
     with pytest.raises(TypeError, match="cannot be changed"):
         model.with_options(outcome_predictions=["m1", "m0"])
-    with pytest.raises(cr.OptionError, match="not available for an event study"):
+    with pytest.raises(cr.OptionError, match="unknown option `outcome_predictions`"):
         cr.event_study("y ~ 1", DATA, begins="w", time="group", unit="d", outcome_predictions=["m0", "m1"])
     with pytest.raises(TypeError, match="outcome_predictions"):
         AIPW.from_formula("y ~ 1", DATA, treat="d", external_predictions={})
