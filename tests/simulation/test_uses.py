@@ -90,3 +90,8 @@ def test_the_four_cells_have_the_same_samples():
 def test_four_cells_need_right_and_wrong_formulas():
     with pytest.raises(cr.OptionError, match='Use `design="doubly_wrong"'):
         four_cells("strong")
+
+
+def test_four_cells_of_a_population_without_a_bound_have_none():
+    table = four_cells("opposite_curves", n=300, n_sims=2, estimators="IPWRA").table
+    assert table["mse_over_bound"].isna().all()
