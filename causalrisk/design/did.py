@@ -299,12 +299,12 @@ class Adoption:
 
     def of_units(self, name: str, fixed: bool = True) -> pd.Series:
         """Return the first value of a column for each unit. If it must be `fixed`, changes raise a DesignError."""
-        first = self.period == 0
-        several = self.units[pd.Series(self.frame[name].array).groupby(self.unit).nunique().to_numpy() > 1]
-        if fixed and len(several):
+        values, first = pd.Series(self.frame[name].array), self.period == 0
+        several = self.units[values.groupby(self.unit).nunique().to_numpy() > 1] if fixed else ()
+        if len(several):
             found = f"{name!r} changes within {len(several)} of {len(self.units)} units ({listing(several)})"
             raise DesignError(f"{found}; expected one value per unit.\nUse a column with the value of one period.")
-        return pd.Series(self.frame[name].array[first], index=self.units[self.unit[first]]).loc[self.units]
+        return pd.Series(values.array[first], index=self.units[self.unit[first]]).loc[self.units]
 
     def alone(self, cluster: Any) -> list[int]:
         """Return the numbers of the periods in which only one unit, or only units of one cluster, begin."""

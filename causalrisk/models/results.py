@@ -127,7 +127,7 @@ class Shown(table.HasSummary):
         if self._fits and hasattr(CausalResults, name) and not answer(self._place[0], name):
             call = "()" if callable(getattr(CausalResults, name)) else ""
             typed = " or ".join(f"`{fit}.{name}{call}`" for fit in self._fits)
-            raise errors.UnavailableError(f"{type(self).__name__} has no {name!r}, each fit alone has.\nUse {typed}.")
+            raise errors.UnavailableError(f"{type(self).__name__} has no {name!r}; each fit alone has.\nUse {typed}.")
         raise errors.UnavailableError(attribute(*self._place, name, dir(type(self))))
 
     def save(self, path: str | os.PathLike[str]) -> Path:
