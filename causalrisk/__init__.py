@@ -12,8 +12,7 @@ _NAMES = {
     "diagnostics.sensitivity": "rosenbaum_bounds",
     "errors": (
         "BootstrapError CausalRiskError CausalRiskWarning ConvergenceWarning DesignError DesignWarning "
-        "LearnerError MonteCarloWarning OptionError OverlapWarning ResampleWarning SeparationError "
-        "UnavailableError"
+        "LearnerError OptionError OverlapWarning ResampleWarning SeparationError UnavailableError"
     ),
     "models.comparison": "ComparisonResults compare simultaneous",
     "models.estimators": "AIPW Hajek IPW IPWRA JRE Matching OutcomeRegression TMLE",

@@ -15,7 +15,6 @@ from causalrisk.errors import ConvergenceWarning as ConvergenceWarning
 from causalrisk.errors import DesignError as DesignError
 from causalrisk.errors import DesignWarning as DesignWarning
 from causalrisk.errors import LearnerError as LearnerError
-from causalrisk.errors import MonteCarloWarning as MonteCarloWarning
 from causalrisk.errors import OptionError as OptionError
 from causalrisk.errors import OverlapWarning as OverlapWarning
 from causalrisk.errors import ResampleWarning as ResampleWarning

@@ -26,7 +26,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 __all__ = [
     "BootstrapError", "CausalRiskError", "CausalRiskWarning", "ConvergenceWarning", "DesignError", "DesignWarning",
-    "LearnerError", "MonteCarloWarning", "OptionError", "OverlapWarning", "ResampleWarning", "SeparationError",
+    "LearnerError", "OptionError", "OverlapWarning", "ResampleWarning", "SeparationError",
     "UnavailableError",
 ]  # fmt: skip
 
@@ -134,13 +134,6 @@ class ResampleWarning(CausalRiskWarning):
 
     It is given if any failed (if their share exceeds `max_failed`, there is an error instead). It is also given for
     quantile intervals with fewer than 5 resamples beyond a limit: 95% intervals need 200 resamples.
-    """
-
-
-class MonteCarloWarning(CausalRiskWarning):
-    """The estimate depends noticeably on the random numbers drawn.
-
-    It is given if the Monte Carlo error of the effect exceeds 5% of its standard error.
     """
 
 

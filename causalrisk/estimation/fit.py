@@ -374,7 +374,7 @@ def train_by(
             advice = "Simplify the outcome formula, or keep the chosen value. See `res.anchor_path()`."
             notes.warn(f"{told}.\n{advice}", errors.ConvergenceWarning)
     fit, options = trained(alpha), dataclasses.replace(options, replicates=None)
-    return JointRecord(problem, replicates, fit, fit.expected_risk(), fit.monte_carlo_se(), options, path)
+    return JointRecord(problem, replicates, fit, fit.expected_risk(), options, path)
 
 
 def check_clusters(record: FitRecord, notes: Notes) -> None:

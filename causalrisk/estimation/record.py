@@ -52,7 +52,6 @@ class JointRecord:
     replicates: Replicates  # of the propensity score
     fit: JointFit  # the minimum
     expected_risk: float
-    mc_se: Array  # Monte Carlo standard errors of the effects, (K - 1,): NaN for one replicate, 0 if none is random
     options: JREOptions  # without the caller's weights
     path: Path | None  # how the amount of shrinkage was chosen; None if it was given
     drawn: Array | None = None  # replicate weights from the caller, (n, B), in the order of the sample

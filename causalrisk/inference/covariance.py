@@ -23,10 +23,10 @@ import numpy as np
 from causalrisk import errors
 from causalrisk.design.design import Design
 from causalrisk.design.on_disk import stored_array
-from causalrisk.errors import DesignWarning, Failure, MonteCarloWarning, Notes, ResampleWarning, failure_text
+from causalrisk.errors import DesignWarning, Failure, Notes, ResampleWarning, failure_text
 from causalrisk.estimation.abilities import check_options, options_used
 from causalrisk.estimation.fit import DEFAULTS, fit_estimator
-from causalrisk.estimation.fits import RELATIVE_ROUNDING, Refits, WeightFit
+from causalrisk.estimation.fits import Refits, WeightFit
 from causalrisk.estimation.options import N_BOOT, InferenceOptions, ModelOptions
 from causalrisk.estimation.record import FitRecord, equal_units, reported_covariance, unit_influence
 from causalrisk.estimation.sample import given_block, sample_resampler, unit_count
@@ -271,7 +271,6 @@ def _check_left_out(record: FitRecord, left_out: Refits, max_failed: float, note
 # --- records with standard errors ------------------------------------------------------------------------------------
 
 PER_COEFFICIENT = 4  # with fewer observations per outcome coefficient in an arm, robust errors trigger a warning
-NOTICEABLE_MONTE_CARLO = 0.05  # Monte Carlo error as a share of the standard error
 
 
 def fit_again(record: FitRecord, design: Design, options: ModelOptions, inference: InferenceOptions) -> FitRecord:
@@ -286,12 +285,12 @@ def with_covariance(record: FitRecord, inference: InferenceOptions) -> FitRecord
     notes = Notes(record.notes)
     if record.one_cluster:  # no resampling gives a variance
         kind = JACKKNIFE if record.cov_type == JACKKNIFE else record.robust_type
-        return _completed(dataclasses.replace(robust_record(record), cov_type=kind), notes)
+        return dataclasses.replace(robust_record(record), cov_type=kind, notes=tuple(notes))
     if record.cov_type in ("robust", "HC1", "cluster", "survey"):
         covariance = reported_covariance(record, notes, whole=False)
         if not record.small_sample:
             _check_coefficients(record, notes)
-        return _completed(dataclasses.replace(record, covariance=covariance), notes)
+        return dataclasses.replace(record, covariance=covariance, notes=tuple(notes))
     if record.cov_type not in ("bootstrap", "replicates", JACKKNIFE):
         known = 'Use `cov_type="robust"`.'
         raise errors.OptionError(f'standard errors are not available for cov_type="{record.cov_type}".\n{known}')
@@ -301,7 +300,7 @@ def with_covariance(record: FitRecord, inference: InferenceOptions) -> FitRecord
         scale, effects = record.options.effect_scale, slice(0, len(record.effect_names))
         center, values = scale.contrast(record.estimate.params[effects]), left_out.values.copy()
         values[:, effects] = scale.report_slope(center) * scale.contrast(values[:, effects])
-        return _completed(dataclasses.replace(record, covariance=jackknife_of(record, values)), notes)
+        return dataclasses.replace(record, covariance=jackknife_of(record, values), notes=tuple(notes))
     (record,), (boot,) = bootstrap_with_fallback((record,), inference, notes)
     failed = np.flatnonzero(boot.failures != Failure.OK)
     if failed.size and record.cov_type == "replicates":  # the variance needs every replicate
@@ -351,23 +350,7 @@ def with_bootstrap(record: FitRecord, boot: Refits, notes: Notes) -> FitRecord:
     covariance = resample_covariance(record, boot.used, record.estimate.values)
     if record.constant_means:  # any variance is rounding error
         covariance[: len(record.names)] = covariance[:, : len(record.names)] = 0.0
-    return _completed(dataclasses.replace(record, boot=boot, covariance=covariance), notes)
-
-
-def _completed(record: FitRecord, notes: Notes) -> FitRecord:
-    """Return the fit with its notes. Warn if the Monte Carlo error of JRE's propensity replicates is large."""
-    if record.joint is not None:
-        mc_ses, count = record.joint.mc_se, record.joint.replicates.count
-        ses = np.sqrt(np.diag(record.covariance)[: len(mc_ses)])
-        # A standard error far below the Monte Carlo error is rounding error.
-        real = ses > np.maximum(RELATIVE_ROUNDING * np.abs(record.estimate.params).max(), 1e-9 * mc_ses)
-        shares = np.divide(mc_ses, ses, out=np.zeros(len(ses)), where=real)
-        mc_se, share = mc_ses[shares.argmax()], shares.max()
-        if share > NOTICEABLE_MONTE_CARLO:
-            needed = int(np.ceil(count * (share / NOTICEABLE_MONTE_CARLO) ** 2 / 100) * 100)
-            found = f"the Monte Carlo standard error of the effect, {mc_se:.3g}, is {share:.0%} of its standard error"
-            notes.warn(f"{found}.\nUse `fit(n_replicates={needed})` to reduce it to 5%.", MonteCarloWarning)
-    return dataclasses.replace(record, notes=tuple(notes))
+    return dataclasses.replace(record, boot=boot, covariance=covariance, notes=tuple(notes))
 
 
 def asks_for_factor(record: FitRecord) -> bool:

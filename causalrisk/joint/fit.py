@@ -392,39 +392,6 @@ class JointFit:
         found = parts(Moments.of(scores)) - inside[here, None] * self.totals["value"]
         return found @ of_parts - divisors @ of_divisors + score @ of_score + started @ of_start
 
-    def monte_carlo_se(self) -> Array:
-        """Return Monte Carlo standard errors of the K - 1 effects: their spread over other draws of replicates.
-
-        The results are NaN for one replicate, and zero if replicates are not random. The method is a jackknife: without
-        replicate b the effect moves by c' H^-1 (g_b - mean g) / (B (1 - h_b)), where c is the gradient of the effect, H
-        the Hessian, g_b the replicate's part of the gradient, and h_b its leverage.
-        """
-        at, terms, lift, (n_arms, count) = self.at, self.terms, self.lift, self.bias.shape
-        if self.rows.replicates.cubature or count == 1:
-            return np.full(n_arms - 1, 0.0 if self.rows.replicates.cubature else np.nan)
-        U = terms.contrasts @ self.bias
-        U_slope = (terms.contrasts[:, :, None, None] * at.biases[1][0]).reshape(len(U), -1, count)
-        gradients = terms.n_units * np.einsum("cb,ckb->kb", U, U_slope)
-        if terms.risk:
-
-            def of_variance(part: WeightedRows, here: slice) -> Array:
-                """Return the gradient of V / 2 under each replicate, shape (K P, B), with psi centred by its mean."""
-                rows, (_, _, T, W, _) = part.rows(here), part.scores(here)
-                (_, slope, d, r), none, found = RowParts(rows, self).means, np.zeros(1), list[Array]()
-                for moment, unit in zip((T * T, T * W, W * W), np.eye(5)[2:], strict=True):
-                    by = part.s[here] / part.total * slope * by_means(rows, unit, none, none, at, terms, self.nu, d, r)
-                    found.append(np.concatenate([(rows.X * of_arm).T @ moment for of_arm in by]))
-                return found[0] + found[1] + found[2]
-
-            gradients = gradients + add_up(of_variance(part, here) for part, here, _ in self.rows.pieces(count))
-        inverse = -self.solve(np.eye(lift.shape[1]), np.zeros((len(terms.constraint), lift.shape[1])))
-        jacobian = self.problem.scale.jacobian(at.average[0][0])[: n_arms - 1]
-        contrasts = (jacobian[:, :, None] * at.average[1][0]).reshape(n_arms - 1, -1) @ lift
-        change = (lift.T @ (gradients - gradients.mean(axis=1, keepdims=True))).T @ inverse @ contrasts.T
-        narrow = lift.T @ U_slope
-        leverage = terms.n_units / count * np.einsum("ckb,ckb->b", narrow, inverse @ narrow)
-        return np.linalg.norm(change / (1 - np.minimum(leverage, 1 - 1e-9))[:, None], axis=0) / count
-
 
 @dataclass(frozen=True)
 class RowParts:

@@ -637,11 +637,6 @@ class JREResults(CausalResults):
         """Whether each propensity replicate was used and, if not, the reason (JRE)."""
         return errors.failures_frame(self._joint.replicates.failures, "replicate")
 
-    @property
-    def mc_se(self) -> float:
-        """Monte Carlo standard error of the (first) effect due to the replicates (JRE). NaN with one replicate."""
-        return float(self._joint.mc_se[0])
-
     start_difference = of_record(simultaneous.start_difference)
     anchor_path = of_record(anchor_path)
     plot_anchor_path = of_record(plots.plot_anchor_path)

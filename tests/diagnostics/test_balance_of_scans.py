@@ -78,7 +78,6 @@ def test_rows_of_a_target_frame_are_not_compared(births):
     agree(blocks.overlap(), whole.overlap())
 
 
-@pytest.mark.filterwarnings("ignore::causalrisk.MonteCarloWarning")
 def test_joint_fit_and_its_start(births):
     blocks, whole = pair(births, JRE, fit={"cov_type": "robust", "n_replicates": 4, "anchor": 3})
     agree(blocks.balance(), whole.balance())

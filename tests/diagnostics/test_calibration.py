@@ -8,8 +8,6 @@ import pytest
 import causalrisk as cr
 from tests.conftest import RHS, simulate
 
-pytestmark = pytest.mark.filterwarnings("ignore::causalrisk.errors.MonteCarloWarning")
-
 
 def model(frame, kind=cr.IPWRA, **options):
     return kind.from_formula(f"y ~ {RHS}", frame, treat="d", **options)

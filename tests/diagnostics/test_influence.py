@@ -9,9 +9,6 @@ import pytest
 import causalrisk as cr
 from tests.conftest import LALONDE_RHS, RHS, simulate
 
-pytestmark = pytest.mark.filterwarnings("ignore::causalrisk.errors.MonteCarloWarning")
-
-
 SEPARATE = [cr.OutcomeRegression, cr.IPW, cr.IPWRA, cr.AIPW]
 
 

@@ -14,8 +14,6 @@ from causalrisk.estimation.specification import EVERYBODY, OVERLAP
 from causalrisk.report.explain import read_overlap
 from tests.conftest import RHS, simulate
 
-pytestmark = pytest.mark.filterwarnings("ignore::causalrisk.errors.MonteCarloWarning")
-
 
 def model(frame, kind=cr.IPWRA, **options):
     return kind.from_formula(f"y ~ {RHS}", frame, treat="d", **options)

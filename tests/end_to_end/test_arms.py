@@ -12,7 +12,6 @@ from causalrisk.estimation.overlap import crump_cut, limits_at
 from tests.conftest import RHS
 from tests.end_to_end.test_targets import random_arms
 
-pytestmark = pytest.mark.filterwarnings("ignore::causalrisk.MonteCarloWarning")
 ARMS = {"treat": "arm", "reference": "a"}
 
 

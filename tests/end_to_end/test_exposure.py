@@ -13,7 +13,6 @@ import causalrisk as cr
 from causalrisk import AIPW, IPWRA, JRE, Hajek, OutcomeRegression
 from causalrisk.models.estimators import Unadjusted
 
-pytestmark = pytest.mark.filterwarnings("ignore::causalrisk.MonteCarloWarning")
 STATED = (Unadjusted, OutcomeRegression, Hajek, IPWRA)
 EVERY = (*STATED, AIPW)
 CONSTANT, WEIGHTED = (Unadjusted, Hajek), (Hajek, IPWRA)

@@ -13,8 +13,6 @@ import pytest
 import causalrisk as cr
 from tests.conftest import simulate
 
-pytestmark = pytest.mark.filterwarnings("ignore::causalrisk.MonteCarloWarning")  # of JRE with few replicates
-
 N = 300
 BOTH = pytest.mark.parametrize("estimator", [cr.IPWRA, cr.JRE])
 ONE = pytest.mark.parametrize("estimator", [cr.IPWRA])  # for how columns are read, before any estimator has them

@@ -11,8 +11,6 @@ from causalrisk.design.design import target_rows
 from tests.conftest import simulate
 from tests.end_to_end.test_faults import BOTH, assert_same, build, clean, fit, raises_with, with_group
 
-pytestmark = pytest.mark.filterwarnings("ignore::causalrisk.MonteCarloWarning")  # of JRE with few replicates
-
 N = 300
 TEXT = np.array(["none", "half", "full"])
 

@@ -26,8 +26,6 @@ from tests.end_to_end.test_faults import (
     with_group,
 )
 
-pytestmark = pytest.mark.filterwarnings("ignore::causalrisk.MonteCarloWarning")  # of JRE with few replicates
-
 N = 300
 
 

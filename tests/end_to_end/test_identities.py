@@ -12,7 +12,6 @@ import pytest
 import causalrisk as cr
 from tests.conftest import CATTANEO_PROPENSITY, CATTANEO_RHS, RHS, simulate
 
-pytestmark = pytest.mark.filterwarnings("ignore::causalrisk.MonteCarloWarning")
 QUICK = {"cov_type": "robust", "n_replicates": 60}
 OBJECTIVES = [{"objective": "erm"}, {"shrinkage": 3}, {"anchor": 0.1}]
 
@@ -32,7 +31,6 @@ def test_one_replicate_without_spread_is_ipwra(cattaneo, data):
     res = model.fit(cov_type="robust", objective="erm", replicates=np.ones((len(frame), 1)))
     np.testing.assert_allclose(res.params, res.start.params, rtol=1e-8)
     np.testing.assert_allclose(res.bse, res.start.bse, rtol=1e-6)
-    assert np.isnan(res.mc_se)
 
 
 def test_identical_replicates_are_one_replicate():
@@ -99,7 +97,6 @@ def test_frequency_weights_are_repeated_rows(options):
     by_row = fit(repeated, replicates=draws, **options)
     np.testing.assert_allclose(by_weight.params, by_row.params, rtol=1e-9)
     np.testing.assert_allclose(by_weight.bse, by_row.bse, rtol=1e-9)
-    assert by_weight.mc_se == pytest.approx(by_row.mc_se, rel=1e-8)
 
 
 def test_weights_of_replicates_are_totals_of_counted_rows_and_multiply_probability_weights():
@@ -196,30 +193,6 @@ def test_hajek_is_ipwra_with_constants():
     constants = cr.IPWRA.from_formula("y ~ 1", frame, treat="d", propensity=RHS).fit()
     np.testing.assert_allclose(hajek.params, constants.params, rtol=1e-12)
     np.testing.assert_allclose(hajek.bse, constants.bse, rtol=1e-10)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("data", ["cattaneo", "lalonde"])
-def test_monte_carlo_standard_error_over_thirty_seeds(cattaneo, lalonde, data):
-    assert_monte_carlo(cattaneo, lalonde, data, 30, 0.7, 1.4)
-
-
-def test_monte_carlo_standard_error(cattaneo, lalonde):
-    """Fewer seeds than the slow test: the bounds are the 0.1% and 99.9% points of chi / sqrt(11) around its bounds."""
-    assert_monte_carlo(cattaneo, lalonde, "cattaneo", 12, 0.7 * 0.41, 1.4 * 1.69)
-
-
-def assert_monte_carlo(cattaneo, lalonde, data, seeds, low, high):
-    if data == "cattaneo":
-        part = cattaneo[::6]
-        formula, frame, treat, propensity = f"bweight ~ {CATTANEO_RHS}", part, "mbsmoke", CATTANEO_PROPENSITY
-    else:
-        rhs = "age + educ + race + married + nodegree + re74 + re75"
-        formula, frame, treat, propensity = f"re78 ~ {rhs}", lalonde, "treat", None
-    model = cr.JRE.from_formula(formula, frame, treat=treat, propensity=propensity)
-    fits = [model.fit(cov_type="robust", rng=seed) for seed in range(seeds)]
-    spread = np.std([res.effect for res in fits], ddof=1)
-    assert low < spread / np.mean([res.mc_se for res in fits]) < high
 
 
 def model(frame, kind=cr.IPWRA, **options):

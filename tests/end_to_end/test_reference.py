@@ -127,7 +127,7 @@ def check_jre(res, setting, rel):
         assert squared == pytest.approx(float(setting["mean_squared_net_bias"]), rel=rel)
 
 
-@pytest.mark.filterwarnings("ignore::causalrisk.MonteCarloWarning", "ignore::causalrisk.OverlapWarning")
+@pytest.mark.filterwarnings("ignore::causalrisk.OverlapWarning")
 @pytest.mark.parametrize(("name", "setting"), JRE_CASES)
 def test_jre_reference(jre_model, name, setting):
     res = jre_fit(jre_model, name, setting)
@@ -139,7 +139,7 @@ def test_jre_reference(jre_model, name, setting):
         assert (np.abs(difference) * spread).max() <= 1e-8 * design.y.std()
 
 
-@pytest.mark.filterwarnings("ignore::causalrisk.MonteCarloWarning", "ignore::causalrisk.OverlapWarning")
+@pytest.mark.filterwarnings("ignore::causalrisk.OverlapWarning")
 @pytest.mark.parametrize("method", ["trust-ncg", "trust-krylov", "Newton-CG", "BFGS", "L-BFGS-B", "SLSQP"])
 @pytest.mark.parametrize(("name", "setting"), JRE_CASES[:1])
 def test_jre_reference_by_other_methods(jre_model, name, setting, method):
@@ -149,7 +149,6 @@ def test_jre_reference_by_other_methods(jre_model, name, setting, method):
     check_jre(res, setting, 1e-5)
 
 
-@pytest.mark.filterwarnings("ignore::causalrisk.MonteCarloWarning")
 @pytest.mark.parametrize("name", ["lalonde", "cattaneo2"])
 def test_the_share_of_the_formula(jre_model, name):
     """What is real of the effect heterogeneity at the start: nothing on LaLonde."""

@@ -14,7 +14,6 @@ from causalrisk.numerics.arrays import loaded
 from causalrisk.numerics.resampling import CHUNK, WIDTH
 from tests.conftest import in_parts
 
-pytestmark = pytest.mark.filterwarnings("ignore::causalrisk.MonteCarloWarning")
 F, M = "bweight ~ mage + medu", WIDTH + 3
 
 

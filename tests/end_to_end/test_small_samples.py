@@ -171,7 +171,6 @@ def test_a_comparison_has_the_degrees_of_freedom_of_each_estimator():
     assert [res.df_resid for res in both.bootstrapped.values()] == [118, 112]
 
 
-@pytest.mark.filterwarnings("ignore::causalrisk.MonteCarloWarning")
 def test_jre_and_its_start_and_pooled_fits():
     frame = simulate(150)
     res = cr.JRE.from_formula(f"y ~ {RHS}", frame, treat="d").fit(n_boot=60, n_replicates=40, use_t=True)

@@ -25,7 +25,6 @@ OTHER_STATA = PRINTED[(PRINTED.estimand != "ATE") | PRINTED.stata_cmd.str.contai
 OTHER_STATA = OTHER_STATA[OTHER_STATA.estimator.isin(list(MODELS)) & OTHER_STATA.estimand.isin(["ATE", "ATET"])]
 CLASSIC = list(MODELS.values())
 ALL = [*CLASSIC, cr.JRE]
-pytestmark = pytest.mark.filterwarnings("ignore::causalrisk.MonteCarloWarning")  # few replicates
 QUICK = {"n_boot": 40, "n_replicates": 40}
 
 

@@ -9,8 +9,6 @@ import statsmodels.api as sm
 import causalrisk as cr
 from tests.conftest import RHS, simulate
 
-pytestmark = pytest.mark.filterwarnings("ignore::causalrisk.MonteCarloWarning")
-
 
 def test_outcome_regression_in_a_trial_is_lins_estimator():
     """Robust standard error by hand: the influence function of OLS with interactions plus the sampling of X."""

@@ -26,7 +26,6 @@ def blocks(data):
     return cr.scan([data[:110], data[110:]])
 
 
-@pytest.mark.filterwarnings("ignore::causalrisk.MonteCarloWarning")
 @pytest.mark.parametrize("estimator", ESTIMATORS)
 def test_a_model_that_extrapolates_to_a_frame_far_away(data, estimator):
     far = data.assign(x1=data.x1 + 60 * (data.x1 > 0))

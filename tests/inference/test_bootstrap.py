@@ -12,8 +12,6 @@ import causalrisk as cr
 from causalrisk.report.methods import call_of
 from tests.conftest import RHS, simulate
 
-pytestmark = pytest.mark.filterwarnings("ignore::causalrisk.MonteCarloWarning")
-
 
 @pytest.mark.parametrize("kind", ["pairs", "bayesian", "stratified"])
 def test_same_seed_same_digits_whatever_the_threads(kind):

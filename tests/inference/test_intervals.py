@@ -13,8 +13,6 @@ import causalrisk as cr
 from causalrisk.inference.intervals import acceleration_of, bias_corrected_interval
 from tests.conftest import RHS, simulate
 
-pytestmark = pytest.mark.filterwarnings("ignore::causalrisk.MonteCarloWarning")
-
 
 @pytest.mark.parametrize("model", [cr.IPWRA, cr.JRE], ids=["IPWRA robust", "JRE bootstrap"])
 def test_coverage_in_simulated_data(model):

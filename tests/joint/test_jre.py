@@ -11,7 +11,7 @@ import pytest
 import causalrisk as cr
 from causalrisk.simulation.designs import Linear, find_design
 
-QUIET = pytest.mark.filterwarnings("ignore::causalrisk.MonteCarloWarning", "ignore::causalrisk.OverlapWarning")
+QUIET = pytest.mark.filterwarnings("ignore::causalrisk.OverlapWarning")
 
 
 @pytest.fixture(scope="module")

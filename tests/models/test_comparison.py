@@ -118,7 +118,6 @@ def test_unadjusted_is_the_difference_of_raw_means(frame):
 # --- the same as single fits -------------------------------------------------------------------------------------
 
 
-@pytest.mark.filterwarnings("ignore:the Monte Carlo standard error:causalrisk.MonteCarloWarning")  # 40 replicates
 @pytest.mark.parametrize(
     ("options", "fit"),
     [
@@ -295,7 +294,6 @@ def test_estimators_that_coincide_have_no_test():
     assert res.differences[["z", "P>|z|"]].isna().all(axis=None)
 
 
-@pytest.mark.filterwarnings("ignore:the Monte Carlo standard error:causalrisk.MonteCarloWarning")
 def test_warnings_are_given_once(frame):
     with pytest.warns(cr.OverlapWarning) as caught:
         far = frame.assign(x1=np.where(frame.d == 1, frame.x1 + 1.5, frame.x1))

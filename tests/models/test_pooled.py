@@ -309,7 +309,7 @@ def plain(data):
     return made
 
 
-@pytest.mark.filterwarnings("ignore::causalrisk.DesignWarning", "ignore::causalrisk.MonteCarloWarning")
+@pytest.mark.filterwarnings("ignore::causalrisk.DesignWarning")
 @pytest.mark.parametrize(("model", "what"), [(IPWRA, what) for what in OTHERS] + [(JRE, what) for what in OF_JRE])
 def test_what_differs_is_refused(data, plain, what, model):
     options, own = OTHERS[what], {"cov_type": "cluster" if "cluster" in what else "robust"}

@@ -20,7 +20,6 @@ JOINT_ONLY = [
     "expected_ate_risk",
     "replicate_bias",
     "replicate_ledger",
-    "mc_se",
     "start",
     "optimize_result",
 ]
@@ -283,10 +282,11 @@ def test_summary_options(ipwra):
 def test_warnings_of_the_fit_are_notes(frame):
     holes = frame.copy()
     holes.iloc[:7, holes.columns.get_loc("x1")] = np.nan
-    with pytest.warns(cr.MonteCarloWarning, match="n_replicates="):
-        res = cr.JRE.from_formula(f"y ~ {RHS}", holes, treat="d").fit(n_boot=40, n_replicates=3, objective="erm")
+    holes["group"] = np.arange(len(holes)) % 6
+    with pytest.warns(cr.DesignWarning, match="only 6 clusters"):
+        res = cr.IPWRA.from_formula(f"y ~ {RHS}", holes, treat="d", cluster="group").fit()
     text = " ".join(str(res.summary()).split())
-    assert "Monte Carlo standard error" in text
+    assert "only 6 clusters of 'group'" in text
     assert "7 rows dropped: x1 missing in 7" in text
     assert "Rows dropped: 7" in text
 

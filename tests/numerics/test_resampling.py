@@ -18,7 +18,6 @@ from causalrisk.numerics.resampling import (
 )
 from tests.conftest import RHS, simulate
 
-pytestmark = pytest.mark.filterwarnings("ignore::causalrisk.MonteCarloWarning")
 N = 3 * CHUNK + 100
 LARGE = 130 * CHUNK + 10
 FREQUENCIES = 1.0 + np.arange(N) % 3

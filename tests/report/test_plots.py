@@ -18,7 +18,6 @@ from tests.conftest import RHS, simulate
 
 PLOTS = ["balance", "overlap", "anchor_path", "bootstrap", "influence", "calibration"]
 pytestmark = [
-    pytest.mark.filterwarnings("ignore::causalrisk.errors.MonteCarloWarning"),
     pytest.mark.filterwarnings("ignore::causalrisk.errors.OverlapWarning"),  # three arms of few rows
 ]
 

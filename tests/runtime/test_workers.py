@@ -23,8 +23,6 @@ from causalrisk.simulation import run_study
 from tests.conftest import RHS, in_parts, simulate
 from tests.dask_cluster import local_cluster
 
-pytestmark = pytest.mark.filterwarnings("ignore::causalrisk.MonteCarloWarning")
-
 
 def test_an_error_leaves_no_thread():
     before = set(threading.enumerate())

@@ -13,9 +13,7 @@ from causalrisk.estimation.record import robust_covariance
 from causalrisk.numerics.resampling import WIDTH
 from tests.conftest import in_blocks, in_parts
 
-pytestmark = pytest.mark.filterwarnings(
-    "ignore::causalrisk.ResampleWarning", "ignore::causalrisk.MonteCarloWarning", "ignore::causalrisk.OverlapWarning"
-)
+pytestmark = pytest.mark.filterwarnings("ignore::causalrisk.ResampleWarning", "ignore::causalrisk.OverlapWarning")
 
 F, B, M, SPREAD = "bweight ~ mage + C(site)", 6, WIDTH + 3, 0.5
 

@@ -21,7 +21,6 @@ from tests.estimation.scans.test_separate import agree, shuffled
 F = "bweight ~ mage + medu + fbaby"
 pytestmark = pytest.mark.filterwarnings(
     "ignore::causalrisk.OverlapWarning", "ignore::causalrisk.DesignWarning", "ignore::causalrisk.ResampleWarning",
-    "ignore::causalrisk.MonteCarloWarning",
 )  # fmt: skip
 
 
