@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Sequence
-from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,7 @@ from pandas.api.types import is_list_like, is_numeric_dtype
 from causalrisk import errors
 from causalrisk.design.tables import as_table, column_of, nearest, plain
 from causalrisk.errors import DesignError, OptionError, is_number
-from causalrisk.estimation.options import InferenceOptions, JREOptions, ModelOptions, defaults_of, typed_options
+from causalrisk.estimation.options import InferenceOptions, ModelOptions, defaults_of, typed_options
 from causalrisk.estimation.record import FitRecord
 from causalrisk.inference import hypotheses, intervals
 from causalrisk.inference.covariance import asks_for_factor
@@ -435,6 +434,12 @@ def pool(results: Iterable[CausalResults], *more: Any, df_complete: float | None
     return PooledResults(given, float(df_complete))
 
 
+# options of the data, which are compared as typed, and options that are not compared
+OF_DATA = ("weights", "weight_type", "cluster", "offset", "exposure", "at_exposure", "observed", "outcome_predictions",
+           "propensity_score", "design", "subpop")  # fmt: skip
+NOT_COMPARED = ("family", "link", "at_exposure", "repeat", "read_as", "typed")
+
+
 def _check_alike(records: list[FitRecord]) -> None:
     first, *others = map(_model_of, records)
     for other in others:
@@ -450,40 +455,30 @@ def _check_alike(records: list[FitRecord]) -> None:
 
 
 def _model_of(record: FitRecord) -> dict[str, object]:
-    """Describe the model of a fit: names, terms, kind of standard errors and resolved options.
+    """Describe the model of a fit: names, terms, kind of standard errors and options.
 
     Resamples may differ. Family and link have many spellings, and are compared by their labels.
     """
-    design, options, joint = record.design, record.options, record.joint
-    family, target, typed = record.sample.family, options.target, options.typed
-    resolved = vars(options) | {"at_exposure": record.stated_exposure or options.at_exposure}
-    for name in ("family", "link", "repeat", "read_as", "typed"):
-        del resolved[name]
-    if design.survey is None:  # a survey design has its own weights and clusters
-        resolved |= {"weights": design.weights_name, "weight_type": design.weight_type}
-        resolved |= {"cluster": " and ".join(design.cluster_names) or None}
-    resolved |= {design.offset_kind or "offset": design.offset_name, "outcome_predictions": design.predictions_name}
-    resolved |= {"observed": design.observation and design.observation.formula}
-    resolved |= {"cov_type": "robust" if record.cov_type == "HC1" else record.cov_type}
-    resolved |= {"use_t": bool(np.isfinite(record.df)), "df": record.inference.df}
-    resolved |= {"small_sample": asks_for_factor(record)}  # JRE may have chosen it for some data sets
+    design, joint, family, target = record.design, record.joint, record.sample.family, record.options.target
+    given = {name: value for name, value in vars(record.options).items() if name not in NOT_COMPARED} | {
+        "cov_type": "robust" if record.cov_type == "HC1" else record.cov_type,
+        "use_t": bool(np.isfinite(record.df)),
+        "df": record.inference.df,
+        "small_sample": asks_for_factor(record),  # JRE may have chosen it for some data sets
+    }
     defaults = defaults_of(ModelOptions, InferenceOptions) | {"cov_type": "robust", "use_t": False}
     if joint is not None:
-        usual = JREOptions(joint.options.objective)
-        resolved |= vars(joint.options) | {"n_replicates": joint.options.n_drawn, "replicates": joint.drawn}
-        resolved |= {"spread": joint.options.replicate_spread}
-        defaults |= {"objective": "risk", "n_replicates": usual.n_drawn, "spread": usual.replicate_spread}
-    texts = typed_options(resolved, defaults)
-    texts |= {name: typed[name] for name in ("design", "subpop") if name in typed}
-    numbers = {name: value for name, value in resolved.items() if isinstance(value, Real) and name in texts}
+        own = {"n_replicates": joint.options.n_drawn, "spread": joint.options.replicate_spread}
+        given |= vars(joint.options) | own | {"replicates": joint.drawn}
+    texts = {name: text for name, text in record.options.typed.items() if name in OF_DATA}
+    texts |= typed_options(given, defaults)
     return {
         "estimator ": record.spec.name,
         "outcome ": design.endog_name,
         "formula ": design.formula,
         "treatment ": f"{design.treat_name}: {', '.join(design.labels)}",
-        **{f"{name}=": value for name, value in (texts | numbers).items()},
+        **{f"{name}=": text for name, text in texts.items()},
         "propensity formula ": design.propensity_formula,
-        "known score ": design.score_name,
         "function of target= ": getattr(target, "__qualname__", None),
         "rows of target= ": None if record.frame is None else tuple(record.frame.index),
         "outcome model ": family.label,

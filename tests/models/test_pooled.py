@@ -19,7 +19,6 @@ from causalrisk import (
     JRE,
     DesignError,
     DesignWarning,
-    Matching,
     OptionError,
     OutcomeRegression,
     Survey,
@@ -358,7 +357,6 @@ SAME = {
     "cov_type": [{"fit": {"cov_type": "HC0"}}, {"fit": {"use_t": False}}],
     "HC1": [{"fit": {"cov_type": "HC1"}}, {"fit": {"small_sample": True}}],
     "max_failed": [{"fit": {"max_failed": 0.1}}, {}],
-    "caliper": [{"model": Matching, "caliper": 3}, {"model": Matching, "caliper": 3.0}],
     "shrinkage": [
         {"model": JRE, "fit": {"cov_type": "robust", "shrinkage": 3}},
         {"model": JRE, "fit": {"cov_type": "robust", "anchor": 3.0, "n_replicates": 200, "spread": 0.5}},
