@@ -249,7 +249,7 @@ class LATEResults(OneEffect):
         "LATE".
     """
 
-    estimand, _place, _fits = "LATE", ("late", "res"), ("res.outcome", "res.first_stage")
+    estimand, _place, _fits = "LATE", ("late", "res"), ("res.outcome.{}", "res.first_stage.{}")
     cov_type = property(attrgetter("outcome.cov_type"), doc="Kind of standard errors, as `fit` takes it.")
     _record = property(attrgetter("outcome._record"))
 

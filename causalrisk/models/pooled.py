@@ -204,7 +204,7 @@ class PooledResults(OneEffect):
         Always True: p-values and intervals use the t distribution.
     """
 
-    use_t, _place, _fits = True, ("pooled", "res"), ("pooled.results[0]",)
+    use_t, _place, _fits = True, ("pooled", "res"), ("[res.{} for res in pooled.results]",)
 
     def __init__(self, results: list[CausalResults], df_complete: float) -> None:
         self.results, self.n_imputations, self.df_complete = results, len(results), df_complete

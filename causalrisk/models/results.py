@@ -114,7 +114,7 @@ class Shown(table.HasSummary):
 
     __reduce__ = stamped
     _place: ClassVar = ("results", "res")  # the table of answers, and the name in messages
-    _fits: ClassVar[tuple[str, ...]] = ()  # where to find fits, which have more attributes
+    _fits: ClassVar[tuple[str, ...]] = ()  # how to get an attribute {} of the fits, which have more
 
     def __init_subclass__(cls) -> None:
         for name, method in list(vars(cls).items()):
@@ -126,7 +126,7 @@ class Shown(table.HasSummary):
             return object.__getattribute__(self, name)  # raises as usual, or repeats a property's error
         if self._fits and hasattr(CausalResults, name) and not answer(self._place[0], name):
             call = "()" if callable(getattr(CausalResults, name)) else ""
-            typed = " or ".join(f"`{fit}.{name}{call}`" for fit in self._fits)
+            typed = " or ".join(f"`{of_fit.format(name + call)}`" for of_fit in self._fits)
             raise errors.UnavailableError(f"{type(self).__name__} has no {name!r}; each fit alone has.\nUse {typed}.")
         raise errors.UnavailableError(attribute(*self._place, name, dir(type(self))))
 
