@@ -30,7 +30,7 @@ def load_castle() -> pd.DataFrame:
         One row per state and year; a new frame at each call. There are no missing values. Its columns are
 
         - ``state``, ``year``: the fifty states, 2000 to 2010
-        - ``begins``: first whole year in which the state had the law, 0 in the 29 states without the law
+        - ``begins``: year in which the law took effect, 0 in the 29 states without the law
         - ``homicide``, ``robbery``, ``burglary``: offences per 100,000 inhabitants
         - ``population``: number of inhabitants, averaged over the years
         - ``police``: police officers per 100,000 inhabitants
@@ -53,7 +53,7 @@ def load_castle() -> pd.DataFrame:
     >>> from causalrisk.datasets import load_castle
     >>> states = load_castle().drop_duplicates("state")
     >>> states["begins"].value_counts().sort_index().to_dict()
-    {0: 29, 2006: 1, 2007: 13, 2008: 4, 2009: 2, 2010: 1}
+    {0: 29, 2005: 1, 2006: 13, 2007: 4, 2008: 2, 2009: 1}
     """
     return _read("castle")
 

@@ -180,7 +180,8 @@ def test_castle_effects_as_moderndid_gives_them():
     states = load_castle()
     assert states.shape == (550, 10)
     assert not states.isna().any(axis=None)
-    study = event_study("np.log(homicide) ~ 1", states, begins="begins", time="year", unit="state")
+    states["whole"] = states.begins + (states.begins > 0)  # the first whole year of the law
+    study = event_study("np.log(homicide) ~ 1", states, begins="whole", time="year", unit="state")
     known = {"simple": (0.019403, 0.038389), "over exposure": (0.059054, 0.034329), "all": (0.011528, 0.039618)}
     for name, printed in known.items():
         found = study.effects(name, adjust=None).iloc[0][["estimate", "std err"]]

@@ -66,12 +66,12 @@ def lalonde(source):
 
 
 def castle(source):
-    """States and years; `begins` is the first full year of the law, 0 for states without one."""
+    """States and years; `begins` is the year in which the law took effect, 0 for states without one."""
     frame = pd.read_stata(source / "castle" / "castle.dta").sort_values(["sid", "year"], ignore_index=True)
     frame = frame.rename(columns={"popwt": "population", "unemployrt": "unemployment"})
     first = frame[frame["post"] > 0].groupby("sid")["year"].min()
     frame["state"] = [STATES[int(number) - 1] for number in frame["sid"]]
-    frame["begins"] = frame["sid"].map(first).fillna(0)
+    frame["begins"] = frame["sid"].map(first - 1).fillna(0)  # `post` marks whole years
     frame["police"] = np.exp(frame["l_police"])
     whole = {"year": int, "begins": int, "population": int}
     return frame[["state", "year", "begins", *CASTLE]].astype(whole).round(6)
