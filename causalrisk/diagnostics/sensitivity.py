@@ -569,7 +569,7 @@ def rosenbaum_bounds(
     2.0     0.0001   0.0304
     3.0     0.0000   0.0666
     """
-    errors.one_of("alternative", alternative, ("larger", "smaller"))
+    alternative = errors.one_of("alternative", alternative, ("larger", "smaller"))
     if control is None or hasattr(treated, "matches"):
         expected = "rosenbaum_bounds() takes the outcomes of the two units of each pair"
         found = f"{expected}, with each unit in one pair. `Matching` uses units more than once"

@@ -337,6 +337,9 @@ def _moderators(record: FitRecord, by: Any, data: Any, compared_by: str = "") ->
     if record.design.on_disk:
         raise rows_not_kept("effects_by", "For the effect in one group, use `scan` with its rows. ")
     found = moderators(record.design, by, data)
+    for name in found.levels if found.encoder is None else found.encoder.variables:
+        if name in (record.design.treat_name, record.design.endog_name):
+            raise OptionError(f"{name!r} is the treatment or the outcome.\nUse variables from before the treatment.")
     if compared_by and not (found.groups and len(found.names) > 1):
         what = "has one" if found.groups else "is a formula"
         raise OptionError(f"{compared_by} needs two groups, but {', '.join(found.levels)} {what}.\nUse `effects_by`.")
@@ -406,16 +409,21 @@ def _check_sizes(record: FitRecord, found: Moderators) -> None:
     """Warn if a treatment group has few rows in a group, or only one cluster, whose contributions add up to zero."""
     design, of_groups = record.design, (found.columns > 0).T
     rows = np.min([found.columns[own].T @ design.units[own] for own in design.members], axis=0)
-    small = {f"fewer than {FEW_ROWS} rows": rows < FEW_ROWS}
+    unreliable, small = "Standard errors there are unreliable", (rows > 0) & (rows < FEW_ROWS)
+    warned = [
+        ("no rows", rows == 0, "The models extrapolate the effects there"),
+        (f"fewer than {FEW_ROWS} rows", small, unreliable),
+    ]
     if design.n_clusters and design.survey is None and not record.one_cluster:
         cluster = np.asarray(design.cluster)
         count = [[len(np.unique(cluster[own][group[own]])) for own in design.members] for group in of_groups]
-        small[f"rows of only one cluster of {design.cluster_name!r}"] = np.min(count, axis=1) == 1
-    for size, which in small.items():
+        alone = np.min(count, axis=1) == 1
+        warned.append((f"rows of only one cluster of {design.cluster_name!r}", alone, unreliable))
+    for size, which, so in warned:
         if which.any():
             groups = listing([text for text, own in zip(found.texts, which, strict=True) if own])
             where = f"a treatment group has {size} in {', '.join(found.levels)} = {groups}"
-            warn_user(f"{where}. Standard errors there are unreliable.\nMerge these groups.", DesignWarning)
+            warn_user(f"{where}. {so}.\nMerge these groups.", DesignWarning)
 
 
 def _check_seen(record: FitRecord, found: Moderators, columns: Array) -> None:

@@ -184,7 +184,7 @@ def adjusted_frame(
 
     `covariance` is on the additive scale (the log of a ratio).
     """
-    one_of("adjust", adjust, (None, *get_args(Adjustment)))
+    adjust = one_of("adjust", adjust, (None, *get_args(Adjustment)))
     errors = np.sqrt(np.clip(np.diag(covariance), 0, None))
     frame = Estimates(values, se, errors, scale, df=df).frame(index, alpha)
     if adjust is None:

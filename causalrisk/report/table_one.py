@@ -16,7 +16,7 @@ from causalrisk.design.rows import Source, read_weights, relative_weights
 from causalrisk.design.tables import as_table, find_column, listing, missing_mask
 from causalrisk.design.treatment import arms_in_order, treatment_levels
 from causalrisk.diagnostics.balance import WHEN, balance, check_threshold, chosen_covariates, mean_and_variance
-from causalrisk.errors import DesignError, OptionError, with_other_names
+from causalrisk.errors import DesignError, OptionError, one_of, with_other_names
 from causalrisk.estimation.options import WeightType, is_frame
 from causalrisk.estimation.record import FitRecord
 from causalrisk.numerics.arrays import Array
@@ -140,6 +140,7 @@ def table_one(
         use = f'table_one("{grouped[2].strip()}", data, by="{group}")'
         raise OptionError(f"covariates={given!r} names a group; expected covariates alone.\nUse `{use}`.")
     check_threshold(threshold)
+    weight_type = one_of("weight_type", weight_type, (None, "frequency", "probability"))
     told: list[str] = []
     table = as_table(data, [])
     weight, units, weights_name = _weighing(weights, weight_type, table, told)

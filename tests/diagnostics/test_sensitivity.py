@@ -269,7 +269,7 @@ PSENS = {1.0: (0.002, 0.002), 1.5: (0, 0.0336), 2.0: (0, 0.1287), 2.5: (0, 0.271
 
 
 def test_rosenbaum_bounds_as_rbounds():
-    found = cr.rosenbaum_bounds(TREATED, CONTROL, list(PSENS))
+    found = cr.rosenbaum_bounds(TREATED, CONTROL, list(PSENS), alternative="greater")
     np.testing.assert_allclose(found.to_numpy(), list(PSENS.values()), atol=5.1e-5)
     turned = cr.rosenbaum_bounds(CONTROL, TREATED, list(PSENS), alternative="less")
     pd.testing.assert_frame_equal(turned, found)

@@ -232,6 +232,9 @@ def test_what_effects_by_refuses():
     over = cr.IPWRA.from_formula(f"y ~ {RHS}", frame, treat="d", target=frame.head(50)).fit()
     with raises_with(cr.UnavailableError, "data frame"):
         over.effects_by("g", frame)
+    for by in ("d", "~ x1 + y"):
+        with raises_with(cr.OptionError, "is the treatment or the outcome"):
+            res.effects_by(by, frame)
     ratio = cr.IPWRA.from_formula(f"y ~ {RHS}", frame.assign(y=frame.y + 20), treat="d", effect="ratio").fit()
     with raises_with(cr.OptionError, 'effect="ratio"', 'effect="difference"'):
         ratio.effects_by("~ x1")
@@ -437,7 +440,10 @@ def test_effects_in_small_groups_have_a_warning():
     data = simulate(200).assign(g=["rare" if k < 3 else "often" for k in range(200)])
     res = cr.AIPW.from_formula("y ~ x1", data, treat="d").fit()
     with pytest.warns(cr.DesignWarning, match="fewer than 5 rows in g = 'rare'. Standard"):
-        res.effects_by("g", data)
+        adjusted = res.effects_by("g", data, adjust="bh")
+    with pytest.warns(cr.DesignWarning, match="no rows in g = 'rare'. The models extrapolate"):
+        res.effects_by(data.g.where((data.g == "often") | (data.d == 1), "often"))
+    assert "adjusted P" in adjusted
 
 
 @pytest.mark.parametrize("method", ["effects_by", "differences_by", "equality_test"])

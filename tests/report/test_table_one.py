@@ -163,7 +163,7 @@ def test_frequencies_are_rows_written_out(frame):
     repeated = weighted.loc[weighted.index.repeat(weighted.k)]
     options = {"by": "arm", "overall": True, "median": ["money", "x2"]}
     names = ["x1", "x2", "g", "x3", "money", "sex"]
-    short = table_one(names, weighted, weights="k", weight_type="frequency", **options)
+    short = table_one(names, weighted, weights="k", weight_type="fweight", **options)
     long = table_one(names, repeated.reset_index(), **options)
     assert short.tables[0].heads == long.tables[0].heads
     assert short.tables[0].body == long.tables[0].body
