@@ -36,6 +36,7 @@ LARGE = 5_000  # independent units from which the score is close to normal, and 
 MIN_ROWS_PER_COLUMN = (
     6  # in the smallest arm; with fewer, predictions as terms have a bias that their variance does not show
 )
+AWAY = 0.05  # difference, beyond sampling error, of a given score's mean from a group's share that gives a warning
 LEAST_GAP = 0.5  # difference of JRE from IPWRA, in standard errors of IPWRA, below which there is no warning
 CURVED = 0.002  # level of the score's test in that warning: chance imbalance of squares also moves JRE from IPWRA
 MOST_FAILED = 0.5  # share of the replicates that may fail: the others still show how the score varies
@@ -135,10 +136,27 @@ def weigh(equations: Equations, task: Task) -> WeightFit:
         if "member" in weights.beta:
             models += " or of the membership model (logit) for the target frame"
         not_converged(task.notes, models)
+    if "score" not in weights.beta and weights.equations.model is not None:
+        check_scores(weights, task)
     tilt = equations.target.tilt
     if isinstance(tilt, FunctionTilt) and not weights.by_row("tilt").sum() > 0:
         raise bad_tilt(tilt.name, "zero at every score, so the population is empty")
     return weights
+
+
+def check_scores(weights: WeightFit, task: Task) -> None:
+    """Warn if given scores, or those of a classifier, are far from the shares of the groups on average."""
+    sample, design = weights.equations.sample, task.design
+    s = sample.s * sample.in_sample
+    means = loaded(weights.probabilities @ s) / sample.total
+    shares = np.array([float(loaded(s[rows].sum())) for rows in sample.slices]) / sample.total
+    away = np.abs(means - shares) - 5 * np.sqrt(shares * (1 - shares) / design.n)
+    a = int(np.argmax(away[1:])) + 1
+    if away[a] > AWAY:
+        found = f"the propensity scores of group {design.labels[a]!r} have mean {means[a]:.2f}"
+        advice = "Use probabilities of treatment, from a classifier without reweighted classes."
+        share = f"but its share of the sample is {shares[a]:.2f}"
+        task.notes.warn(f"{found}, {share}.\n{advice}", errors.DesignWarning)
 
 
 def not_converged(notes: Notes, what: str, message: str = "the coefficients still changed.") -> None:

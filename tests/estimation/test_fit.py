@@ -4,6 +4,7 @@ import warnings
 
 import numpy as np
 import pytest
+from sklearn.linear_model import LogisticRegression
 
 import causalrisk as cr
 from tests.conftest import simulate
@@ -49,6 +50,18 @@ def test_weights_that_carry_a_mean_away(data):
     with pytest.warns(cr.OverlapWarning, match=r"the mean of group '0' is [^$]*large weights of a few rows"):
         res = fit(cr.AIPW, frame, propensity_score="e")
     assert abs(res.effect) > np.ptp(frame.y)
+
+
+def test_scores_that_are_not_the_groups_shares_on_average(data):
+    few = data[(data.d == 0) | (data.index % 4 == 0)]
+    share = few.d.mean()
+    for score in (0.5, LogisticRegression(class_weight="balanced")):
+        with pytest.warns(cr.DesignWarning, match=f"'1' have mean 0.[45]., but its share of the sample is {share:.2f}"):
+            fit(cr.AIPW, few, propensity_score=score)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for score in (share + 0.04, LogisticRegression()):
+            fit(cr.AIPW, few, propensity_score=score)
 
 
 def test_means_within_reach_are_not_warned_of(data):
