@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-MATCHING = "Use `Matching.from_formula(..., n_neighbors=1, exact=, caliper=, bias_adjust=)`."
+MATCHING = "Use `Matching`, always with replacement, and its `n_neighbors=`, `exact=`, `caliper=`, `bias_adjust=`."
 LATE = 'LATE.from_formula("y ~ x", data, treat="d", instrument="z")'
 INSTRUMENT = f"Use `causalrisk.{LATE}`."
 SURVIVAL = "Survival outcomes are not in this package; R's riskRegression and adjustedCurves have them."
@@ -42,7 +42,7 @@ NAMES: dict[str, dict[str, str]] = {
         "effect": "measure scale contrast comparison estimate_type",
         "quantiles": "quantile tau taus probs",
         "trim": "trimming",
-        "clip": "ps_bounds bounds",
+        "clip": "ps_bounds bounds gbound truncate",
         "missing": "na_action dropna na_rm",
         "n_neighbors": "nneighbor M",
         "metric": "distance",
@@ -103,6 +103,7 @@ VALUES: dict[str, dict[str, str]] = {
         "random-forest": "random_forest randomforest forest rf ranger",
         "hist-gradient-boosting": "hist_gradient_boosting histgradientboosting boosting gradient_boosting",
     },
+    "metric": {"propensity": "glm logit ps pscore"},
     "adjust": {"fdr_bh": "bh fdr benjamini-hochberg"},
     "controls": {"never": "nevertreated never_treated", "not yet": "notyettreated not_yet_treated notyet not_yet"},
     "lonely": {"adjust": "centered", "average": "scaled", "certainty": "remove removed"},
@@ -125,7 +126,7 @@ ANSWERS: dict[str, dict[str, str]] = {
         "strata fpc psu ids svydesign survey": "Use `design=Survey(strata=)`; strata of trials are `C(s)` in formulas.",
         "time tname unit id idname panel post": 'Use `did=DiD(time="year", unit="id")`, or `cluster=`.',
         "instrument instruments iv z": INSTRUMENT,
-        "time_effects entity_effects absorb fe": "Fixed effects are `C(group)` in the formulas.",
+        "time_effects entity_effects fixed_effects absorb fe": "Fixed effects are `C(group)` in the formulas.",
         "stabilize stabilized": "Stabilised weights give the same effect. Leave it out.",
         "score": 'Use `target=` for the population (ATTE: `target="treated"`), `propensity_score=` for known scores.',
         "covariates controls confounders x X W": 'Covariates are in the formula, `"y ~ x1"`.',
@@ -158,7 +159,7 @@ ANSWERS: dict[str, dict[str, str]] = {
         "coefs coef_omit gof_omit gof_map se": 'Use `keep=`, `drop=`, `statistics=["nobs"]` or `below="se"`.',
     },
     "cov_type": {
-        "nonrobust oim opg hac newey-west": 'All are robust; HAC is not supported. Use `cov_type="robust"`.',
+        "nonrobust iid oim opg hac newey-west": 'All are robust; HAC is not supported. Use `cov_type="robust"`.',
         "hc2 hc4 cr2 crv3": 'Use `"jackknife"`: leverages of one regression ignore the other equations.',
         "cr1 crv1": "Use `small_sample=True` with clusters.",
         "*": 'Clusters belong to the model: `from_formula(..., cluster="column")`.',
@@ -189,6 +190,7 @@ ANSWERS: dict[str, dict[str, str]] = {
         "margins get_margeff avg_comparisons comparisons avg_predictions pomeans slopes": (
             '`res.params` has effects and potential-outcome means; `res.effects_by("x")` has effects by group.'
         ),
+        "fittedvalues fitted": "Use `res.predict()`.",
         "lincom hypotheses": "Use `res.t_test(...)` or `res.nlcom(...)`.",
         "ate ate_ att atc ato": "Use `res.effect`, or `res.model.with_options(target=)` for another population.",
         "to_latex as_latex to_html to_word to_docx": 'Use `res.summary().as_latex()` or `.save("table.docx")`.',
