@@ -394,10 +394,10 @@ class LATEResults(OneEffect):
         texts |= {"Model:": f"LATE by {record.spec.name}", "First-stage F:": self._shown_f}
         shown = ("Treatment:", "Instrument:", "Model:", "Weights:", *summary.DESIGN, *own, "First-stage F:")
         heading = title or "Local Average Treatment Effect (LATE) Results"
-        moves, level = "rises" if self._effects[1] > 0 else "falls", f"{100 * (1 - alpha):.4g}%"
+        moves, level = "raises" if self._effects[1] > 0 else "lowers", f"{100 * (1 - alpha):.4g}%"
         notes = [
-            "LATE = effect on the outcome / effect on the treatment. It is the average effect on compliers, whose "
-            f"{model.treat} {moves} with {model.instrument}: an estimated {self.complier_share:.1%} of the sample."
+            "LATE = effect on the outcome / effect on the treatment. It is the average effect on compliers, for whom "
+            f"{model.instrument} {moves} {model.treat}: an estimated {self.complier_share:.1%} of the sample."
             + " The first stage is weak, so this share and its direction are uncertain."
             * (self.first_stage_f < WEAK),
             f"Anderson and Rubin's {level} interval, valid with a weak instrument: {self._ends(alpha)}.",

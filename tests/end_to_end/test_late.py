@@ -118,7 +118,7 @@ def test_clusters_and_resamples():
     assert abs(clustered.bse.iloc[0] / by_hand - 1) < 0.02  # which takes the score as known
     text = " ".join(str(clustered.summary()).split())
     assert f"Clusters: group ({data['group'].nunique()})" in text and "robust (cluster)" in text
-    assert f"whose d rises with z: an estimated {clustered.complier_share:.1%} of the sample" in text
+    assert f"for whom z raises d: an estimated {clustered.complier_share:.1%} of the sample" in text
     np.testing.assert_allclose(plain.fit(n_boot=400).bse, plain.fit().bse, rtol=0.1)
 
 
@@ -181,7 +181,7 @@ def test_an_instrument_that_lowers_the_treatment():
     )
     np.testing.assert_allclose([turned.effect, turned.complier_share], [res.effect, res.complier_share], rtol=1e-10)
     np.testing.assert_allclose(turned.compliers(), res.compliers(), rtol=1e-8)
-    assert "whose d falls with z" in " ".join(str(turned.summary()).split())
+    assert "for whom z lowers d" in " ".join(str(turned.summary()).split())
 
 
 @pytest.mark.filterwarnings("error")
