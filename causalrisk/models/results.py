@@ -227,7 +227,7 @@ class Plots:
     res.plot.distribution()  Distribution functions of the potential outcomes.
     res.plot.effects_by()    Effects in groups, or along a covariate.
     res.plot.influence()     Influence of each row or cluster on the effect.
-    res.plot.overlap()       Propensity scores of both groups.
+    res.plot.overlap()       Propensity scores of the groups.
     """
 
     __slots__ = ("_results",)

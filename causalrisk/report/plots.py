@@ -433,7 +433,7 @@ def plot_bootstrap(
     record.check_means("plot_bootstrap()")
     boot = record.used_boot
     shown, level = {"normal": "t"} if np.isfinite(record.df) else {}, f"{100 * (1 - alpha):.4g}%"
-    methods = [intervals] if isinstance(intervals, str) else intervals
+    methods = [intervals] if isinstance(intervals, str) else intervals or ()
     limits = {f"{level} {shown.get(method, method)}": conf_int(record, alpha, method) for method in methods}
 
     def draw(position: int, ax: Any) -> Any:

@@ -73,8 +73,8 @@ def report(
     assumptions : mapping, optional
         Your statements on assumptions that no data can check: "unconfoundedness", "no_post_treatment" and
         "no_interference". With `did`, "parallel_trends" replaces "unconfoundedness", and repeated cross sections add
-        "same_population". `observed` adds "missing_at_random". The page shows assumptions without a statement as open
-        questions.
+        "same_population". `observed` adds "missing_at_random", and a target frame adds "equal_effects". The page shows
+        assumptions without a statement as open questions.
     short : bool, default False
         Whether to write only one printed page: the estimate, the findings, the balance plot and the methods paragraph.
 

@@ -343,13 +343,8 @@ def _notes(record: FitRecord) -> list[str]:
     """Return the notes of a summary, which explain what its numbers are."""
     design, options, joint = record.design, record.options, record.joint
     over = "Quantiles are" if options.quantiles else "The means (POM) are averages"
-    rows, survey = words.rows_words(record), design.survey
-    if survey is not None and survey.subpop_name is not None:
-        rows += f" of the subpopulation {survey.subpop_name}".rstrip()
-    if design.weight_type == "probability" and record.frame is None:  # the rows of a frame count equally
-        rows += ", weighted by the observation weights"
     notes = [
-        f"{words.effect_formula(record)}. {over} over {rows}. {_interval_text(record)}",
+        f"{words.effect_formula(record)}. {over} over {words.rows_words(record)}. {_interval_text(record)}",
         *_model_notes(record),
         _overlap_note(record),
         NOTE_SURVEY_N * (design.weight_type == "probability" and record.spec.uses_propensity),
