@@ -19,6 +19,7 @@ from causalrisk.design.did import COMPARED, Adoption, DiD, adoption, with_change
 from causalrisk.design.formulas import callers_variables
 from causalrisk.design.survey import Factors, Survey, labels_of
 from causalrisk.design.tables import listing, numbers
+from causalrisk.estimation.abilities import ABILITIES
 from causalrisk.estimation.fits import group_sums, sandwich, small_sample_factor, stratum_of_groups
 from causalrisk.estimation.options import InferenceOptions, model_options, typed_options
 from causalrisk.estimation.record import FitRecord, unit_influence
@@ -257,6 +258,7 @@ OWN |= {"base": "universal", "anticipation": 0, "cov_type": None, "small_sample"
 STUDIED = {name: value for name, value in OPTIONS.items() if name not in NOT_STUDIED}
 
 
+@errors.with_other_names
 def event_study(
     formula: str,
     data: Any = None,
@@ -370,7 +372,8 @@ def event_study(
     """
     typed = (begins, time, unit, estimator, controls, base, anticipation, cov_type, small_sample, use_t, df)
     given, read_as = errors.read("event_study", dict(zip(OWN, typed, strict=True)) | options, OWN | STUDIED)
-    model, scope, notes = model_named(given["estimator"]), callers_variables(1), errors.Notes(read_as)
+    able = [name for name, row in ABILITIES.items() if "panel" in row.get("did", ())]
+    model, scope, notes = model_named(given["estimator"], able), callers_variables(2), errors.Notes(read_as)
     given |= {"formula": formula, "estimator": model.spec.name}
     _check(given, data)
     units = adoption(data, time=given["time"], unit=given["unit"], begins=given["begins"])
@@ -474,10 +477,8 @@ def _warn_once(warned: Sequence[tuple[str, str, Any]], notes: errors.Notes) -> N
     for one in warned:
         alike.setdefault(re.sub(errors.NUMBERS, "", one[1]), []).append(one)
     for (fit, text, category), *others in (sorted(each, key=itemgetter(1)) for each in alike.values()):
-        text = re.sub(NOT_OF_STUDIES, "", text)
-        said, *advice = (
-            re.sub(r"\bfit\((?=use_t|small_sample|cov_type)", "event_study(..., ", text).rstrip().split("\n")
-        )
+        text = re.sub(r"\bfit\((?=use_t|small_sample|cov_type)", "event_study(..., ", re.sub(NOT_OF_STUDIES, "", text))
+        said, *advice = text.rstrip().split("\n")
         where = f" (Group {fit}{f', and {len(others)} more' if others else ''}.)"
         notes.warn("\n".join([said + where, *advice]), category)
 

@@ -152,9 +152,10 @@ class Shown(table.HasSummary):
         """
         name = os.fspath(path)
         if name.lower().endswith((*DATA_ENDINGS, *table.ENDINGS)):
-            of_table = "res.tidy()" if name.lower().endswith(DATA_ENDINGS) else f'res.summary().save("{name}")'
+            what, data = self._place[1], name.lower().endswith(DATA_ENDINGS) and hasattr(type(self), "tidy")
+            of_table = f"{what}.tidy()" if data else f'{what}.summary().save("{name}")'
             found = f"path={name!r} has the ending of a table, but results are saved as a pickle"
-            raise errors.OptionError(f'{found}.\nUse `{of_table}`, or `res.save("fit.pickle")`.')
+            raise errors.OptionError(f'{found}.\nUse `{of_table}`, or `{what}.save("fit.pickle")`.')
         try:
             content = pickle.dumps(self)
         except (pickle.PicklingError, AttributeError, TypeError) as error:

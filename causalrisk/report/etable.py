@@ -272,7 +272,8 @@ def _formats(terms: Sequence[str], columns: Sequence[Column], digits: int | None
     """Return the number format of each column and row.
 
     If all columns are in one unit, the whole table has one format. Otherwise, each row has a format if all columns are
-    about one outcome, but rows such as POM[0] and POM[1] share it. If there are several outcomes, each column has a format.
+    about one outcome, but rows such as POM[0] and POM[1] share it. If there are several outcomes, each column has a
+    format.
     """
     parts = [column.estimates.loc[column.estimates.index.isin(terms), ["estimate", "std err"]] for column in columns]
     every, specs = pd.concat(parts), {}

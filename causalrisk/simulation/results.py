@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -43,6 +43,8 @@ class StudyResults(Shown):
     designs : tuple of Design
         The designs.
     """
+
+    _place: ClassVar = ("simulation", "study")
 
     def __init__(
         self, raw: pd.DataFrame, designs: tuple[Design, ...], reference: str, entropy: Any, n_boot: int
