@@ -259,10 +259,9 @@ def _column(res: Any, name: str | None, alpha: float, rename: Mapping[str, str])
 
 def _event_study_column(study: Any, name: str | None, alpha: float, rename: Mapping[str, str]) -> Column:
     parts = [study.effects("all", alpha), study.effects("exposure", alpha, adjust=None)]
-    labels = ["ATT", *(f"exposure {periods}" for periods in parts[1].index)]
+    labels = [rename.get(label, label) for label in ("ATT", *(f"exposure {periods}" for periods in parts[1].index))]
     numbers = [part.drop(columns="adjusted P", errors="ignore").to_numpy() for part in parts]
-    index = [rename.get(label, label) for label in labels]
-    estimates = pd.DataFrame(np.concatenate(numbers), index=index, columns=list(NUMBERS))
+    estimates = pd.DataFrame(np.concatenate(numbers), index=labels, columns=list(NUMBERS))
     errors = covariance_name(next(iter(study.fits.values()))._record)
     statistics = {"estimand": "ATT", "std_errors": errors, "units": f"{study.sizes.sum()}"}
     return Column("Event study" if name is None else name, study.outcome, estimates, statistics, study.outcome)

@@ -189,7 +189,7 @@ def summarize_pooled(pooled: Any, alpha: float = 0.05, title: str | None = None)
 
 
 def summarize_event_study(study: Any, alpha: float = 0.05, title: str | None = None) -> ResultSummary:
-    """Effects by exposure, effects by group, and their average, with adjusted p-values and simultaneous intervals.
+    """Effects by periods since adoption and by group, and their average, with simultaneous intervals.
 
     Parameters
     ----------
@@ -213,7 +213,7 @@ def summarize_event_study(study: Any, alpha: float = 0.05, title: str | None = N
     right = str(record.design.propensity_formula).partition("~")[2].strip()
     notes = [
         f"Each effect compares the change of a group with the change of the controls, since {words.study_base(study)}. "
-        "Averages weight groups by size. Exposure is the number of periods since treatment began. Effects before it "
+        "Averages weight groups by size. Exposure is the number of periods since adoption. Effects before it "
         f"are placebos{', except in the anticipation periods' * bool(given['anticipation'])}. Intervals are "
         "simultaneous and match the adjusted p-values; P is not adjusted.",
         f"Outcome: {given['formula']}",

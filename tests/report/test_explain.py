@@ -48,7 +48,10 @@ KINDS = {
     "control": (cr.JRE, FORMULA, {"target": "control"}, ["untreated (ATC)", "Rows of group 0 have weight 1."]),
     "overlap": (cr.AIPW, FORMULA, {"target": "overlap"}, ["overlap population (ATO)", "about equally likely"]),
     "overlap without weights": (cr.OutcomeRegression, FORMULA, {"target": "overlap"}, ["only to define the target"]),
-    "frame": (cr.IPWRA, FORMULA, {"target": FRAME.iloc[:50]}, ["the 50 rows of the target frame", "Effects given the covariates are"]),
+    "frame": (
+        cr.IPWRA, FORMULA, {"target": FRAME.iloc[:50]},
+        ["the 50 rows of the target frame", "Effects given the covariates are equal"],
+    ),
     "function": (cr.IPWRA, FORMULA, {"target": matching}, ["(WATE)", "by a function of the propensity score"]),
     "three arms": (cr.JRE, FORMULA, THREE, ["in group b or", "fitted together"]),
     "three arms, overlap": (cr.IPWRA, FORMULA, {**THREE, "target": "overlap"}, ["all groups are about equally likely"]),
