@@ -158,11 +158,10 @@ ANSWERS: dict[str, dict[str, str]] = {
         "coefs coef_omit gof_omit gof_map se": 'Use `keep=`, `drop=`, `statistics=["nobs"]` or `below="se"`.',
     },
     "cov_type": {
-        "bootstrap": 'Resamples are not available here. Use `cov_type="jackknife"`.',
         "nonrobust oim opg hac newey-west": 'All are robust; HAC is not supported. Use `cov_type="robust"`.',
         "hc2 hc4 cr2 crv3": 'Use `"jackknife"`: leverages of one regression ignore the other equations.',
         "cr1 crv1": "Use `small_sample=True` with clusters.",
-        "*": 'Clusters belong to the model: `from_formula(..., cluster="column")`.',
+        "*": 'Use `cov_type="jackknife"`, for example. Clusters belong to the model: `cluster="column"`.',
     },
     "target": {"late": INSTRUMENT, "cate": UNITS, "pomeans": MEANS},
     "propensity_loss": {"cbps ebal entropy": 'Use `propensity_loss="calibrated"`; for the ATT and ATC it is the same.'},
