@@ -161,7 +161,7 @@ ANSWERS: dict[str, dict[str, str]] = {
         "nonrobust oim opg hac newey-west": 'All are robust; HAC is not supported. Use `cov_type="robust"`.',
         "hc2 hc4 cr2 crv3": 'Use `"jackknife"`: leverages of one regression ignore the other equations.',
         "cr1 crv1": "Use `small_sample=True` with clusters.",
-        "*": 'Use `cov_type="jackknife"`, for example. Clusters belong to the model: `cluster="column"`.',
+        "*": 'Use `cov_type="jackknife"`, or for clusters `from_formula(..., cluster="column")`.',
     },
     "target": {"late": INSTRUMENT, "cate": UNITS, "pomeans": MEANS},
     "propensity_loss": {"cbps ebal entropy": 'Use `propensity_loss="calibrated"`; for the ATT and ATC it is the same.'},
