@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 TEXT = {".csv": ",", ".csv.gz": ",", ".tsv": "\t", ".txt": ","}
 OTHERS = {".dta": "read_stata", ".parquet": "read_parquet", ".xlsx": "read_excel"}
+MARKS = " Use `--sep`, such as `--sep ';' --decimal ','` for semicolons and decimal commas."
 FORMATS = (".txt", ".md", ".html", ".tex", ".csv", ".docx", ".json")
 EPILOG = """examples:
   causalrisk demo
@@ -231,13 +232,14 @@ def read_file(options: argparse.Namespace) -> pd.DataFrame:
             return getattr(pd, OTHERS[kind])(path)
         data = read_csv(path, sep=sep, decimal=options.decimal, encoding=options.encoding, na_values=words)
         if len(data.columns) == 1:
-            raise cr.DesignError(f"{str(path)!r} has one column, {data.columns[0]!r}. Use `--sep` if {sep!r} is wrong.")
+            raise cr.DesignError(f"{str(path)!r} has one column, {data.columns[0]!r}.{MARKS}")
         return data
     except cr.DesignError:
         raise
     except (ImportError, ValueError, OSError, LookupError, BadZipFile, struct.error) as error:
-        hint = " Use `--encoding latin-1` or `--encoding utf-16`." if isinstance(error, UnicodeError) else ""
-        raise cr.DesignError(f"{str(path)!r} cannot be read as {kind}: {error}.{hint}") from error
+        hint = MARKS if isinstance(error, pd.errors.ParserError) else ""
+        hint = " Use `--encoding latin-1` or `--encoding utf-16`." if isinstance(error, UnicodeError) else hint
+        raise cr.DesignError(f"{str(path)!r} cannot be read as {kind}: {str(error).strip()}.{hint}") from error
 
 
 CONTRAST = r"((Diff|Helmert|Poly|Sum|Treatment)(\((reference=)?('[^']*'|\"[^\"]*\"|-?[\d.]+)?\))?)?"

@@ -154,12 +154,11 @@ def balance(
     for name, given in {"also": also, "by": by, "interactions": interactions or None}.items():
         if design.on_disk and given is not None:
             raise rows_not_kept(f"{name}=")
-    rows, observed, chosen = record.rows, between == OBSERVED, {"also": also, "data": data, "names": names}
+    rows, observed, tables = record.rows, between == OBSERVED, {}
+    chosen: dict[str, Any] = {"also": also, "data": data, "names": names, "interactions": interactions}
     groups = {"": None} if by is None else groups_of(design, by, data)
     levels = [k for k, asked in enumerate((by is not None, observed)) if asked]
-    tables, every = {}, list[Covariate]()
-    if not design.on_disk:
-        every = chosen_covariates(record, **chosen, interactions=interactions, of_observation=observed)
+    every = [] if design.on_disk else chosen_covariates(record, **chosen, of_observation=observed)
     for (group, members), (label, arm) in product(groups.items(), arms.items()):
         part = compared(rows, arm, members)
         columns = covariates_on_disk(record, names) if design.on_disk else iter(every)

@@ -128,7 +128,7 @@ def trim_curve(record: FitRecord, grid: Sequence[Any] | None = None) -> pd.DataF
     DataFrame
         One row per limit (and effect, with several arms): the estimand, which changes with trimming, the number of rows
         kept, the effect, its standard error, and "note". The note has the warnings of the fit, or the reason why it
-        failed.
+        failed. With `n_repeats`, all rows use the folds of the repeat with the median effect.
     """
     record.check_means("trim_curve()")
     names = record.design.labels[1:]

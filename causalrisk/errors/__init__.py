@@ -251,21 +251,24 @@ def read(place: str, given: Mapping[str, Any], defaults: Mapping[str, Any]) -> t
 def with_other_names(function: Callable[P, R]) -> Callable[P, R]:
     """Return a function or method that also accepts its options' names in other packages, such as ``level=0.9``.
 
-    Arguments that do not fit its signature raise an OptionError.
+    Arguments that do not fit its signature raise an OptionError. A function with ``**options`` reads the names itself.
     """
     signature = inspect.signature(function)
-    defaults = {name: one.default for name, one in signature.parameters.items() if name != "more"}
+    known = [one for one in signature.parameters.values() if one.kind != one.VAR_POSITIONAL]
+    reads = known[-1].kind == inspect.Parameter.VAR_KEYWORD
+    defaults = {one.name: one.default for one in known[: len(known) - reads]}
 
     @functools.wraps(function)
     def called(*args: P.args, **options: P.kwargs) -> R:
         named: Any = options
-        if not options.keys() <= defaults.keys():
+        if not (reads or options.keys() <= defaults.keys()):
             place = function.__qualname__.removesuffix(".__init__").rpartition(".")[2]
-            named = {name: value for name, value in named_here(place, options, defaults)[0].items() if name in defaults}
+            named = named_here(place, options, defaults)[0]
         try:
             signature.bind(*args, **named)
         except TypeError as error:
-            raise OptionError(f"{error}.\n{aliases.options_text(defaults)}") from None
+            more = " Its documentation has more." * reads
+            raise OptionError(f"{error}.\n{aliases.options_text(defaults)}{more}") from None
         return function(*args, **named)
 
     return called

@@ -162,7 +162,7 @@ ANSWERS: dict[str, dict[str, str]] = {
         "nonrobust iid oim opg hac newey-west": 'All are robust; HAC is not supported. Use `cov_type="robust"`.',
         "hc2 hc4 cr2 crv3": 'Use `"jackknife"`: leverages of one regression ignore the other equations.',
         "cr1 crv1": "Use `small_sample=True` with clusters.",
-        "*": 'Clusters belong to the model: `from_formula(..., cluster="column")`.',
+        "*": 'Use `cov_type="jackknife"`, or for clusters `from_formula(..., cluster="column")`.',
     },
     "target": {"late": INSTRUMENT, "cate": UNITS, "pomeans": MEANS},
     "propensity_loss": {"cbps ebal entropy": 'Use `propensity_loss="calibrated"`; for the ATT and ATC it is the same.'},
@@ -196,6 +196,7 @@ ANSWERS: dict[str, dict[str, str]] = {
         "to_latex as_latex to_html to_word to_docx": 'Use `res.summary().as_latex()` or `.save("table.docx")`.',
         "to_csv to_excel to_dict to_json to_markdown": "Use `res.tidy()`, a data frame.",
         "fit bootstrap get_robustcov_results HC0_se HC1_se HC3_se": 'Use `res.model.fit(cov_type="HC1")`, for example.',
+        "with_options": "Use `res.model.with_options(...).fit()`.",
     },
     "study": {
         "aggte aggregate dynamic event simple overall": 'Use `study.effects("exposure")`, `"group"` or `"simple"`.',

@@ -88,6 +88,8 @@ def check_able(spec: Specification, quantiles: bool = False, **asked: Any) -> No
             option, shown, instead = "learner", "", "leave `learner=` and `learner_use=` out"
         elif other and option != "link" and value not in IMPLIED_BY:
             instead = f'use `{option}="{other}"`'
+        if value == "stated":  # a number, or the default
+            option, shown = "exposure", f" without {option}={other!r}"
         advice = f"use one of these, or {instead}" if others else instead
         kind = UnavailableError if option == "data" else OptionError
         raise kind(f"{option}={shown} is not available for {name}{only}.\n{advice[0].upper()}{advice[1:]}.")

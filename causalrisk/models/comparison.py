@@ -243,6 +243,7 @@ COMPARED = {"estimators": None} | OPTIONS | FIT_OPTIONS | JRE_OPTIONS
 del COMPARED["cov_type"], COMPARED["cov_kwds"], COMPARED["replicates"], COMPARED["method"], COMPARED["treat"]
 
 
+@errors.with_other_names
 def compare(
     formula: str,
     data: Any = None,
@@ -329,7 +330,7 @@ def compare(
             f"`{errors.IN_MEMORY}`."
         )
     specs = [model.spec for model in models]
-    design = design_of(formula, data, options | {"treat": treat}, callers_variables(1), specs)
+    design = design_of(formula, data, options | {"treat": treat}, callers_variables(2), specs)
     return _compared(design, specs, kinds.model_options(design, options), inference, joint)
 
 

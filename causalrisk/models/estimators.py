@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from causalrisk.errors import OptionError, check_distinct, listed
+from causalrisk.errors import OptionError, check_distinct, listed, with_other_names
 from causalrisk.errors.aliases import answer, near
 from causalrisk.estimation import specification
 from causalrisk.estimation.abilities import ABILITIES
@@ -230,6 +230,7 @@ class JRE(CausalModel):
 
     spec = specification.JRE
 
+    @with_other_names
     def fit(
         self,
         *,
@@ -328,20 +329,21 @@ def results_of(record: FitRecord) -> CausalResults:
     return BY_NAME[record.spec.name]._of(record.full_design, record.options)._results(record)
 
 
-def model_named(given: Any) -> type[CausalModel]:
-    """Return the class of an estimator by its name or an alias. For unknown names, the error suggests the nearest."""
-    if isinstance(given, type) and issubclass(given, CausalModel):
+def model_named(given: Any, among: Iterable[str] = tuple(BY_NAME)) -> type[CausalModel]:
+    """Return the class of one of the estimators `among` by its name or an alias, or suggest the nearest."""
+    known = {name: BY_NAME[name] for name in among}
+    if isinstance(given, type) and issubclass(given, CausalModel) and given.spec.name in known:
         return given
     if isinstance(given, CausalModel | CausalResults):
         name = type(getattr(given, "model", given)).__name__
         found = f"estimators= has an object of type {type(given).__name__}; expected names of estimators"
         raise OptionError(f'{found}.\nUse `estimators=["{name}"]`, or `etable([res1, res2])` for fits.')
     word = str(given).casefold()
-    for name, model in BY_NAME.items():
+    for name, model in known.items():
         if word in (name.casefold(), *model.spec.aliases):
             return model
-    why = answer("package", str(given)) or near(str(given), BY_NAME) or 'Use `"IPWRA"` or another of these names.'
-    raise OptionError(f"estimator {given!r} is not known; expected one of {listed(tuple(BY_NAME))}.\n{why}")
+    why = answer("package", str(given)) or near(str(given), known) or 'Use `"IPWRA"` or another of these names.'
+    raise OptionError(f"estimator {given!r} is not known; expected one of {listed(tuple(known))}.\n{why}")
 
 
 def chosen_models(estimators: Any, effect: Any = None) -> list[type[CausalModel]]:

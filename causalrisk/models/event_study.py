@@ -19,6 +19,7 @@ from causalrisk.design.did import COMPARED, Adoption, DiD, adoption, with_change
 from causalrisk.design.formulas import callers_variables
 from causalrisk.design.survey import Factors, Survey, labels_of
 from causalrisk.design.tables import listing, numbers
+from causalrisk.estimation.abilities import ABILITIES
 from causalrisk.estimation.fits import group_sums, sandwich, small_sample_factor, stratum_of_groups
 from causalrisk.estimation.options import InferenceOptions, model_options, typed_options
 from causalrisk.estimation.record import FitRecord, unit_influence
@@ -116,18 +117,19 @@ class EventStudy(Shown):
     def effects(
         self, by: str | None = "exposure", alpha: float = 0.05, *, adjust: str | None = "single-step"
     ) -> pd.DataFrame:
-        """Effects averaged by exposure, group or time, or the effect of each group in each period.
+        """Effects averaged by periods since adoption, group or time, or the effect of each group in each period.
 
         Parameters
         ----------
         by : {"exposure", "group", "time", "all", "simple", "over exposure"}, optional
             How to average the effects. Except for "over exposure", groups are weighted by their size.
-            "exposure": one average per number of periods since treatment began; negative numbers are placebos.
+            "exposure": one average per number of periods since adoption; negative numbers are placebos.
             "group": one average per group, over its treated periods.
             "time": one average per period, over the groups already treated.
-            "all": average of the averages by group.
-            "simple": average over all groups and their treated periods.
-            "over exposure": average of the effects by exposure from 0 on, with equal weights.
+            "all": one number, the average of the averages by group.
+            "simple": one number, the average over all treated periods of all groups.
+            "over exposure": one number, the average of the averages by periods since adoption from 0 on, with equal
+            weights.
             None: no average; one row per group and period.
         alpha : float, default 0.05
             Significance level of the intervals.
@@ -207,7 +209,7 @@ class EventStudy(Shown):
         return intervals.joint_test(statistic * (m - count + 1) / m, count, m - count + 1)
 
     def plot(self, by: str = "exposure", ax: Any = None, alpha: float = 0.05) -> Any:
-        """Plot effects by exposure, group or time, with pointwise and simultaneous intervals.
+        """Plot effects by periods since adoption, group or time, with pointwise and simultaneous intervals.
 
         Parameters
         ----------
@@ -257,6 +259,7 @@ OWN |= {"base": "universal", "anticipation": 0, "cov_type": None, "small_sample"
 STUDIED = {name: value for name, value in OPTIONS.items() if name not in NOT_STUDIED}
 
 
+@errors.with_other_names
 def event_study(
     formula: str,
     data: Any = None,
@@ -332,7 +335,7 @@ def event_study(
     [1]_. Covariates are from the earlier of the two periods. In periods before treatment and anticipation, the effect
     is a placebo effect. Averages weight groups by size; with weights, by their sum in the first period. Standard errors
     account for the estimation of the sizes. These averages never use treated groups as controls. A two-way fixed
-    effects regression does, which biases it if effects grow with exposure.
+    effects regression does, which biases it if effects grow after adoption.
 
     References
     ----------
@@ -370,7 +373,8 @@ def event_study(
     """
     typed = (begins, time, unit, estimator, controls, base, anticipation, cov_type, small_sample, use_t, df)
     given, read_as = errors.read("event_study", dict(zip(OWN, typed, strict=True)) | options, OWN | STUDIED)
-    model, scope, notes = model_named(given["estimator"]), callers_variables(1), errors.Notes(read_as)
+    able = [name for name, row in ABILITIES.items() if "panel" in row.get("did", ())]
+    model, scope, notes = model_named(given["estimator"], able), callers_variables(2), errors.Notes(read_as)
     given |= {"formula": formula, "estimator": model.spec.name}
     _check(given, data)
     units = adoption(data, time=given["time"], unit=given["unit"], begins=given["begins"])
@@ -421,9 +425,8 @@ def _fits(
     """Return the fit of each group in each period, by their numbers. Shared notes and warnings are given once."""
     formula, survey, cluster = given["formula"], given.get("design"), given.get("cluster")
     usual = None if survey is not None else "cluster" if cluster else "robust"
-    inference = {name: given[name] for name in ("small_sample", "use_t", "df")} | {
-        "cov_type": given["cov_type"] or usual
-    }
+    inference = {name: given[name] for name in ("small_sample", "use_t", "df")}
+    inference["cov_type"] = given["cov_type"] or usual
     options = {name: value for name, value in given.items() if name in STUDIED}
     typed = {"formula": repr(formula), "data": "data"} | typed_options(given, OWN | STUDIED | {"formula": formula})
     options |= {"did": DiD(time=given["time"], unit=given["unit"]), "read_as": tuple(notes), "typed": typed}
@@ -474,10 +477,8 @@ def _warn_once(warned: Sequence[tuple[str, str, Any]], notes: errors.Notes) -> N
     for one in warned:
         alike.setdefault(re.sub(errors.NUMBERS, "", one[1]), []).append(one)
     for (fit, text, category), *others in (sorted(each, key=itemgetter(1)) for each in alike.values()):
-        text = re.sub(NOT_OF_STUDIES, "", text)
-        said, *advice = (
-            re.sub(r"\bfit\((?=use_t|small_sample|cov_type)", "event_study(..., ", text).rstrip().split("\n")
-        )
+        text = re.sub(r"\bfit\((?=use_t|small_sample|cov_type)", "event_study(..., ", re.sub(NOT_OF_STUDIES, "", text))
+        said, *advice = text.rstrip().split("\n")
         where = f" (Group {fit}{f', and {len(others)} more' if others else ''}.)"
         notes.warn("\n".join([said + where, *advice]), category)
 

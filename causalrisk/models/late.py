@@ -100,6 +100,7 @@ class LATE:
         self.outcome, self.first_stage, self.treat, self.instrument = outcome, first_stage, treat, instrument
 
     @classmethod
+    @errors.with_other_names
     def from_formula(
         cls,
         formula: str,
@@ -150,15 +151,13 @@ class LATE:
             raise errors.DesignError(f"{treat!r} is the treatment and the instrument.\nUse another `instrument=`.")
         _check_options(options)
         check_in_memory("LATE", data)
-        model = model_named(method)
-        if model.spec.name not in METHODS:
-            raise errors.OptionError(f"method={method!r} is not available for LATE.\nUse {errors.listed(METHODS)}.")
+        model = model_named(method, METHODS)
         if (outcome_predictions is None) != (treatment_predictions is None):
             raise errors.OptionError(
                 "LATE needs predictions of both the outcome and the treatment.\n"
                 'Use `outcome_predictions=["g0", "g1"], treatment_predictions=["r0", "r1"]`.'
             )
-        frame, scope = as_pandas(data), callers_variables(1)
+        frame, scope = as_pandas(data), callers_variables(2)
         for role, name in (("treat", treat), ("instrument", instrument)):
             _check_column(frame, role, name)
         without = frame[treat].isna()
@@ -393,7 +392,6 @@ class LATEResults(OneEffect):
         texts = summary.head_texts(record) | {"Treatment:": model.treat, "Instrument:": model.instrument}
         texts |= {"Model:": f"LATE by {record.spec.name}", "First-stage F:": self._shown_f}
         shown = ("Treatment:", "Instrument:", "Model:", "Weights:", *summary.DESIGN, *own, "First-stage F:")
-        heading = title or "Local Average Treatment Effect (LATE) Results"
         moves, level = "raises" if self._effects[1] > 0 else "lowers", f"{100 * (1 - alpha):.4g}%"
         notes = [
             "LATE = effect on the outcome / effect on the treatment. It is the average effect on compliers, for whom "
@@ -407,7 +405,7 @@ class LATEResults(OneEffect):
             f"only through {model.treat}, and moves no unit's {model.treat} in the opposite direction.",
         ]
         tables = [
-            summary.head(heading, design.endog_name, texts, shown),
+            summary.head(title or "Local Average Treatment Effect (LATE) Results", design.endog_name, texts, shown),
             summary.numbers_table(self.summary_frame(alpha), "", one_unit=False),
         ]
         return ResultSummary(tables, [*notes, *self._notes])

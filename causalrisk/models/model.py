@@ -19,7 +19,7 @@ from causalrisk.design.scan import Scan, as_scan
 from causalrisk.design.support import Rules
 from causalrisk.design.survey import Survey
 from causalrisk.design.treatment import is_classifier
-from causalrisk.errors import IN_MEMORY, BootstrapError, OptionError, UnavailableError, read
+from causalrisk.errors import IN_MEMORY, BootstrapError, OptionError, UnavailableError, read, with_other_names
 from causalrisk.errors.aliases import attribute
 from causalrisk.estimation import options as kinds
 from causalrisk.estimation.abilities import check_options
@@ -67,6 +67,7 @@ class CausalModel:
     options: kinds.ModelOptions
 
     @classmethod
+    @with_other_names
     def from_formula(
         cls,
         formula: str,
@@ -255,7 +256,7 @@ class CausalModel:
             "observed": observed, "missing": missing, "collinear": collinear,
         }  # fmt: skip
         given, read_as = read("model", given | others, OPTIONS)
-        made = design_of(formula, as_scan(data), given, callers_variables(1), [cls.spec])
+        made = design_of(formula, as_scan(data), given, callers_variables(2), [cls.spec])
         typed = {"formula": repr(formula)} | kinds.typed_options(given, OPTIONS)
         return cls._checked(made, kinds.model_options(made, given | {"read_as": read_as, "typed": typed}))
 
@@ -362,6 +363,7 @@ class CausalModel:
         scale = self.options.effect_scale
         return SimpleNamespace(param_names=parameter_names(self.options.estimand, self.design.labels, scale.quantiles))
 
+    @with_other_names
     def fit(
         self,
         *,

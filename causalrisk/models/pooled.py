@@ -121,7 +121,7 @@ def impute(
             known = known[np.argsort(leaf[known], kind="stable")]
             first, last = (np.searchsorted(leaf[known], leaf[gap], side) for side in ("left", "right"))
             filled[name] = _filled(used[name], gap, known[draw.integers(first, last)])
-        return table.assign(**{name: filled[name].astype(table[name].dtype) for name in gaps})
+        return pd.concat([filled.astype(table.dtypes[used.columns]), table[left_out]], axis=1)[table.columns]
 
     return [completed(seed) for seed in seeds]
 

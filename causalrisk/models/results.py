@@ -152,9 +152,10 @@ class Shown(table.HasSummary):
         """
         name = os.fspath(path)
         if name.lower().endswith((*DATA_ENDINGS, *table.ENDINGS)):
-            of_table = "res.tidy()" if name.lower().endswith(DATA_ENDINGS) else f'res.summary().save("{name}")'
+            what, data = self._place[1], name.lower().endswith(DATA_ENDINGS) and hasattr(type(self), "tidy")
+            of_table = f"{what}.tidy()" if data else f'{what}.summary().save("{name}")'
             found = f"path={name!r} has the ending of a table, but results are saved as a pickle"
-            raise errors.OptionError(f'{found}.\nUse `{of_table}`, or `res.save("fit.pickle")`.')
+            raise errors.OptionError(f'{found}.\nUse `{of_table}`, or `{what}.save("fit.pickle")`.')
         try:
             content = pickle.dumps(self)
         except (pickle.PicklingError, AttributeError, TypeError) as error:
@@ -227,7 +228,7 @@ class Plots:
     res.plot.distribution()  Distribution functions of the potential outcomes.
     res.plot.effects_by()    Effects in groups, or along a covariate.
     res.plot.influence()     Influence of each row or cluster on the effect.
-    res.plot.overlap()       Propensity scores of both groups.
+    res.plot.overlap()       Propensity scores of the groups.
     """
 
     __slots__ = ("_results",)

@@ -104,8 +104,8 @@ def etable(
         Further rows below the estimates: for each label, one value per column.
     digits : int, optional
         Number of decimals. By default, the smallest standard error has four significant digits. The number of decimals
-        is the same in the whole table if all columns are effects on one outcome. It differs by row if there are also
-        regressions of this outcome, and by column if there are several outcomes.
+        is the same in the whole table if all columns are effects on one outcome in its units. It differs by row if
+        there are also ratios or regressions of this outcome, and by column if there are several outcomes.
     title : str
         Heading.
     notes : sequence of str
@@ -178,9 +178,9 @@ def etable(
     specs = _formats(terms, columns, digits)
     lines = [line for term in terms for line in _estimate_lines(term, columns, below, stars, specs)]
     if statistics is None:
-        named = names is not None or isinstance(results, Mapping)
+        same = all(column.name == column.statistics.get("estimator", column.name) for column in columns)
         there = [key for key in STATISTICS if any(column.statistics.get(key) for column in columns)]
-        statistics = [key for key in there if named or key != "estimator"]
+        statistics = [key for key in there if key != "estimator" or not same]
     for key in statistics:
         one_of("statistics", key, tuple(STATISTICS))
     found = [(STATISTICS[key], *(column.statistics.get(key, "") for column in columns)) for key in statistics]
@@ -259,27 +259,28 @@ def _column(res: Any, name: str | None, alpha: float, rename: Mapping[str, str])
 
 def _event_study_column(study: Any, name: str | None, alpha: float, rename: Mapping[str, str]) -> Column:
     parts = [study.effects("all", alpha), study.effects("exposure", alpha, adjust=None)]
-    labels = ["ATT", *(f"exposure {periods}" for periods in parts[1].index)]
+    labels = [rename.get(label, label) for label in ("ATT", *(f"exposure {periods}" for periods in parts[1].index))]
     numbers = [part.drop(columns="adjusted P", errors="ignore").to_numpy() for part in parts]
-    index = [rename.get(label, label) for label in labels]
-    estimates = pd.DataFrame(np.concatenate(numbers), index=index, columns=list(NUMBERS))
+    estimates = pd.DataFrame(np.concatenate(numbers), index=labels, columns=list(NUMBERS))
     errors = covariance_name(next(iter(study.fits.values()))._record)
     statistics = {"estimand": "ATT", "std_errors": errors, "units": f"{study.sizes.sum()}"}
-    return Column("Event study" if name is None else name, study.outcome, estimates, statistics)
+    return Column("Event study" if name is None else name, study.outcome, estimates, statistics, study.outcome)
 
 
 def _formats(terms: Sequence[str], columns: Sequence[Column], digits: int | None) -> dict[tuple[int, str], str]:
     """Return the number format of each column and row.
 
     If all columns are in one unit, the whole table has one format. Otherwise, each row has a format if all columns are
-    about one outcome. If there are several outcomes, each column has a format.
+    about one outcome, but rows such as POM[0] and POM[1] share it. If there are several outcomes, each column has a
+    format.
     """
     parts = [column.estimates.loc[column.estimates.index.isin(terms), ["estimate", "std err"]] for column in columns]
     every, specs = pd.concat(parts), {}
+    kinds = every.index.str.partition("[").get_level_values(0)
     one_unit = columns[0].unit is not None and len({column.unit for column in columns}) == 1
     one_outcome = len({column.outcome for column in columns}) == 1
     for place, term in product(range(len(columns)), terms):
-        alike = every if one_unit else every.loc[[term]] if one_outcome else parts[place]
+        alike = every if one_unit else every[kinds == term.partition("[")[0]] if one_outcome else parts[place]
         values, errors = alike.to_numpy().T
         specs[place, term] = column_format(rounded_se(values, errors), values, digits)
     return specs

@@ -270,6 +270,7 @@ def questions(record: FitRecord, stated: Iterable[str] | None = None, **named: s
         names["formula"] = seen.formula
     other = {"unconfoundedness"} if did else {"parallel_trends"}
     other |= {"same_population"} if design.periods is None else set()
+    other |= {"equal_effects"} if record.frame is None else set()
     other |= {"missing_at_random"} if seen is None else set()
     texts = TEXTS["assumptions"] | (TEXTS["instruments"] if "instrument" in named else {})
     asked = {key: text for key, text in texts.items() if key not in other}

@@ -66,7 +66,7 @@ def formats(record: FitRecord) -> tuple[str, str]:
 
 def estimand_words(record: FitRecord) -> str:
     """Return the full name of the effect."""
-    options, survey, scale = record.options, record.design.survey, record.options.effect_scale
+    options, scale = record.options, record.options.effect_scale
     name = options.population.full_name
     if options.quantiles:
         name = name.replace("average", "quantile").replace("AT", "QT")
@@ -75,8 +75,6 @@ def estimand_words(record: FitRecord) -> str:
         ratio = "rate ratio" if exposure else "risk ratio" if binary else "ratio of means"
         names = {"ratio": ratio, "odds_ratio": "odds ratio", "percent": "percentage change in the mean"}
         name = f"{name.removesuffix(')').replace('average treatment effect', names[options.effect])}{scale.label})"
-    if survey is not None and survey.subpop_name is not None:
-        name += f" in the subpopulation {survey.subpop_name}".rstrip()
     return name
 
 
@@ -137,7 +135,11 @@ def rows_words(record: FitRecord) -> str:
         in_arm=counted,
         in_frame=0 if record.frame is None else len(record.frame.index),
     )
-    return f"{text} after trimming" if record.trimmed else text
+    text += " after trimming" * bool(record.trimmed)
+    if design.survey is not None and design.survey.subpop_name is not None:
+        text += f" of the subpopulation {design.survey.subpop_name}".rstrip()
+    weighted = design.weight_type == "probability" and record.frame is None  # the rows of a frame count equally
+    return text + ", weighted by the observation weights" * weighted
 
 
 # --- the outcome and its models ------------------------------------------------------------------------------------

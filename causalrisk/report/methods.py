@@ -203,10 +203,8 @@ def _sample_sentence(record: FitRecord) -> str:
     text = f"The sample has {words.count(design.nobs, design.unit_name)}"
     if design.weight_type is not None:
         text += f" with {design.weight_type} weights ({design.weights_name})"
-    text += (
-        f"; {words.count(design.n_dropped, 'other row')} {'was' if design.n_dropped == 1 else 'were'} left out"
-        * bool(design.n_dropped)
-    )
+    if design.n_dropped:
+        text += f"; {words.count(design.n_dropped, 'other row')} {'was' if design.n_dropped == 1 else 'were'} left out"
     if design.n_outside:
         text += f"; {design.n_outside} rows outside the subpopulation are used only for the standard errors"
     return f"{text}."

@@ -433,7 +433,7 @@ def plot_bootstrap(
     record.check_means("plot_bootstrap()")
     boot = record.used_boot
     shown, level = {"normal": "t"} if np.isfinite(record.df) else {}, f"{100 * (1 - alpha):.4g}%"
-    methods = [intervals] if isinstance(intervals, str) else intervals
+    methods = [intervals] if isinstance(intervals, str) else intervals or ()
     limits = {f"{level} {shown.get(method, method)}": conf_int(record, alpha, method) for method in methods}
 
     def draw(position: int, ax: Any) -> Any:
@@ -449,14 +449,10 @@ def plot_bootstrap(
         ticks = [tick for tick in ax.get_yticks() if 0 <= tick <= 1.1 * top]
         ax.set_yticks([*places, *ticks], [*limits, *(f"{tick:g}" for tick in ticks)])
         mark_if_seen(ax, record.options.effect_scale.null)
-        _annotate(ax, "estimate", (estimate, top), (4, 2), va="bottom")
+        ax.annotate("estimate", (estimate, top), (4, 2), textcoords="offset points", fontsize="small", va="bottom")
         return finish(ax, effect_label(record, position), "resamples")
 
     return panel_by_arm(record, draw, ax=ax, arm=arm, effect=True)
-
-
-def _annotate(ax: Any, name: object, point: tuple[float, float], offset: tuple[float, float], **look: Any) -> None:
-    ax.annotate(verbatim(name), point, offset, textcoords="offset points", fontsize="small", **look)
 
 
 def plot_distribution(record: FitRecord, ax: Any = None, grid: Any = None, alpha: float = 0.05) -> Any:

@@ -73,8 +73,8 @@ def report(
     assumptions : mapping, optional
         Your statements on assumptions that no data can check: "unconfoundedness", "no_post_treatment" and
         "no_interference". With `did`, "parallel_trends" replaces "unconfoundedness", and repeated cross sections add
-        "same_population". `observed` adds "missing_at_random". The page shows assumptions without a statement as open
-        questions.
+        "same_population". `observed` adds "missing_at_random", and a target frame adds "equal_effects". The page shows
+        assumptions without a statement as open questions.
     short : bool, default False
         Whether to write only one printed page: the estimate, the findings, the balance plot and the methods paragraph.
 
@@ -96,7 +96,6 @@ def report(
         raise rows_not_kept("the report", "Use `res.methods()`, `res.summary()` and `res.balance()`. ")
     asked = explain.questions(record, assumptions)
     plots.pyplot()  # without matplotlib nothing is computed
-    heading = title or f"Report: {summary.one_line(record)}"
     parts = _parts(record, alpha, assumptions_part(asked, assumptions))
     front = _front(record, alpha, parts, short)
     unanswered = [text for key, (_, text) in asked.items() if not str((assumptions or {}).get(key, "")).strip()]
@@ -108,7 +107,7 @@ def report(
         front.append(f"<ul>{''.join(f'<li>{html.escape(text)}</li>' for text in unanswered)}</ul>" * bool(unanswered))
         text = Part("methods", "Methods", paragraph(methods.methods(record)))
         parts = [*(replace(part, reading=None) for part in parts if part.anchor == "balance"), text]
-    return write_page(path, heading, front, parts, contents=not short)
+    return write_page(path, title or f"Report: {summary.one_line(record)}", front, parts, contents=not short)
 
 
 def check_page(path: str | os.PathLike[str], variable: str = "res") -> None:
@@ -356,12 +355,8 @@ def study_report(
         )
     except OptionError as error:
         placebos = str(error)
-    figures = [
-        figure_html(
-            f"Effects on {study.outcome} by {by}: pointwise and simultaneous intervals.", study.plot, by, alpha=alpha
-        )
-        for by in ("exposure", "group", "time")
-    ]
+    said = "Effects on {} by {}: pointwise and simultaneous intervals.".format
+    figures = [figure_html(said(study.outcome, name), study.plot, by, alpha=alpha) for by, name in plots.ALONG.items()]
     own = [Part("effects", "Effects", "\n".join(figures)), Part("placebos", "Placebos", paragraph(placebos))]
     return _short_report(study, path, title, alpha, [assumptions_part(asked, assumptions), *own])
 

@@ -189,7 +189,7 @@ def summarize_pooled(pooled: Any, alpha: float = 0.05, title: str | None = None)
 
 
 def summarize_event_study(study: Any, alpha: float = 0.05, title: str | None = None) -> ResultSummary:
-    """Effects by exposure, effects by group, and their average, with adjusted p-values and simultaneous intervals.
+    """Effects by periods since adoption and by group, and their average, with simultaneous intervals.
 
     Parameters
     ----------
@@ -213,7 +213,7 @@ def summarize_event_study(study: Any, alpha: float = 0.05, title: str | None = N
     right = str(record.design.propensity_formula).partition("~")[2].strip()
     notes = [
         f"Each effect compares the change of a group with the change of the controls, since {words.study_base(study)}. "
-        "Averages weight groups by size. Exposure is the number of periods since treatment began. Effects before it "
+        "Averages weight groups by size. Exposure is the number of periods since adoption. Effects before it "
         f"are placebos{', except in the anticipation periods' * bool(given['anticipation'])}. Intervals are "
         "simultaneous and match the adjusted p-values; P is not adjusted.",
         f"Outcome: {given['formula']}",
@@ -343,13 +343,8 @@ def _notes(record: FitRecord) -> list[str]:
     """Return the notes of a summary, which explain what its numbers are."""
     design, options, joint = record.design, record.options, record.joint
     over = "Quantiles are" if options.quantiles else "The means (POM) are averages"
-    rows, survey = words.rows_words(record), design.survey
-    if survey is not None and survey.subpop_name is not None:
-        rows += f" of the subpopulation {survey.subpop_name}".rstrip()
-    if design.weight_type == "probability" and record.frame is None:  # the rows of a frame count equally
-        rows += ", weighted by the observation weights"
     notes = [
-        f"{words.effect_formula(record)}. {over} over {rows}. {_interval_text(record)}",
+        f"{words.effect_formula(record)}. {over} over {words.rows_words(record)}. {_interval_text(record)}",
         *_model_notes(record),
         _overlap_note(record),
         NOTE_SURVEY_N * (design.weight_type == "probability" and record.spec.uses_propensity),

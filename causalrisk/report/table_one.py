@@ -179,6 +179,8 @@ def table_one(
         ("", *(f"n {units[rows].sum():.0f}" for rows in members), *(label for _, label in contrasts)),
     )
     said = ["Mean (SD) of numbers, n (%) of categories.", *["Median [quartiles] where shown."] * bool(median), *told]
+    if any(np.isnan(c.values).any() for c in found):
+        said.append("Missing: n (%) of all rows; the other numbers leave missing values out.")
     if contrasts:
         said.append(_note_on_differences(threshold, labels[0], "the root of the mean variance of the groups"))
     frame = pd.DataFrame.from_dict(numbers, orient="index").rename_axis("covariate")

@@ -16,6 +16,7 @@ from causalrisk.numerics.resampling import seed_text
 from causalrisk.report import labels as words
 
 TIDY = ["estimate", "std_error", "statistic", "p_value", "conf_low", "conf_high"]
+PVALUES = ("P>|z|", "P>|t|", "adjusted P")
 STATISTICS = {"N": "Observations", "estimator": "Estimator", "estimand": "Estimand", "se_type": "Std. errors"}
 R = TypeVar("R")
 
@@ -33,7 +34,10 @@ class Values(pd.Series):
 
 
 class Frame(pd.DataFrame):
-    """A data frame that prints all its columns, in blocks if it is too wide. It is pickled as a plain data frame."""
+    """A data frame that prints all its columns, in blocks if it is too wide, and p-values with six decimals.
+
+    It is pickled as a plain data frame.
+    """
 
     @property
     def _constructor(self) -> type[pd.DataFrame]:
@@ -42,7 +46,7 @@ class Frame(pd.DataFrame):
     def __repr__(self) -> str:
         shown = pd.get_option("display.max_columns")
         with pd.option_context("display.max_columns", shown or None):  # 0 leaves out what the terminal has no room for
-            return super().__repr__()
+            return super(Frame, self.round({name: 6 for name in self if name in PVALUES})).__repr__()
 
     def to_latex(self, *args: Any, **keywords: Any) -> Any:
         """Return the frame as LaTeX, with names such as ``x_1`` escaped. Arguments are as in pandas."""

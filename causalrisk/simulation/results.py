@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -43,6 +43,8 @@ class StudyResults(Shown):
     designs : tuple of Design
         The designs.
     """
+
+    _place: ClassVar = ("simulation", "study")
 
     def __init__(
         self, raw: pd.DataFrame, designs: tuple[Design, ...], reference: str, entropy: Any, n_boot: int
@@ -146,10 +148,9 @@ class StudyResults(Shown):
         counts = self.raw.groupby(["design", "n"])["sample"].nunique()
         effects = ", ".join(f"{design.name} {format_number(design.effect)}" for design in self.designs)
         errors = f"the bootstrap's ({self.n_boot} resamples)" if self.n_boot else "robust (slightly too small for JRE)"
-        ratio = f"mean squared error relative to {self.reference} on the same samples, with its Monte Carlo error"
         notes = [
             f"{counts.min()} samples of each. True effects: {effects}.",
-            f"ratio: {ratio if self.reference in self.estimators else f'none, without {self.reference}'}. "
+            f"ratio: mean squared error relative to {self.reference} on the same samples, with its Monte Carlo error. "
             f"Coverage of the {100 * (1 - alpha):.4g}% interval; /bound: n times the mean squared error over the "
             "efficiency bound.",
             f"Standard errors of the package's models are {errors}.",

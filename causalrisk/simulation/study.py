@@ -242,7 +242,7 @@ def run_study(
         `n_sims` to add samples. Files of studies with other settings are kept. Functions and designs are recognized by
         module and name, so use another folder after changing their code.
     reference : str, default "IPWRA"
-        Label of the estimator that mean squared errors are compared with. Ratios are NaN if there is no "IPWRA".
+        Label of the estimator that mean squared errors are compared with. Without "IPWRA", the first estimator.
 
     Returns
     -------
@@ -282,8 +282,8 @@ def run_study(
     errors.whole_number("n_sims", n_sims, 2)
     errors.whole_number("n_boot", n_boot, 0)
     entries = choose_estimators(estimators)
-    if reference != "IPWRA":
-        errors.one_of("reference", reference, [entry.label for entry in entries])
+    names = [entry.label for entry in entries]
+    reference = names[0] if reference == "IPWRA" not in names else errors.one_of("reference", reference, names)
     seed = seed_sequence(rng)
     entropy = [int(word) for word in seed.generate_state(4)] if seed.spawn_key else seed.entropy
     folder = None if path is None else Path(path)

@@ -774,7 +774,9 @@ def test_errors_of_a_study_are_in_its_own_words():
         (lambda: study(base="first"), OptionError, "varying"),
         (lambda: study(anticipation=-1), OptionError, "anticipation="),
         (lambda: study(cov_type="jackknife", small_sample=True), OptionError, "small_sample="),
-        (lambda: study(cov_type="bootstrap"), OptionError, "cov_type="),
+        (lambda: study(cov_type="bootstrap"), OptionError, 'Use `cov_type="jackknife"`'),
+        (lambda: study(estimator="TMLE"), OptionError, "'IPWRA', 'AIPW', 'JRE'."),
+        (lambda: cr.event_study(), OptionError, "'formula'.\nThe options are `data=`, `begins=`"),
     ):  # fmt: skip
         with pytest.raises(kind) as told:
             refused()

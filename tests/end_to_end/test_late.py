@@ -204,7 +204,7 @@ def test_one_sided_compliance_gives_no_warning():
         ({}, {"treat": "dose"}, DesignError, "treat='dose' is not a column"),
         ({}, {"target": "treated"}, OptionError, "target= is not available for LATE"),
         ({}, {"learner": "smooth", "n_repeats": 3}, OptionError, "n_repeats= is not available for LATE"),
-        ({}, {"method": "JRE"}, OptionError, "method='JRE'"),
+        ({}, {"method": "JRE"}, OptionError, "'JRE' .* expected one of 'AIPW', 'IPWRA', 'IPW', 'OutcomeRegression'"),
         ({}, {"method": "2sls"}, OptionError, "estimator '2sls' is not known"),
         ({}, {"treated": 1}, OptionError, "treated= is not available for LATE"),
         ({}, {"formula": "y ~ x1 + d"}, DesignError, "'d' is in the formula"),

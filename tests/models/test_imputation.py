@@ -50,6 +50,11 @@ def test_known_values_types_and_labels_stay():
     assert agree[data["flag"].isna() & data["text"].notna()].mean() > 0.9
 
 
+def test_names_of_columns_may_be_numbers():
+    (found,) = impute(pd.DataFrame({0: [1.0, 2.0, np.nan], 1: [1.0, 2.0, 3.0]}), 1)
+    assert list(found) == [0, 1] and found[0].notna().all()
+
+
 def test_the_effect_that_complete_rows_miss():
     data = incomplete(4000)
     fits = [AIPW.from_formula("y ~ x + z", one, treat="d").fit() for one in impute(data, 5)]

@@ -36,6 +36,13 @@ CALLS = {
     r"xname= has 1 names; expected 3, for ATE, POM\[0\], POM\[1\]": lambda f: f["res"].summary(xname=["a"]),
     "estimator 3 is not known": lambda f: cr.compare("y ~ x1", DATA, treat="d", estimators=3),
     "too many positional arguments.\nThe options are `before=`": lambda f: cr.DiD("re75"),
+    "too many positional arguments.\nThe options are `cov_type=`": lambda f: f["res"].model.fit("robust"),
+    "too many positional arguments.\nThe options are `formula=`": lambda f: cr.AIPW.from_formula("y ~ x", 1, "d", "x"),
+    "exposure= without at_exposure='observed' is not available": lambda f: cr.AIPW.from_formula(
+        "y ~ x1", DATA.assign(t=1), treat="d", exposure="t"
+    ),
+    "rho='x'; expected a correlation": lambda f: f["res"].sensitivity_bounds(rho="x"),
+    r"Use `study.summary\(\).save\(\"s.csv\"\)`": lambda f: f["study"].save("s.csv"),
     "missing a required argument: 'expression'": lambda f: f["res"].nlcom(),
     "3 is not text": lambda f: f["res"].nlcom(3),
     "(?s)cf_y='x1'; .*or `benchmark=": lambda f: f["res"].sensitivity_bounds("x1"),

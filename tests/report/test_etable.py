@@ -215,6 +215,17 @@ def test_decimals_are_equal_in_one_unit_and_as_asked_for(fits, frame, ols):
     ]
 
 
+def test_the_means_of_a_ratio_have_equal_decimals(cattaneo):
+    res = AIPW.from_formula("lbweight ~ mage", cattaneo, treat="mbsmoke", effect="ratio").fit()
+    rows = {row[0]: row[1] for row in etable([res]).tables[0].body}
+    assert len(rows["POM[0]"]) == len(rows["POM[1]"])
+
+
+def test_the_estimator_has_no_row_below_its_own_name(fits):
+    by_name = {"OutcomeRegression": fits[0], "IPWRA": fits[1]}
+    assert "Estimator" not in str(etable(by_name)) and "Estimator" in str(etable({"a": fits[0], "b": fits[1]}))
+
+
 def test_stars_are_superscripts_in_latex(fits):
     text = etable(fits, stars=True).as_latex()
     assert etable(fits, stars=True).to_latex() == text

@@ -48,7 +48,10 @@ KINDS = {
     "control": (cr.JRE, FORMULA, {"target": "control"}, ["untreated (ATC)", "Rows of group 0 have weight 1."]),
     "overlap": (cr.AIPW, FORMULA, {"target": "overlap"}, ["overlap population (ATO)", "about equally likely"]),
     "overlap without weights": (cr.OutcomeRegression, FORMULA, {"target": "overlap"}, ["only to define the target"]),
-    "frame": (cr.IPWRA, FORMULA, {"target": FRAME.iloc[:50]}, ["the 50 rows of the target frame"]),
+    "frame": (
+        cr.IPWRA, FORMULA, {"target": FRAME.iloc[:50]},
+        ["the 50 rows of the target frame", "Effects given the covariates are equal"],
+    ),
     "function": (cr.IPWRA, FORMULA, {"target": matching}, ["(WATE)", "by a function of the propensity score"]),
     "three arms": (cr.JRE, FORMULA, THREE, ["in group b or", "fitted together"]),
     "three arms, overlap": (cr.IPWRA, FORMULA, {**THREE, "target": "overlap"}, ["all groups are about equally likely"]),
@@ -61,6 +64,10 @@ KINDS = {
     "trimmed": (cr.IPWRA, FORMULA, {"trim": (0.2, 0.8)}, ["after trimming", "trimmed by their propensity score"]),
     "clipped": (cr.IPWRA, FORMULA, {"clip": (0.2, 0.8)}, ["Propensity scores were clipped", "to [0.2, 0.8]"]),
     "weighted": (cr.AIPW, FORMULA, {"weights": "count", "weight_type": "frequency"}, ["under the observation weights"]),
+    "sampled": (
+        cr.AIPW, FORMULA, {"weights": "count", "weight_type": "probability"},
+        ["averaged over the 240 rows used, weighted by the observation weights."],
+    ),
     "clusters": (cr.IPWRA, FORMULA, {"cluster": "site"}, ["clustered by site"]),
 }  # fmt: skip
 

@@ -196,6 +196,8 @@ def test_bootstrap_draws_the_intervals_of_conf_int(res, ax):
     ax.clear()
     res.plot_bootstrap(ax, intervals="bca")
     assert ax.get_yticklabels()[0].get_text() == "95% bca"
+    ax.clear()
+    assert not [line for line in res.plot_bootstrap(ax, intervals=None).get_lines() if line.get_marker() == "|"]
     with pytest.raises(cr.CausalRiskError, match="bootstrap"):
         res.start.plot_bootstrap(ax)
 

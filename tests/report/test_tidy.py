@@ -33,6 +33,12 @@ def arms(frame):
     return cr.IPWRA.from_formula("y ~ x1 + x2", three, treat="d", reference="a").fit()
 
 
+def test_small_p_values_are_printed_as_decimals(arms):
+    table = arms.pairwise()
+    table["P>|z|"] = 1e-9
+    assert "e-" not in repr(table) and (table["P>|z|"] == 1e-9).all()
+
+
 def test_names_of_frames_are_escaped_in_latex(frame):
     named = frame.rename(columns={"x1": "x_1%"})
     table = cr.IPWRA.from_formula("y ~ Q('x_1%')", named, treat="d").fit().balance()
