@@ -89,7 +89,7 @@ def refuse_separation(weights: WeightFit, design: Design, link: str) -> None:
     where = f'propensity="{right}"' if right else "exog_propensity"
     advice = f'Merge or drop that level or term in {where}, or drop the rows: `trim="separated"`.'
     if told.all():
-        advice = f"The groups have no overlap: leave that term out of {where}."
+        advice = f"These data cannot show the effect. Leave the term out of {where} only if it is not a confounder."
     where = f"in {'all' if told.all() else count} row{'' if count == 1 else 's'}"
     problem = f"the propensity model ({link}) predicts {design.treat_name!r} perfectly {where}: {cause}"
     raise SeparationError(f"{problem}, so no weight exists.\n{advice}", rows=np.asarray(labels)[told])

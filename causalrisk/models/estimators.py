@@ -329,10 +329,10 @@ def results_of(record: FitRecord) -> CausalResults:
     return BY_NAME[record.spec.name]._of(record.full_design, record.options)._results(record)
 
 
-def model_named(given: Any, among: Iterable[str] = tuple(BY_NAME)) -> type[CausalModel]:
+def model_named(given: Any, among: Iterable[str] | None = None) -> type[CausalModel]:
     """Return the class of one of the estimators `among` by its name or an alias, or suggest the nearest."""
-    known = {name: BY_NAME[name] for name in among}
-    if isinstance(given, type) and issubclass(given, CausalModel) and given.spec.name in known:
+    known = BY_NAME if among is None else {name: BY_NAME[name] for name in among}
+    if isinstance(given, type) and issubclass(given, CausalModel) and (among is None or given.spec.name in known):
         return given
     if isinstance(given, CausalModel | CausalResults):
         name = type(getattr(given, "model", given)).__name__
