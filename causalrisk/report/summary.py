@@ -334,7 +334,7 @@ def numbers_table(
         same = slice(None) if one_unit else slice(k, k + 1)
         spec = column_format(errors[same], values[same], digits)
         cells = (shown.get(c, f"{{:{spec}}}".format)(v) for c, v in zip(frame.columns, numbers, strict=True))
-        rows.append((str(name), *cells))
+        rows.append((str(name).removesuffix(" 00:00:00"), *cells))  # of dates
     heads = (name.replace("robust se", "robust") for name in frame.columns)
     return ResultTable(rows, [(corner, *heads)])
 
