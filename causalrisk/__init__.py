@@ -15,7 +15,7 @@ _NAMES = {
         "LearnerError OptionError OverlapWarning ResampleWarning SeparationError UnavailableError"
     ),
     "models.comparison": "ComparisonResults compare simultaneous",
-    "models.estimators": "AIPW Hajek IPW IPWRA JRE Matching OutcomeRegression TMLE",
+    "models.estimators": "AIPW Hajek IPW IPWRA JRE Matching OutcomeRegression TMLE Unadjusted",
     "models.event_study": "EventStudy event_study",
     "models.late": "LATE LATEResults",
     "models.permutation": "PermutationTest",

@@ -31,6 +31,7 @@ from causalrisk.models.estimators import TMLE as TMLE
 from causalrisk.models.estimators import Hajek as Hajek
 from causalrisk.models.estimators import Matching as Matching
 from causalrisk.models.estimators import OutcomeRegression as OutcomeRegression
+from causalrisk.models.estimators import Unadjusted as Unadjusted
 from causalrisk.models.event_study import EventStudy as EventStudy
 from causalrisk.models.event_study import event_study as event_study
 from causalrisk.models.late import LATE as LATE

@@ -16,7 +16,7 @@ from causalrisk.errors import CausalRiskError, CausalRiskWarning, UnavailableErr
 from causalrisk.estimation.options import InferenceOptions
 from causalrisk.estimation.overlap import crump_cut, inside, inverse_sum, limits_at
 from causalrisk.estimation.record import FitRecord
-from causalrisk.inference.covariance import fit_again, with_covariance
+from causalrisk.inference.covariance import asks_for_factor, fit_again, with_covariance
 from causalrisk.numerics.arrays import Arms, Array, weighted_gram
 from causalrisk.numerics.optimize import minimize_value
 
@@ -136,7 +136,7 @@ def trim_curve(record: FitRecord, grid: Sequence[Any] | None = None) -> pd.DataF
     if grid is None:  # with K arms, scaled by 2 / K, the ratio of the mean scores
         grid = [round(2 * limit / record.design.n_arms, 4) for limit in TRIMS]
     cov_type = None if record.design.survey is not None else record.robust_type  # needs no resampling
-    inference = InferenceOptions(cov_type=cov_type, rng=record.seed)
+    inference = InferenceOptions(cov_type=cov_type, rng=record.seed, small_sample=asks_for_factor(record))
     for limit in [grid] if np.isscalar(grid) else grid:
         trim = limit
         if isinstance(limit, int | float | np.number):  # with several arms, a lower limit is also an upper one

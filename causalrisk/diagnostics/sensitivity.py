@@ -26,7 +26,7 @@ from causalrisk.estimation.record import FitRecord, influence_covariance, sum_wi
 from causalrisk.estimation.sample import unit_count
 from causalrisk.estimation.specification import DIFFERENCE, IPWRA, RATIO
 from causalrisk.inference.covariance import leave_one_out, refit_together
-from causalrisk.inference.intervals import critical_value, differences_of_arms
+from causalrisk.inference.intervals import critical_value, differences_of_arms, refits_of
 from causalrisk.numerics.arrays import Array
 from causalrisk.numerics.optimize import root_between
 
@@ -278,7 +278,7 @@ def bias_scales(record: FitRecord, fit: WeightFit) -> list[BiasScale]:
     return scales
 
 
-def _ratio_with_limits(record: FitRecord, arm: int, z: float) -> tuple[float, float, float, str]:
+def _ratio_with_limits(record: FitRecord, arm: int, z: float, refits: Array | None) -> tuple[float, float, float, str]:
     """Return the risk ratio behind an arm's E-value, its two limits, and a text that says how it was computed.
 
     The risk ratio is the ratio of the means if both are positive and the outcome is 0/1 or the effect is not a
@@ -287,7 +287,7 @@ def _ratio_with_limits(record: FitRecord, arm: int, z: float) -> tuple[float, fl
     positive = (record.estimate.params[record.estimate.block("means")][[0, arm]] > 0).all()
     exact = positive and (record.design.has_binary_outcome or record.options.effect != "difference")
     scale, pair = RATIO if exact else DIFFERENCE, (np.array([arm]), np.array([0]))
-    (value,), _, ((variance,),) = differences_of_arms(record, scale, *pair, None)
+    (value,), _, ((variance,),) = differences_of_arms(record, scale, *pair, refits)
     reach = np.array([0, -z, z]) * np.sqrt(variance)
     if exact:
         return *np.exp(np.log(value) + reach).tolist(), "ratio of the means"
@@ -372,10 +372,10 @@ def sensitivity(record: FitRecord, alpha: float = 0.05) -> pd.DataFrame:
     record.check_observed(CONFOUNDER)
     bounded = record.spec.uses_propensity and not (record.spec.matched or record.design.on_disk)
     scales = bias_scales(record, record.used_weight_fit) if bounded else None
-    z, rows = float(critical_value(alpha, record.df)), []
+    z, rows, refits = float(critical_value(alpha, record.df)), [], refits_of(record)
     means = record.estimate.params[record.estimate.block("means")]
     for arm in range(1, record.design.n_arms):
-        ratio, low, high, basis = _ratio_with_limits(record, arm, z)
+        ratio, low, high, basis = _ratio_with_limits(record, arm, z, refits)
         row = {"effect": means[arm] - means[0], "ratio": ratio, "basis": basis}
         row |= {"E-value": e_value(ratio), "E-value of limit": limit_e_value(low, high)}
         if scales is not None:

@@ -134,8 +134,8 @@ def on_scale(record: FitRecord) -> tuple[Array, Array]:
     """Return the parameters of a fit and their covariance, on the additive scale (the log of a ratio)."""
     found = parameters(record)
     values = found.contrast(found.values)
-    slopes = found.slopes(values)
-    return values, parameter_covariance(record) / np.outer(slopes, slopes)
+    unit = np.divide(found.errors, found.se, out=1 / found.slopes(values), where=found.se > 0)
+    return values, parameter_covariance(record) * np.outer(unit, unit)
 
 
 def contrast_errors(record: FitRecord) -> Array:
@@ -359,7 +359,8 @@ def conf_int(
         "normal" (default): from standard errors. For a ratio, odds ratio or percentage, limits are computed for the
         logarithm of the ratio and transformed.
         "delta": from standard errors on the reported scale. The interval is symmetric.
-        "percentile": quantiles of the bootstrap distribution. "basic": these quantiles, reflected about the estimate.
+        "percentile": quantiles of the bootstrap distribution.
+        "basic": these quantiles, reflected about the estimate, also if it is a ratio.
         "bc": bias-corrected quantiles. "bca": bias-corrected quantiles, accelerated by the influence function.
         "studentized": bootstrap-t, which divides by the robust standard error of each resample (multiplier bootstrap
         only).

@@ -264,10 +264,14 @@ class LATEResults(OneEffect):
         refits = [res._record.boot for res in (outcome, first_stage)]
         if record.cov_type == JACKKNIFE:
             refits = [covariance.leave_one_out(res._record, InferenceOptions()) for res in (outcome, first_stage)]
-        if record.cov_type == JACKKNIFE or (record.boot is not None and record.boot.errors is None):
+        if record.cov_type == JACKKNIFE or record.boot is not None:
             draws = np.stack([refit.values[:, 0] for refit in refits if refit is not None], axis=1)
             draws = np.where(np.isfinite(draws).all(axis=1, keepdims=True), draws, np.nan)
-            draws = np.column_stack([draws, draws[:, 0] / draws[:, 1]])
+            ratios = draws[:, 0] / draws[:, 1]
+            if record.multiplied:  # to first order, as the influence functions that are multiplied
+                moved = draws - self._effects
+                ratios = late + (moved[:, 0] - late * moved[:, 1]) / self._effects[1]
+            draws = np.column_stack([draws, ratios])
             self._covariance = covariance.resample_covariance(record, draws, np.append(self._effects, late))
         else:
             psi = np.stack([res._record.estimate.influence[:, 0] for res in (outcome, first_stage)], axis=1)

@@ -13,7 +13,7 @@ from typing import Any
 
 from causalrisk._version import __version__
 from causalrisk.design.did import without_change
-from causalrisk.estimation.options import MULTIPLIER, InferenceOptions, JREOptions, defaults_of, typed_options
+from causalrisk.estimation.options import MULTIPLIER, N_BOOT, InferenceOptions, JREOptions, defaults_of, typed_options
 from causalrisk.estimation.record import FitRecord, JointRecord
 from causalrisk.joint.shrinkage import LADDER
 from causalrisk.numerics.resampling import JACKKNIFE, repeating, seed_text
@@ -336,13 +336,19 @@ def typed_fit(record: FitRecord) -> dict[str, str]:
     if joint is not None:
         given = given | vars(joint.options) | {"replicates": joint.drawn}
     typed = typed_options(given, defaults_of(InferenceOptions, JREOptions))
+    drawn, surveyed = record.boot is not None and record.cov_type != "replicates", record.design.survey is not None
+    others = ["cov_type"] * (drawn or surveyed) + ["bootstrap", "multiplier"] * (not drawn and joint is None)
+    for name in ("n_jobs", "progress", "n_boot", *others):  # a fit within another has the options of the other
+        typed.pop(name, None)
     if record.given_resamples:
         typed["resamples"] = "resamples"
-    elif record.boot is not None and record.cov_type != "replicates":  # which JRE may have chosen
+    elif record.boot is not None and drawn:  # JRE may have chosen the kind
         typed["bootstrap"] = repr(MULTIPLIER if record.multiplied else record.bootstrap)
+        if len(record.boot.failures) != N_BOOT:
+            typed["n_boot"] = str(len(record.boot.failures))
         if record.small_sample:
             typed["small_sample"] = "True"
-    for name in ("n_jobs", "progress"):
-        typed.pop(name, None)
+    elif not surveyed and (joint is not None or typed.get("cov_type") == "'bootstrap'"):
+        typed["cov_type"] = repr(record.cov_type)
     module = "" if isinstance(repeating(record.seed), int) else "np.random."
     return typed | {"rng": f"{module}{seed_text(record.seed)}"}

@@ -300,3 +300,15 @@ MATCHED = cr.Matching.from_formula("y ~ x1", simulate(300), treat="d", target="t
 def test_rosenbaum_bounds_refuse(options, match):
     with pytest.raises(cr.CausalRiskError, match=match):
         cr.rosenbaum_bounds(**{"treated": TREATED, "control": CONTROL} | options)
+
+
+@pytest.mark.filterwarnings("ignore::causalrisk.ResampleWarning")
+@pytest.mark.parametrize("cov_type", ["bootstrap", "jackknife"])
+def test_the_limit_is_that_of_the_interval(cov_type):
+    rng = np.random.default_rng(7)
+    data = pd.DataFrame({"x": rng.normal(size=100), "d": rng.integers(0, 2, 100)})
+    data["y"] = (rng.random(100) < 0.15 + 0.17 * data.d).astype(int)
+    model = cr.OutcomeRegression.from_formula("y ~ x", data, treat="d", effect="ratio", family="binomial")
+    res = model.fit(cov_type=cov_type)
+    found, limits = res.sensitivity().iloc[0], res.conf_int().loc["ATE ratio"]
+    assert found["E-value of limit"] == pytest.approx(limit_e_value(*limits))

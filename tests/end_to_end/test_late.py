@@ -120,6 +120,11 @@ def test_clusters_and_resamples():
     assert f"Clusters: group ({data['group'].nunique()})" in text and "robust (cluster)" in text
     assert f"for whom z raises d: an estimated {clustered.complier_share:.1%} of the sample" in text
     np.testing.assert_allclose(plain.fit(n_boot=400).bse, plain.fit().bse, rtol=0.1)
+    drawn_again = plain.fit(bootstrap="multiplier", n_boot=400)
+    moved = [np.asarray(res.boot_params)[:, 0] for res in (drawn_again.outcome, drawn_again.first_stage)]
+    se = np.std(moved[0] - drawn_again.effect * moved[1], ddof=1) / drawn_again.complier_share
+    assert drawn_again.effect_se == pytest.approx(se, rel=1e-3)
+    assert plain.fit().effect_se != pytest.approx(se, rel=1e-3)
 
 
 def test_rows_that_miss_the_treatment_or_the_outcome_are_left_out():

@@ -142,6 +142,14 @@ def test_ratios_on_the_logarithmic_scale(effect, scale):
     assert "logarithmic scale" in str(pooled.summary())
 
 
+def test_bootstrapped_ratios_have_the_errors_of_their_logarithms(frames):
+    """Without variance between, the pooled interval is that of each fit."""
+    res = fits([frames[0].assign(y=(frames[0].y > 1).astype(int))], fit={"n_boot": 60}, effect="odds_ratio")[0]
+    with pytest.warns(DesignWarning, match="all fits have the same estimates"):
+        pooled = pool([res, res], df_complete=np.inf)
+    np.testing.assert_allclose(pooled.conf_int(), res.conf_int(), rtol=1e-10)
+
+
 def test_functions_of_the_parameters_are_pooled_by_rubins_rules(frames):
     results = fits(frames)
     pooled, names = pool(results), ("ATE", "POM[1] / POM[0] - 1")

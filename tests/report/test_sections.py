@@ -206,6 +206,13 @@ def test_calls_of_other_codings_and_options():
         exec(call_of(res._record), scope)
         pd.testing.assert_series_equal(scope["res"].params, res.params)
         pd.testing.assert_series_equal(scope["res"].bse, res.bse)
+    names = ["Unadjusted", "IPWRA", "JRE"]
+    both = cr.compare("y ~ x1", FRAME, treat="d", estimators=names, n_boot=29, rng=3)
+    within = [both.bootstrapped[name] for name in names] + [both.results[name] for name in names]
+    for res in (*within, cr.JRE.from_formula("y ~ x1", FRAME, treat="d").fit(n_boot=29).start):
+        scope = {"data": FRAME}
+        exec(call_of(res._record), scope)
+        pd.testing.assert_series_equal(scope["res"].bse, res.bse)
     arrays = cr.AIPW(FRAME.y, FRAME[["x1"]].assign(const=1.0), FRAME.d).fit()
     scope = {"y": FRAME.y, "X": FRAME[["x1"]].assign(const=1.0), "treat": FRAME.d, "Z": None}
     exec(call_of(arrays._record), scope)
