@@ -32,7 +32,7 @@ SERIES = (("o", ORANGE, "-"), ("^", BLUE, "--"), ("s", GREEN, "-."), ("D", PINK,
 LINE: dict[str, Any] = {"color": GREY, "linewidth": 1, "linestyle": "--", "zorder": 0}
 PANEL = (5.2, 4.2)  # inches
 CHARACTER = 7  # points that a character of a label needs
-TICKS = 12  # about as many ticks as periods may have
+BELOW = 70  # characters of the labels that fit below a plot
 BINS = 30  # bars of the histograms of scores
 CONSTANT = 1e-6  # range of propensity scores below which they are one number
 GRID = 101  # values at which a curve is drawn
@@ -326,8 +326,9 @@ def draw_event_study(each: pd.DataFrame, joint: pd.DataFrame, reference: int | N
     if by == "exposure" and reference is not None:
         ax.plot(reference, 0, "o", color=ink(ax), fillstyle="none")  # the period all others are compared with
         places, names = np.append(places, reference), [*names, reference]
-    shown = np.argsort(places)[:: max(1, len(places) // TICKS)]
-    ax.set_xticks(places[shown], [verbatim(names[k]) for k in shown])
+    labels = [verbatim(names[k]) for k in np.argsort(places)]
+    step = -(-len(labels) * (2 + max(map(len, labels))) // BELOW)
+    ax.set_xticks(np.sort(places)[::step], labels[::step])
     ax.axhline(0, **LINE)
     return finish(ax, ALONG.get(by, by), label, columns=2)
 
