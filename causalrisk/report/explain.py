@@ -236,8 +236,8 @@ def explain(record: FitRecord, alpha: float = 0.05) -> Prose:
     steps = {
         "The question": [_question(record), *said["effect"], *said["sample"]],
         "The groups as observed": [_observed(record)],
-        "The propensity score and the weights": [*said["score"], *_weights(record)],
-        "The outcome models": [*said["outcome"], *said["joint"], *_training(record)],
+        f"The {'propensity score and the ' * words.uses_score(record)}weights": [*said["score"], *_weights(record)],
+        f"The {'matches' if record.spec.matched else 'outcome models'}": [*said["outcome"], *said["joint"], *_training(record)],
         "The effect": _effects(record),
         "The standard error": [*said["errors"], *_tests(record, alpha)],
     }
@@ -282,10 +282,7 @@ def questions(record: FitRecord, stated: Iterable[str] | None = None, **named: s
 def _question(record: FitRecord) -> str:
     labels, what = record.design.labels, "quantiles" if record.options.quantiles else "mean"
     groups = f"group {words.joined(labels[1:], 'or')} instead of group {labels[0]}"
-    return (
-        f"How would the {what} of {words.outcome_text(record)} differ if all were in {groups}? The answer is for "
-        f"{words.rows_words(record)}."
-    )
+    return f"How would the {what} of {words.outcome_text(record)} differ if all were in {groups}?"
 
 
 def _observed(record: FitRecord) -> str:
