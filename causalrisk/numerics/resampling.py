@@ -81,6 +81,11 @@ def stream_generator(seed: np.random.SeedSequence, *key: int) -> np.random.Gener
     return np.random.default_rng(np.random.SeedSequence(seed.entropy, spawn_key=(*seed.spawn_key, *key)))
 
 
+def numbered_blocks(count: int) -> list[tuple[int, int]]:
+    """Return the number and the width of each block of at most `WIDTH` of `count` resamples."""
+    return [(first // WIDTH, min(WIDTH, count - first)) for first in range(0, count, WIDTH)]
+
+
 # --- draws of units --------------------------------------------------------------------------------------------------
 
 
