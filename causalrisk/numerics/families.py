@@ -238,8 +238,8 @@ def outcome_family(family: Any, link: Any) -> OutcomeFamily:
     if isinstance(family, type) and hasattr(family, "starting_mu"):  # a class of statsmodels
         family = family()
     name = family.lower() if isinstance(family, str) else type(family).__name__.lower()
-    name, alpha = SPELLINGS.get(name, name), None
-    if name not in FAMILIES:
+    name, alpha = SPELLINGS.get(name, name), getattr(family, "alpha", None)
+    if name not in FAMILIES or (name == NEGATIVE_BINOMIAL and alpha is None):
         names = ", ".join(repr(known) for known in FAMILIES if known != NEGATIVE_BINOMIAL)
         shown = repr(family) if isinstance(family, str) else f"a {type(family).__name__}"
         close = nearest_name(name.partition("(")[0], SPELLINGS)
@@ -248,10 +248,6 @@ def outcome_family(family: Any, link: Any) -> OutcomeFamily:
             f"family={shown} is not known; expected one of {names}, or a family of statsmodels such as "
             f"sm.families.NegativeBinomial(alpha=1.0).\n{advice}"
         )
-    if name == NEGATIVE_BINOMIAL:
-        alpha = getattr(family, "alpha", None)
-        if alpha is None:
-            raise OptionError(f"family={family!r} has no alpha.\nUse `family=sm.families.NegativeBinomial(alpha=1.0)`.")
     links = FAMILIES[name].links
     if link is None:
         given = None if isinstance(family, str) else type(family.link).__name__
