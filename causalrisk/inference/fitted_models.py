@@ -96,21 +96,19 @@ def estimating_equations(record: FitRecord) -> pd.DataFrame:
     return pd.DataFrame(rows, index=index, columns=names)
 
 
-def outcome_frame(record: FitRecord, field: str) -> pd.DataFrame:
+def outcome_frame(record: FitRecord, field: str, name: str) -> pd.DataFrame:
     """Return outcome coefficients ("values") or standard errors ("se"), one row per term and one column per arm."""
-    record.check_means(f"outcome_{'params' if field == 'values' else 'bse'}")
-    if record.spec.given:
-        what = "learners" if record.design.predictions is None else "given predictions"
-        raise UnavailableError(f"{what} have no coefficients.\nUse `res.outcome_predictions`.")
-    _check_coefficients(record, f"outcome_{'params' if field == 'values' else 'bse'}")
+    _check_coefficients(record, name)
     found, labels = coefficients(record), record.design.labels
     return pd.DataFrame({label: found[arm][field] for arm, label in enumerate(labels)})
 
 
 def _check_coefficients(record: FitRecord, what: str) -> None:
-    if record.spec.matched:
-        problem = f"{what} is not available for Matching, which has no outcome models"
-        raise UnavailableError(f"{problem}.\nUse a fit by `OutcomeRegression`.")
+    """Raise an UnavailableError if the outcome models have no coefficients, or several for each quantile."""
+    record.check_means(what)
+    if record.spec.matched or record.spec.given:
+        found = f"{record.spec.name} with matched, learned or given predictions, which have no coefficients"
+        raise UnavailableError(f"{what} is not available for {found}.\nUse `res.predict()`, or `OutcomeRegression`.")
 
 
 def propensity_series(record: FitRecord, field: str, name: str) -> pd.Series:
@@ -231,12 +229,8 @@ def get_prediction(record: FitRecord, data: Any = None, arm: Any = None) -> Pred
     0  3140.4     18.9         3103.3         3177.5
     1  3151.9     26.6         3099.8         3203.9
     """
-    record.check_means("get_prediction()")
-    if record.spec.given:
-        what, use = ("given predictions", "") if record.design.predictions is not None else ("learners", "data")
-        raise UnavailableError(f"{what} have no standard errors of predictions.\nUse `res.predict({use})`.")
-    check_unit_level(record, "get_prediction(data)")
     _check_coefficients(record, "get_prediction()")
+    check_unit_level(record, "get_prediction(data)")
     (rows, predictors, index), labels, family = _at_rows(record, data), list(record.design.labels), _family(record)
     blocks = [record.estimate.block("theta", position) for position in range(len(labels))]
     variances = [np.einsum("np,pq,nq->n", rows, record.covariance_of(block), rows) for block in blocks]
