@@ -22,7 +22,7 @@ from causalrisk.estimation.record import FitRecord, influence_covariance
 from causalrisk.estimation.sample import sample_resampler
 from causalrisk.estimation.specification import DIFFERENCE, Specification
 from causalrisk.inference import intervals
-from causalrisk.inference.covariance import leave_one_out, resampled
+from causalrisk.inference.covariance import resampled
 from causalrisk.inference.simultaneous import REFERENCE, adjusted_frame, pairs_against
 from causalrisk.numerics.arrays import Array
 from causalrisk.numerics.resampling import JACKKNIFE, RESAMPLE_STREAM, WIDTH, numbered_blocks
@@ -447,10 +447,7 @@ def _redone(record: FitRecord, columns: Array) -> Array | None:
 
 
 def _under_refits(record: FitRecord, columns: Array) -> Array:
-    if record.cov_type == JACKKNIFE:
-        refits = leave_one_out(record, InferenceOptions())
-    else:
-        refits = resampled((record,), InferenceOptions())[0] if record.boot is None else record.boot
+    refits = intervals.refits_of(record) or resampled((record,), InferenceOptions())[0]  # in a stack, without its own
     kind = JACKKNIFE if record.cov_type == JACKKNIFE else record.bootstrap
     resampler = sample_resampler(record.design, record.sample, kind, record.seed)
     n_refits, weights = len(refits.failures), weights_of(record)
