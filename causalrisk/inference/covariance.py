@@ -65,12 +65,6 @@ def resampled(records: tuple[FitRecord, ...], inference: InferenceOptions) -> li
     return refit_under(records, draw, n_boot, inference)
 
 
-INSTEAD = {  # bootstraps that replace failed draws, in this order: option value, description
-    "bayesian": ("bayesian", "fractional random weights of the {}"),
-    "rademacher": ("multiplier", "random multipliers of the influence of the {}"),
-}
-
-
 def bootstrap_with_fallback(
     records: tuple[FitRecord, ...], inference: InferenceOptions, notes: Notes
 ) -> tuple[tuple[FitRecord, ...], list[Refits]]:
@@ -84,13 +78,16 @@ def bootstrap_with_fallback(
     if asked or not records[0].draws_units or not any(record.joint is not None for record in records):
         return records, found
     units = "rows" if records[0].design.cluster_name is None else "clusters"
-    for kind, (typed, words) in INSTEAD.items():
+    for kind, typed, words in (  # kind of record, option, description
+        ("bayesian", "bayesian", f"fractional random weights of the {units}"),
+        ("rademacher", "multiplier", f"random multipliers of the influence of the {units}"),
+    ):
         failures = max(found, key=lambda boot: boot.failed_share).failures
         failed, drawn = int((failures != Failure.OK).sum()), len(failures)
         if failed <= inference.max_failed * drawn or (kind in MULTIPLIERS and records[0].design.on_disk):
             break
         lost = f"{failed} of {drawn} resamples of {units} failed, more than max_failed={inference.max_failed:g} allows"
-        instead = f'{words.format(units)} instead (`bootstrap="{typed}", small_sample=True`)'
+        instead = f'{words} instead (`bootstrap="{typed}", small_sample=True`)'
         used = f"Standard errors are from {instead}. They are imprecise if a group has few rows per covariate"
         notes.warn(f"{lost}: {failure_text(failures)}. {used}.\nUse a simpler `propensity=`.", ResampleWarning)
         records = tuple(dataclasses.replace(record, bootstrap=kind, small_sample=True) for record in records)
