@@ -542,13 +542,12 @@ def linear_contrasts(record: FitRecord, arms: Arms) -> tuple[Array, Array]:
         alone |= singular
     levels = np.stack(means) if scale is DIFFERENCE else np.stack(means) + equations.height
     with np.errstate(invalid="ignore", divide="ignore"):
-        on_scale, slope = scale.g(levels), scale.g_slope(levels)
-        on_scale = np.where((levels > scale.low) & (levels < scale.high), on_scale, np.nan)
+        slope = scale.g_slope(levels)
     moved = np.stack([b * own - slope[0] * influence[0] for b, own in zip(slope[1:], influence[1:], strict=True)], 2)
     if sample.cluster is not None:
         count = int(sample.cluster.max()) + 1
         moved = group_sums(moved.reshape(len(moved), -1), sample.cluster, count).reshape(count, *moved.shape[1:])
-    values, covariance = (on_scale[1:] - on_scale[0]).T, np.einsum("nmj,nmk->mjk", moved, moved) / total**2
+    values, covariance = scale.differences(levels).T, np.einsum("nmj,nmk->mjk", moved, moved) / total**2
     if alone.any():
         values[alone], covariance[alone] = refitted_contrasts(record, arms[:, alone])
     return values, covariance

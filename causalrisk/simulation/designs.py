@@ -552,12 +552,8 @@ LINEAR: dict[str, dict[str, Any]] = {  # parameters of `Linear`
     "doubly_wrong": {"confounding": 0.7, "curvature": 0.25, "score_curvature": 0.25},
 }
 DESIGNS: dict[str, Design] = {name: Linear(**parameters, label=name) for name, parameters in LINEAR.items()}
-DESIGNS |= {
-    design.name: design
-    for design in (
-        BinaryOutcome(), KangSchafer(), LalondeLike(), KangSchaferMean(), MissedConfounder(), OppositeCurves(),
-    )
-}  # fmt: skip
+OTHERS = (BinaryOutcome(), KangSchafer(), LalondeLike(), KangSchaferMean(), MissedConfounder(), OppositeCurves())
+DESIGNS |= {design.name: design for design in OTHERS}
 
 
 def find_design(design: Any) -> Design:

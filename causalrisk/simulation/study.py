@@ -309,19 +309,19 @@ def run_study(
 
 
 def _run(tasks: list[Task], folder: Path | None, n_jobs: int, progress: bool) -> list[pd.DataFrame]:
-    found = {} if folder is None else {task.key: task.read(folder) for task in tasks}
-    left = [task for task in tasks if found.get(task.key) is None]
+    found: list[Any] = [None if folder is None else task.read(folder) for task in tasks]
+    left = [task for task, frame in zip(tasks, found, strict=True) if frame is None]
     with (
         progress_bar(sum(task.count for task in tasks), progress, "study", "sample") as advance,
         ordered_map(run_task, left, worker_count(n_jobs), prefer="processes") as results,
     ):
-        advance(sum(task.count for task in tasks) - sum(task.count for task in left))
-        for task, frame in zip(left, results, strict=True):
-            if folder is not None:
-                write_whole(task.file_in(folder), frame.to_csv(index=False, na_rep="nan"))
-            found[task.key] = frame
+        for place, task in enumerate(tasks):
+            if found[place] is None:
+                found[place] = next(results)
+                if folder is not None:
+                    write_whole(task.file_in(folder), found[place].to_csv(index=False, na_rep="nan"))
             advance(task.count)
-    return [found[task.key] for task in tasks]
+    return found
 
 
 def run_task(task: Task) -> pd.DataFrame:
