@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import re
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -176,7 +175,7 @@ class Task:
 
     @property
     def key(self) -> str:
-        """Text that identifies the samples and estimates of a task, beginning with design, size and first sample."""
+        """Text that identifies the samples and estimates of a task."""
         design = self.design
         of_design = [full_name(type(design)), design.stream, design.formula, design.propensity]
         estimators = [f"{entry.label}: {full_name(entry.run)} {dict(entry.options)!r}" for entry in self.entries]
@@ -184,9 +183,8 @@ class Task:
         return f"{design.name}, n {self.n}, sample {self.first} ({settings})"
 
     def file_in(self, folder: Path) -> Path:
-        """Return the path of the file with the finished samples."""
-        readable = re.sub(r"[^A-Za-z0-9.]+", "-", self.key.partition("(")[0]).strip("-")
-        return folder / f"{readable[:80]}-{hashlib.sha256(self.key.encode()).hexdigest()[:16]}.csv"
+        """Return the path of the file with the finished samples. Its name is a hash of the key."""
+        return folder / f"{hashlib.sha256(self.key.encode()).hexdigest()[:32]}.csv"
 
     def read(self, folder: Path) -> pd.DataFrame | None:
         """Return the finished samples from a file in the folder, or None if the file has too few."""
