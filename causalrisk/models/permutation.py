@@ -300,10 +300,8 @@ class PermutationTest(HasSummary):
     def __repr__(self) -> str:
         how = f"all {self.n_permutations:,} assignments" if self.exact else f"{self.n_permutations:,} permutations"
         value = f"{STATISTICS[self.kind][1]} {format_number(self.statistic, 5)}"
-        return (
-            f"Permutation test, {self.record.spec.name}: {self.term}, {value}, p {format_p(self.pvalue)}, "
-            f"{self.alternative}, {how}{'; for randomized trials only' if self._adjusts else ''}"
-        )
+        test = f"Permutation test, {self.record.spec.name}: {self.term}, {value}, p {format_p(self.pvalue)}"
+        return f"{test}, {self.alternative}, {how}{'; for randomized trials only' if self._adjusts else ''}"
 
 
 def permutation_test(

@@ -222,10 +222,9 @@ class OutcomeFamily:
         low, high = self.entry.low, self.entry.high
         bad = (y < low if self.entry.closed else y <= low) | (y > high)
         if bad.any():
-            raise DesignError(
-                f"outcome {name!r} has {int(bad.sum())} values that family={self.name!r} does not allow (such as "
-                f"{y[bad][0]:g}); expected {self.entry.outcomes}.\n{self._instead(y, name)}"
-            )
+            found = f"outcome {name!r} has {int(bad.sum())} values that family={self.name!r} does not allow"
+            expected = f"expected {self.entry.outcomes}.\n{self._instead(y, name)}"
+            raise DesignError(f"{found} (such as {y[bad][0]:g}); {expected}")
 
 
 def outcome_family(family: Any, link: Any) -> OutcomeFamily:
@@ -239,10 +238,8 @@ def outcome_family(family: Any, link: Any) -> OutcomeFamily:
         shown = repr(family) if isinstance(family, str) else f"a {type(family).__name__}"
         close = nearest_name(name.partition("(")[0], SPELLINGS)
         advice = answer("family", name) or (f"Use `family={SPELLINGS[close]!r}`." if close else "Use one of them.")
-        raise OptionError(
-            f"family={shown} is not known; expected one of {names}, or a family of statsmodels such as "
-            f"sm.families.NegativeBinomial(alpha=1.0).\n{advice}"
-        )
+        such = "a family of statsmodels such as sm.families.NegativeBinomial(alpha=1.0)"
+        raise OptionError(f"family={shown} is not known; expected one of {names}, or {such}.\n{advice}")
     links = FAMILIES[name].links
     if link is None:
         given = None if isinstance(family, str) else type(family.link).__name__
