@@ -84,11 +84,9 @@ class Assignment:
         The assignments are from block `number` of `WIDTH` assignments.
         """
         chance = stream_generator(seed, PERMUTATION_STREAM, number).random((width, len(self.arm)))
-        order = np.argsort(self.stratum + chance, axis=1).T
-        sorted_arms = self.arm[np.argsort(self.stratum, kind="stable")]
-        arms = np.empty(order.shape, dtype=self.arm.dtype)
-        np.put_along_axis(arms, order, np.repeat(sorted_arms[:, None], width, axis=1), axis=0)
-        return arms[self.unit]
+        # ranks of the units, whose order is random within strata
+        places = np.argsort(np.argsort(self.stratum + chance, axis=1), axis=1).T
+        return self.arm[np.argsort(self.stratum, kind="stable")][places][self.unit]
 
 
 def arrangements(arm: Arms) -> Arms:
