@@ -61,14 +61,14 @@ def make_parser() -> argparse.ArgumentParser:
     root.add_argument("--version", action="version", version=f"causalrisk {cr.__version__}")
     add = root.add_subparsers(required=True, metavar="COMMAND").add_parser
     add("demo", help="an example: birth weight and smoking").set_defaults(run=_demo)
-    for run, name, about in (
-        (_fit, "fit", "fit a model to a data file and print its summary"),
-        (_compare, "compare", "several estimators on the same rows and resamples"),
-        (_report, "report", "write a page with summary, diagnostics and plots"),
+    for name, about in (
+        ("fit", "fit a model to a data file and print its summary"),
+        ("compare", "several estimators on the same rows and resamples"),
+        ("report", "write a page with summary, diagnostics and plots"),
     ):
         usage = f"causalrisk {name} FILE FORMULA --treat COLUMN [options]"
         command = add(name, help=about, usage=usage, description=f"{about.capitalize()}.", allow_abbrev=False)
-        command.set_defaults(run=run)
+        command.set_defaults(run=_run, command=name)
         _add_options(command, name)
     return root
 
@@ -104,24 +104,31 @@ def _add_options(command: argparse.ArgumentParser, name: str) -> None:
     add("-o", "--output", type=Path, metavar="FILE", **(page if name == "report" else other))
 
 
-def _fit(options: argparse.Namespace) -> str:
-    return _shown(options, _fitted(options))
+def _run(options: argparse.Namespace) -> str:
+    """Run the command `fit`, `compare` or `report`. Return the text to print: the results, or the path written to."""
+    drawn: dict[str, Any] = {"n_boot": options.n_boot, "rng": options.seed}
+    if options.command == "compare":
+        names = options.estimator and options.estimator.replace(",", " ")
+        res: Any = cr.compare(**_arguments(options, names)[1], estimators=names, **drawn)
+    else:
+        (model,), given = _arguments(options, [options.estimator])
+        res = model.from_formula(**given).fit(cov_type=options.cov_type, **drawn)
+    if options.command == "report":
+        return f"{res!r}\nWritten: {res.report(options.output, alpha=options.alpha)}"
+    summary = res.summary(options.alpha)
+    if options.output is None:
+        return str(summary)
+    if options.output.suffix.lower() == ".json":
+        tables = {"glance": res.glance(), "estimates": res.tidy(alpha=options.alpha)}
+        values = {name: [_without_nan(row) for row in table.to_dict("records")] for name, table in tables.items()}
+        options.output.write_text(json.dumps({**values, "notes": summary.notes}, indent=2) + "\n", "utf-8")
+    else:
+        summary.save(options.output)
+    return f"Written: {options.output}"
 
 
-def _compare(options: argparse.Namespace) -> str:
-    names = options.estimator and options.estimator.replace(",", " ")
-    _, given = _arguments(options, names)
-    return _shown(options, cr.compare(**given, estimators=names, n_boot=options.n_boot, rng=options.seed))
-
-
-def _report(options: argparse.Namespace) -> str:
-    res = _fitted(options)
-    return f"{res!r}\nWritten: {res.report(options.output, alpha=options.alpha)}"
-
-
-def _fitted(options: argparse.Namespace) -> cr.CausalResults:
-    (model,), given = _arguments(options, [options.estimator])
-    return model.from_formula(**given).fit(cov_type=options.cov_type, n_boot=options.n_boot, rng=options.seed)
+def _without_nan(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}
 
 
 def _arguments(options: argparse.Namespace, names: Any) -> tuple[list[Any], dict[str, Any]]:
@@ -131,7 +138,7 @@ def _arguments(options: argparse.Namespace, names: Any) -> tuple[list[Any], dict
 
     from causalrisk.models.estimators import Unadjusted, chosen_models
 
-    _check_output(options, (".html", ".htm") if options.run is _report else FORMATS)
+    _check_output(options, (".html", ".htm") if options.command == "report" else FORMATS)
     models, data = chosen_models(names), read_file(options)
     check_formula(options.formula, data, "outcome")
     check_formula(options.propensity or "", data, "propensity")
@@ -168,24 +175,6 @@ def _check_output(options: argparse.Namespace, endings: Sequence[str]) -> None:
         raise cr.OptionError(f"--output {path}: there is no folder '{path.parent}'. Make it first.")
     if path.exists() and options.file.exists() and path.samefile(options.file):
         raise cr.OptionError(f"--output {path} is the data file. Use another name.")
-
-
-def _shown(options: argparse.Namespace, res: Any) -> str:
-    """Return the text to print: the summary, or the path that it was written to."""
-    summary = res.summary(options.alpha)
-    if options.output is None:
-        return str(summary)
-    if options.output.suffix.lower() == ".json":
-        tables = {"glance": res.glance(), "estimates": res.tidy(alpha=options.alpha)}
-        values = {name: [_without_nan(row) for row in table.to_dict("records")] for name, table in tables.items()}
-        options.output.write_text(json.dumps({**values, "notes": summary.notes}, indent=2) + "\n", "utf-8")
-    else:
-        summary.save(options.output)
-    return f"Written: {options.output}"
-
-
-def _without_nan(row: Mapping[str, Any]) -> dict[str, Any]:
-    return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}
 
 
 def _demo(options: argparse.Namespace) -> str:

@@ -179,7 +179,7 @@ ANSWERS: dict[str, dict[str, str]] = {
     "family": {
         "cox survival weibull hazard": SURVIVAL,
         "probit": 'Use `family="binomial", link="probit"`.',
-        "nbinomial nbreg negbin nb": "Use `family=sm.families.NegativeBinomial(alpha=1.0)`.",
+        "negativebinomial nbinomial nbreg negbin nb": "Use `family=sm.families.NegativeBinomial(alpha=1.0)`.",
     },
     "adjust": {"sidak scheffe tukey dunnett": 'Use `adjust="single-step"`.'},
     "results": {

@@ -32,7 +32,7 @@ from causalrisk.estimation.record import FitRecord, equal_units, reported_covari
 from causalrisk.estimation.sample import given_block, sample_resampler, unit_count
 from causalrisk.estimation.specification import IPWRA
 from causalrisk.numerics.arrays import Array, is_dask
-from causalrisk.numerics.resampling import JACKKNIFE, MULTIPLIERS, RESAMPLE_STREAM, WIDTH, multipliers
+from causalrisk.numerics.resampling import JACKKNIFE, MULTIPLIERS, RESAMPLE_STREAM, WIDTH, multipliers, numbered_blocks
 from causalrisk.runtime import ordered_map, progress_bar, worker_count
 
 NUMBERS, FEWEST = 2**22, 4  # maximum of rows times resamples per refit, and minimum number of resamples
@@ -65,12 +65,6 @@ def resampled(records: tuple[FitRecord, ...], inference: InferenceOptions) -> li
     return refit_under(records, draw, n_boot, inference)
 
 
-INSTEAD = {  # bootstraps that replace failed draws, in this order: option value, description
-    "bayesian": ("bayesian", "fractional random weights of the {}"),
-    "rademacher": ("multiplier", "random multipliers of the influence of the {}"),
-}
-
-
 def bootstrap_with_fallback(
     records: tuple[FitRecord, ...], inference: InferenceOptions, notes: Notes
 ) -> tuple[tuple[FitRecord, ...], list[Refits]]:
@@ -84,13 +78,16 @@ def bootstrap_with_fallback(
     if asked or not records[0].draws_units or not any(record.joint is not None for record in records):
         return records, found
     units = "rows" if records[0].design.cluster_name is None else "clusters"
-    for kind, (typed, words) in INSTEAD.items():
+    for kind, typed, words in (  # kind of record, option, description
+        ("bayesian", "bayesian", f"fractional random weights of the {units}"),
+        ("rademacher", "multiplier", f"random multipliers of the influence of the {units}"),
+    ):
         failures = max(found, key=lambda boot: boot.failed_share).failures
         failed, drawn = int((failures != Failure.OK).sum()), len(failures)
         if failed <= inference.max_failed * drawn or (kind in MULTIPLIERS and records[0].design.on_disk):
             break
         lost = f"{failed} of {drawn} resamples of {units} failed, more than max_failed={inference.max_failed:g} allows"
-        instead = f'{words.format(units)} instead (`bootstrap="{typed}", small_sample=True`)'
+        instead = f'{words} instead (`bootstrap="{typed}", small_sample=True`)'
         used = f"Standard errors are from {instead}. They are imprecise if a group has few rows per covariate"
         notes.warn(f"{lost}: {failure_text(failures)}. {used}.\nUse a simpler `propensity=`.", ResampleWarning)
         records = tuple(dataclasses.replace(record, bootstrap=kind, small_sample=True) for record in records)
@@ -109,7 +106,7 @@ def refit_under(
     block = functools.partial(_refit_block, functools.partial(refit_together, refitters, weight_fits), draw)
     try:
         needed = 8.0 * records[0].sample.n * WIDTH
-        blocks = list(in_blocks(block, n_boot, needed, inference, ("bootstrap", "resample")))
+        blocks = list(in_blocks(block, n_boot, needed, inference, "bootstrap", "resample"))
     except BrokenExecutor as error:
         why = "a worker process died, so its resamples are lost"
         advice = "Use `n_jobs=1`. `err.results` has the fit without a bootstrap."
@@ -118,31 +115,28 @@ def refit_under(
 
 
 def in_blocks(
-    function: Callable[[int, int, int], T], count: int, needed: float, inference: InferenceOptions, words: Sequence[str]
+    function: Callable[[tuple[int, int]], T], count: int, needed: float, inference: InferenceOptions, *words: str
 ) -> Iterator[T]:
-    """Yield the result of `function` for each block of `WIDTH` resamples, in order.
+    """Yield the result of `function` for each block of `WIDTH` resamples, in order. The last block may be narrower.
 
-    `function` is called with `count`, `WIDTH` and the number of the block. `needed` is the memory of a block in bytes.
-    `words` are the label and the unit of `progress_bar`.
+    `function` is called with the number and the width of the block. `needed` is the memory of a block in bytes. `words`
+    are the label and the unit of `progress_bar`.
     """
-    block, workers = functools.partial(function, count, WIDTH), worker_count(inference.n_jobs, needed)
+    blocks = numbered_blocks(count)
     with (
-        ordered_map(block, range(-(-count // WIDTH)), workers) as results,
+        ordered_map(function, blocks, worker_count(inference.n_jobs, needed)) as results,
         progress_bar(count, inference.progress, *words) as advance,
     ):
-        for number, part in enumerate(results):
-            advance(min(WIDTH, count - number * WIDTH))
+        for (_, width), part in zip(blocks, results, strict=True):
+            advance(width)
             yield part
 
 
 def _refit_block(
-    refit: Callable[[Array], list[Refits]], draw: Callable[[int, int], Array], n_boot: int, width: int, number: int
+    refit: Callable[[Array], list[Refits]], draw: Callable[[int, int], Array], block: tuple[int, int]
 ) -> list[list[Refits]]:
-    """Refit block `number`. The last block may be narrower.
-
-    The function is at module level, so it can be pickled.
-    """
-    drawn = draw(number, min(width, n_boot - number * width))
+    """Refit a block, given its number and width. The function is at module level, so it can be pickled."""
+    drawn = draw(*block)
     if is_dask(drawn):
         return [refit(stored_array(drawn))]
     few = max(NUMBERS // len(drawn), FEWEST)
@@ -199,9 +193,8 @@ def _multiplied(record: FitRecord, n_boot: int) -> tuple[Array, Array]:
     own = unit_influence(record, len(record.estimate.values))
     sizes = times if (times != 1).any() else None
     moved, squares = [], []
-    for first in range(0, n_boot, WIDTH):
-        width = min(WIDTH, n_boot - first)
-        w, w2 = multipliers(record.bootstrap, record.seed, first // WIDTH, width, len(own), sizes)
+    for number, width in numbered_blocks(n_boot):
+        w, w2 = multipliers(record.bootstrap, record.seed, number, width, len(own), sizes)
         moved.append(w.T @ own)
         squares.append(w2.T @ own[:, :count] ** 2)
     deviations, variances = np.concatenate(moved) / total, np.concatenate(squares) / total**2

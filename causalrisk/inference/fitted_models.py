@@ -96,21 +96,19 @@ def estimating_equations(record: FitRecord) -> pd.DataFrame:
     return pd.DataFrame(rows, index=index, columns=names)
 
 
-def outcome_frame(record: FitRecord, field: str) -> pd.DataFrame:
+def outcome_frame(record: FitRecord, field: str, name: str) -> pd.DataFrame:
     """Return outcome coefficients ("values") or standard errors ("se"), one row per term and one column per arm."""
-    record.check_means(f"outcome_{'params' if field == 'values' else 'bse'}")
-    if record.spec.given:
-        what = "learners" if record.design.predictions is None else "given predictions"
-        raise UnavailableError(f"{what} have no coefficients.\nUse `res.outcome_predictions`.")
-    _check_coefficients(record, f"outcome_{'params' if field == 'values' else 'bse'}")
+    _check_coefficients(record, name)
     found, labels = coefficients(record), record.design.labels
     return pd.DataFrame({label: found[arm][field] for arm, label in enumerate(labels)})
 
 
 def _check_coefficients(record: FitRecord, what: str) -> None:
-    if record.spec.matched:
-        problem = f"{what} is not available for Matching, which has no outcome models"
-        raise UnavailableError(f"{problem}.\nUse a fit by `OutcomeRegression`.")
+    """Raise an UnavailableError if the outcome models have no coefficients, or several for each quantile."""
+    record.check_means(what)
+    if record.spec.matched or record.spec.given:
+        found = f"{record.spec.name} with matched, learned or given predictions, which have no coefficients"
+        raise UnavailableError(f"{what} is not available for {found}.\nUse `res.predict()`, or `OutcomeRegression`.")
 
 
 def propensity_series(record: FitRecord, field: str, name: str) -> pd.Series:
@@ -200,8 +198,8 @@ def predict(record: FitRecord, data: Any = None, arm: Any = None) -> pd.DataFram
     if data is None:
         values, index = record.sample.restore(record.estimate.predicted.T.copy()), record.design.index
     else:
-        _, predictors, index = _at_rows(record, data)
-        values = _family(record).mean(predictors)
+        _, predictors, index, family = _at_rows(record, data)
+        values = family.mean(predictors)
     frame = pd.DataFrame(values, index=index, columns=list(record.design.labels))
     return frame if arm is None else frame[record.design.labels[record.arm_position(arm)]]
 
@@ -231,13 +229,9 @@ def get_prediction(record: FitRecord, data: Any = None, arm: Any = None) -> Pred
     0  3140.4     18.9         3103.3         3177.5
     1  3151.9     26.6         3099.8         3203.9
     """
-    record.check_means("get_prediction()")
-    if record.spec.given:
-        what, use = ("given predictions", "") if record.design.predictions is not None else ("learners", "data")
-        raise UnavailableError(f"{what} have no standard errors of predictions.\nUse `res.predict({use})`.")
-    check_unit_level(record, "get_prediction(data)")
     _check_coefficients(record, "get_prediction()")
-    (rows, predictors, index), labels, family = _at_rows(record, data), list(record.design.labels), _family(record)
+    check_unit_level(record, "get_prediction(data)")
+    (rows, predictors, index, family), labels = _at_rows(record, data), list(record.design.labels)
     blocks = [record.estimate.block("theta", position) for position in range(len(labels))]
     variances = [np.einsum("np,pq,nq->n", rows, record.covariance_of(block), rows) for block in blocks]
     se_predictor = np.sqrt(np.clip(np.column_stack(variances), 0, None))
@@ -248,8 +242,8 @@ def get_prediction(record: FitRecord, data: Any = None, arm: Any = None) -> Pred
     return Predictions(means, errors, eta.to_numpy(), se_eta.to_numpy(), family.mean, record.df)
 
 
-def _at_rows(record: FitRecord, data: Any) -> tuple[Array, Array, pd.Index | None]:
-    """Return m new rows in the basis of the outcome models, linear predictors (m, K), and the rows' index.
+def _at_rows(record: FitRecord, data: Any) -> tuple[Array, Array, pd.Index | None, OutcomeFamily]:
+    """Return m new rows in the basis of the outcome models, linear predictors (m, K), the rows' index and the family.
 
     The predictors include the offset at which the means are computed.
     """
@@ -264,17 +258,12 @@ def _at_rows(record: FitRecord, data: Any) -> tuple[Array, Array, pd.Index | Non
     rows = sample.at_means(rows)
     eta = rows @ record.estimate.theta.T
     if design.offset_kind is None:
-        return rows, eta, index
+        return rows, eta, index, LINEAR if record.spec.constants else sample.family
     if stated is not None:
-        return rows, eta + np.log(stated), index
+        return rows, eta + np.log(stated), index, sample.family
     kept = sample.mean_offset if data is None else None
     offset = new_offset(design, data) if kept is None else sample.restore(kept)
-    return rows, eta + offset[:, None], index
-
-
-def _family(record: FitRecord) -> OutcomeFamily:
-    constants = record.spec.constants and record.design.offset_kind is None
-    return LINEAR if constants else record.sample.family
+    return rows, eta + offset[:, None], index, sample.family
 
 
 # --- learners, stacks and repeats ------------------------------------------------------------------------------------

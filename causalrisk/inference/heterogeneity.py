@@ -22,10 +22,10 @@ from causalrisk.estimation.record import FitRecord, influence_covariance
 from causalrisk.estimation.sample import sample_resampler
 from causalrisk.estimation.specification import DIFFERENCE, Specification
 from causalrisk.inference import intervals
-from causalrisk.inference.covariance import leave_one_out, resampled
+from causalrisk.inference.covariance import resampled
 from causalrisk.inference.simultaneous import REFERENCE, adjusted_frame, pairs_against
 from causalrisk.numerics.arrays import Array
-from causalrisk.numerics.resampling import JACKKNIFE, RESAMPLE_STREAM, WIDTH
+from causalrisk.numerics.resampling import JACKKNIFE, RESAMPLE_STREAM, WIDTH, numbered_blocks
 
 FEW_ROWS = 5  # with fewer rows of a treatment group in a group of `effects_by`, its standard error is unreliable
 SPANNED = 1e-8  # a 0/1 column is in the span of the outcome columns if the error is smaller
@@ -455,18 +455,15 @@ def _redone(record: FitRecord, columns: Array) -> Array | None:
 
 
 def _under_refits(record: FitRecord, columns: Array) -> Array:
-    if record.cov_type == JACKKNIFE:
-        refits = leave_one_out(record, InferenceOptions())
-    else:
-        refits = resampled((record,), InferenceOptions())[0] if record.boot is None else record.boot
+    refits = intervals.refits_of(record) or resampled((record,), InferenceOptions())[0]  # in a stack, without its own
     kind = JACKKNIFE if record.cov_type == JACKKNIFE else record.bootstrap
     resampler = sample_resampler(record.design, record.sample, kind, record.seed)
     n_refits, weights = len(refits.failures), weights_of(record)
     spec, scale = spec_in_groups(record), record.options.effect_scale
     found = np.full((n_refits, (record.design.n_arms - 1) * columns.shape[1]), np.nan)
-    for first in range(0, n_refits, WIDTH):
-        s = resampler.draw(RESAMPLE_STREAM, first // WIDTH, min(WIDTH, n_refits - first))
-        used = np.flatnonzero(refits.failures[first : first + WIDTH] == Failure.OK)
+    for number, width in numbered_blocks(n_refits):
+        s, first = resampler.draw(RESAMPLE_STREAM, number, width), number * WIDTH
+        used = np.flatnonzero(refits.failures[first : first + width] == Failure.OK)
         values = refits.values[first + used].T
         theta = values[record.estimate.block("theta")].reshape(*record.estimate.theta.shape, -1)
         means = means_under(weights, spec, values[record.estimate.block("gamma")], theta, columns, s[:, used])

@@ -51,12 +51,9 @@ def single_tests(effect: Array, null: Array, sd: Array, df: Array | float, names
     """Return z or t tests of estimates, as a statsmodels ContrastResults."""
     from statsmodels.stats.contrast import ContrastResults
 
-    with np.errstate(divide="ignore", invalid="ignore"):
-        ratios = np.where(sd > 0, (effect - null) / sd, np.nan)
-    if np.isfinite(df).any():
-        found = ContrastResults(effect=effect, t=ratios, sd=sd, df_denom=df)
-    else:
-        found = ContrastResults(effect=effect, statistic=ratios, sd=sd, distribution="norm")
+    ratios, _ = intervals.ratio_and_p(effect, sd, null)
+    tests = {"t": ratios, "df_denom": df} if np.isfinite(df).any() else {"statistic": ratios, "distribution": "norm"}
+    found = ContrastResults(effect=effect, sd=sd, **tests)
     found.c_names = names or found.c_names
     return found
 

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from scipy.special import beta, ndtr, ndtri, stdtr, stdtrit
 
 from causalrisk.errors import ResampleWarning, UnavailableError, check_alpha, one_of, warn_user
-from causalrisk.estimation.fits import RELATIVE_ROUNDING
+from causalrisk.estimation.fits import RELATIVE_ROUNDING, Refits
 from causalrisk.estimation.options import INTERVALS, InferenceOptions, Interval
 from causalrisk.estimation.record import FitRecord, equal_units, reported_covariance, unit_influence
 from causalrisk.estimation.specification import DIFFERENCE, ODDS_RATIO, RATIO, EffectScale
@@ -152,11 +152,9 @@ def contrast_errors(record: FitRecord) -> Array:
         return np.asarray(record.std_errors[:count] / scale.report_slope(scale.contrast(effects)))
 
 
-def refits_of(record: FitRecord) -> Array | None:
-    """Return the estimates (m, d) in each resample or, for the jackknife, without each unit; None without refits."""
-    if record.cov_type == JACKKNIFE:
-        return leave_one_out(record, InferenceOptions()).values
-    return None if record.boot is None else record.boot.used
+def refits_of(record: FitRecord) -> Refits | None:
+    """Return the estimates in each resample or, for the jackknife, without each unit; None without refits."""
+    return leave_one_out(record, InferenceOptions()) if record.cov_type == JACKKNIFE else record.boot
 
 
 def differences(
@@ -173,7 +171,7 @@ def differences(
 
 
 def differences_of_arms(
-    record: FitRecord, scale: EffectScale, one: NDArray[np.intp], other: NDArray[np.intp], refits: Array | None
+    record: FitRecord, scale: EffectScale, one: NDArray[np.intp], other: NDArray[np.intp], refits: Refits | None
 ) -> tuple[Array, Array, Array]:
     """Return the effects of the arms `one` against `other`, as in `differences`, given the result of `refits_of`."""
     block = record.estimate.block("means")
@@ -182,7 +180,7 @@ def differences_of_arms(
     covariance = record.covariance[block, block] * np.outer(slope, slope)
     values, se, covariance = differences(scale, scale.g(means), covariance, one, other)
     if scale is not DIFFERENCE and refits is not None:
-        drawn = refits[:, block]
+        drawn = refits.values[:, block]
         with np.errstate(invalid="ignore", divide="ignore"):  # the multiplier bootstrap draws the means on the scale g
             moved = scale.g(means) + (drawn - means) * slope if record.multiplied else scale.g(drawn)
         se, covariance = refitted_errors(record, moved[:, one] - moved[:, other], scale, values)

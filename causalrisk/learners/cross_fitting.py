@@ -96,9 +96,8 @@ def _named_model(given: Any, smooth: Smooth, *, binary: bool) -> tuple[str, Any]
         return given, smooth if given == SMOOTH else of_scikit_learn(given, binary=binary)
     name = type(given.steps[-1][1] if hasattr(given, "steps") else given).__name__
     if hasattr(given, "predict_proba") and not binary:
-        raise OptionError(
-            f'learner {name} is a classifier, but the outcome is not 0/1.\nUse a regressor or `learner="smooth"`.'
-        )
+        problem = f"learner {name} is a classifier, but the outcome is not 0/1"
+        raise OptionError(f'{problem}.\nUse a regressor or `learner="smooth"`.')
     if hasattr(given, "decision_function") and not hasattr(given, "predict_proba"):
         problem = f"learner {name} is a classifier without predict_proba"
         raise OptionError(f"{problem}.\nUse `learner=CalibratedClassifierCV({name}())` of sklearn.calibration.")

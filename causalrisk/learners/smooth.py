@@ -451,7 +451,5 @@ class Training:
 
 def without_training(training: Training, arm: int, fold: int) -> LearnerError:
     """Return the error for a fold that contains all rows of an arm, which leaves no rows to fit the learner."""
-    return LearnerError(
-        f"all clusters of group {training.labels[arm]!r} are in fold {fold + 1} of {training.n_folds}, so the learner "
-        "has no rows to fit.\nUse another `n_folds=`."
-    )
+    found = f"all clusters of group {training.labels[arm]!r} are in fold {fold + 1} of {training.n_folds}"
+    return LearnerError(f"{found}, so the learner has no rows to fit.\nUse another `n_folds=`.")

@@ -70,27 +70,23 @@ class Assignment:
     def _tables(self) -> list[Arms]:
         return [arrangements(self.arm[units]) for units in self._strata]
 
-    def listed(self, first: int, width: int) -> Arms:
-        """Return the assignments from number `first` on in a list of all, as arms (n, width) of the design's rows."""
+    def listed(self, number: int, width: int) -> Arms:
+        """Return block `number` of a list of all assignments, as arms (n, width) of the design's rows."""
         arms = np.repeat(self.arm[:, None], width, axis=1)
-        places = np.unravel_index(np.arange(first, first + width), [len(table) for table in self._tables])
+        places = np.unravel_index(number * WIDTH + np.arange(width), [len(table) for table in self._tables])
         for units, table, place in zip(self._strata, self._tables, places, strict=True):
             arms[units] = table[place].T
         return arms[self.unit]
 
-    def drawn(self, seed: np.random.SeedSequence, first: int, width: int) -> Arms:
+    def drawn(self, seed: np.random.SeedSequence, number: int, width: int) -> Arms:
         """Return assignments (n, width) of the design's rows, in which the arms of each stratum are in random order.
 
-        `first`, the number of the first assignment, is a multiple of `WIDTH`.
+        The assignments are from block `number` of `WIDTH` assignments.
         """
-        starts = range(first, first + width, WIDTH)
-        generators = (stream_generator(seed, PERMUTATION_STREAM, start // WIDTH) for start in starts)
-        chance = np.concatenate([generator.random((WIDTH, len(self.arm))) for generator in generators])
-        order = np.argsort(self.stratum + chance[:width], axis=1).T
-        sorted_arms = self.arm[np.argsort(self.stratum, kind="stable")]
-        arms = np.empty(order.shape, dtype=self.arm.dtype)
-        np.put_along_axis(arms, order, np.repeat(sorted_arms[:, None], width, axis=1), axis=0)
-        return arms[self.unit]
+        chance = stream_generator(seed, PERMUTATION_STREAM, number).random((width, len(self.arm)))
+        # ranks of the units, whose order is random within strata
+        places = np.argsort(np.argsort(self.stratum + chance, axis=1), axis=1).T
+        return self.arm[np.argsort(self.stratum, kind="stable")][places][self.unit]
 
 
 def arrangements(arm: Arms) -> Arms:
@@ -180,7 +176,6 @@ def _varies_within(group: NDArray[np.intp], values: NDArray[Any]) -> NDArray[np.
 QUICK, REFITTED = 9999, 199  # default number of permutations: by matrix products, and with a refit for each
 MOST_LISTED = 1_000_000  # maximum number of assignments to enumerate
 TIE = 1e-9  # statistics with a smaller relative difference are equal
-PROGRESS = ("permutations", "permutation")  # label and unit of the progress bar
 ARRAYS = 8  # arrays of shape (rows, permutations) per block
 STATISTICS = {  # kind -> name in the summary, name in the one-line repr
     "studentized": ("effect / its SE (z)", "z"),
@@ -303,10 +298,8 @@ class PermutationTest(HasSummary):
     def __repr__(self) -> str:
         how = f"all {self.n_permutations:,} assignments" if self.exact else f"{self.n_permutations:,} permutations"
         value = f"{STATISTICS[self.kind][1]} {format_number(self.statistic, 5)}"
-        return (
-            f"Permutation test, {self.record.spec.name}: {self.term}, {value}, p {format_p(self.pvalue)}, "
-            f"{self.alternative}, {how}{'; for randomized trials only' if self._adjusts else ''}"
-        )
+        test = f"Permutation test, {self.record.spec.name}: {self.term}, {value}, p {format_p(self.pvalue)}"
+        return f"{test}, {self.alternative}, {how}{'; for randomized trials only' if self._adjusts else ''}"
 
 
 def permutation_test(
@@ -448,7 +441,7 @@ def permutation_test(
         values, covariance = contrasts_of(again)
         observed = float(measure((values[None], covariance[None]))[0])
         block, needed = partial(_block, under, draw, measure), 8.0 * ARRAYS * len(actual) * WIDTH
-        null = np.concatenate(list(in_blocks(block, count, needed, inference, PROGRESS)))
+        null = np.concatenate(list(in_blocks(block, count, needed, inference, "permutations", "permutation")))
     if not np.isfinite(observed):
         found = "a standard error is 0 or NaN, so there is no studentized test"
         raise UnavailableError(f'{found}.\nUse `statistic="difference"`.')
@@ -459,10 +452,10 @@ def permutation_test(
     return test
 
 
-def _block(under: Any, draw: Any, measure: Any, count: int, width: int, number: int) -> Array:
-    """Draw and fit the assignments of block `number` of width `width`, out of `count`, and return their statistics."""
+def _block(under: Any, draw: Any, measure: Any, block: tuple[int, int]) -> Array:
+    """Draw and fit the assignments of a block, given its number and width, and return their statistics."""
     with warnings.catch_warnings(action="ignore", category=errors.CausalRiskWarning):  # also in worker processes
-        return measure(under(draw(number * width, min(width, count - number * width))))
+        return measure(under(draw(*block)))
 
 
 def of_units(design: Design) -> Design:
@@ -545,13 +538,12 @@ def linear_contrasts(record: FitRecord, arms: Arms) -> tuple[Array, Array]:
         alone |= singular
     levels = np.stack(means) if scale is DIFFERENCE else np.stack(means) + equations.height
     with np.errstate(invalid="ignore", divide="ignore"):
-        on_scale, slope = scale.g(levels), scale.g_slope(levels)
-        on_scale = np.where((levels > scale.low) & (levels < scale.high), on_scale, np.nan)
+        slope = scale.g_slope(levels)
     moved = np.stack([b * own - slope[0] * influence[0] for b, own in zip(slope[1:], influence[1:], strict=True)], 2)
     if sample.cluster is not None:
         count = int(sample.cluster.max()) + 1
         moved = group_sums(moved.reshape(len(moved), -1), sample.cluster, count).reshape(count, *moved.shape[1:])
-    values, covariance = (on_scale[1:] - on_scale[0]).T, np.einsum("nmj,nmk->mjk", moved, moved) / total**2
+    values, covariance = scale.differences(levels).T, np.einsum("nmj,nmk->mjk", moved, moved) / total**2
     if alone.any():
         values[alone], covariance[alone] = refitted_contrasts(record, arms[:, alone])
     return values, covariance

@@ -386,12 +386,12 @@ class CausalResults(OneEffect):
         JRE chooses its coefficients to minimise the error of the effect, so they are not regression coefficients. For
         regression coefficients, use `res.start.outcome_params`.
         """
-        return fitted_models.outcome_frame(self._record, "values")
+        return fitted_models.outcome_frame(self._record, "values", "outcome_params")
 
     @property
     def outcome_bse(self) -> pd.DataFrame:
         """Standard errors of `outcome_params`."""
-        return fitted_models.outcome_frame(self._record, "se")
+        return fitted_models.outcome_frame(self._record, "se", "outcome_bse")
 
     @property
     def propensity_params(self) -> pd.Series:

@@ -37,9 +37,9 @@ def minimize(parts: Callable[[Array], tuple[float, Array, Array]], start: Array,
     # A step may go too far, and methods warn about derivatives that they do not use.
     with np.errstate(all="ignore"), warnings.catch_warnings(action="ignore"):
         result = scipy.optimize.minimize(
-            lambda v: at(v.tobytes())[0],
+            lambda v: at(v.tobytes())[:2],
             start,
-            jac=lambda v: at(v.tobytes())[1],
+            jac=True,
             hess=lambda v: at(v.tobytes())[2],
             method=method,
             tol=TOLERANCE,

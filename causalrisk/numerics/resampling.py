@@ -81,6 +81,11 @@ def stream_generator(seed: np.random.SeedSequence, *key: int) -> np.random.Gener
     return np.random.default_rng(np.random.SeedSequence(seed.entropy, spawn_key=(*seed.spawn_key, *key)))
 
 
+def numbered_blocks(count: int) -> list[tuple[int, int]]:
+    """Return the number and the width of each block of at most `WIDTH` of `count` resamples."""
+    return [(first // WIDTH, min(WIDTH, count - first)) for first in range(0, count, WIDTH)]
+
+
 # --- draws of units --------------------------------------------------------------------------------------------------
 
 
@@ -179,9 +184,7 @@ def _multinomial(rng: np.random.Generator, totals: Array, sizes: Array) -> NDArr
 
 def _dirichlet(spread: float, rng: np.random.Generator, totals: Array, sizes: Array) -> Array:
     """Split `totals` (width,) in proportion to gamma variables with means `sizes` (u,). Return an array (width, u)."""
-    shapes = sizes / spread**2
-    shape = shapes[0] if len(shapes) and (shapes == shapes[0]).all() else shapes  # numpy draws faster with one for all
-    drawn = np.asarray(rng.standard_gamma(shape, (len(totals), len(sizes))))
+    drawn = np.asarray(rng.standard_gamma(sizes / spread**2, (len(totals), len(sizes))))
     whole = drawn.sum(axis=1)
     drawn *= (totals / np.where(whole > 0, whole, 1.0))[:, None]
     return drawn

@@ -517,13 +517,12 @@ def _trainees(n: int, rng: np.random.Generator) -> pd.DataFrame:
     for fall in (0.0, 0.5):
         works = rng.random(n) < expit(0.6 + 0.6 * married - 0.7 * (race == 1))
         before.append(np.round(works * np.minimum(np.exp(level - fall + rng.normal(0, 0.8, n)), 25), 3))
-    return pd.DataFrame(
-        {
-            "age": age.astype(int), "educ": educ.astype(int), "black": (race == 1).astype(int),
-            "hispan": (race == 2).astype(int), "married": married, "nodegree": (educ < 12).astype(int),
-            "re74": before[0], "re75": before[1],
-        }
-    )  # fmt: skip
+    columns = {
+        "age": age.astype(int), "educ": educ.astype(int), "black": (race == 1).astype(int),
+        "hispan": (race == 2).astype(int), "married": married, "nodegree": (educ < 12).astype(int),
+        "re74": before[0], "re75": before[1],
+    }  # fmt: skip
+    return pd.DataFrame(columns)
 
 
 def _earnings(frame: pd.DataFrame) -> tuple[Array, Array]:
@@ -552,12 +551,8 @@ LINEAR: dict[str, dict[str, Any]] = {  # parameters of `Linear`
     "doubly_wrong": {"confounding": 0.7, "curvature": 0.25, "score_curvature": 0.25},
 }
 DESIGNS: dict[str, Design] = {name: Linear(**parameters, label=name) for name, parameters in LINEAR.items()}
-DESIGNS |= {
-    design.name: design
-    for design in (
-        BinaryOutcome(), KangSchafer(), LalondeLike(), KangSchaferMean(), MissedConfounder(), OppositeCurves(),
-    )
-}  # fmt: skip
+OTHERS = (BinaryOutcome(), KangSchafer(), LalondeLike(), KangSchaferMean(), MissedConfounder(), OppositeCurves())
+DESIGNS |= {design.name: design for design in OTHERS}
 
 
 def find_design(design: Any) -> Design:

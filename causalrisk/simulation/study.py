@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import re
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -176,7 +175,7 @@ class Task:
 
     @property
     def key(self) -> str:
-        """Text that identifies the samples and estimates of a task, beginning with design, size and first sample."""
+        """Text that identifies the samples and estimates of a task."""
         design = self.design
         of_design = [full_name(type(design)), design.stream, design.formula, design.propensity]
         estimators = [f"{entry.label}: {full_name(entry.run)} {dict(entry.options)!r}" for entry in self.entries]
@@ -184,9 +183,8 @@ class Task:
         return f"{design.name}, n {self.n}, sample {self.first} ({settings})"
 
     def file_in(self, folder: Path) -> Path:
-        """Return the path of the file with the finished samples."""
-        readable = re.sub(r"[^A-Za-z0-9.]+", "-", self.key.partition("(")[0]).strip("-")
-        return folder / f"{readable[:80]}-{hashlib.sha256(self.key.encode()).hexdigest()[:16]}.csv"
+        """Return the path of the file with the finished samples. Its name is a hash of the key."""
+        return folder / f"{hashlib.sha256(self.key.encode()).hexdigest()[:32]}.csv"
 
     def read(self, folder: Path) -> pd.DataFrame | None:
         """Return the finished samples from a file in the folder, or None if the file has too few."""
@@ -309,19 +307,19 @@ def run_study(
 
 
 def _run(tasks: list[Task], folder: Path | None, n_jobs: int, progress: bool) -> list[pd.DataFrame]:
-    found = {} if folder is None else {task.key: task.read(folder) for task in tasks}
-    left = [task for task in tasks if found.get(task.key) is None]
+    found: list[Any] = [None if folder is None else task.read(folder) for task in tasks]
+    left = [task for task, frame in zip(tasks, found, strict=True) if frame is None]
     with (
         progress_bar(sum(task.count for task in tasks), progress, "study", "sample") as advance,
         ordered_map(run_task, left, worker_count(n_jobs), prefer="processes") as results,
     ):
-        advance(sum(task.count for task in tasks) - sum(task.count for task in left))
-        for task, frame in zip(left, results, strict=True):
-            if folder is not None:
-                write_whole(task.file_in(folder), frame.to_csv(index=False, na_rep="nan"))
-            found[task.key] = frame
+        for place, task in enumerate(tasks):
+            if found[place] is None:
+                found[place] = next(results)
+                if folder is not None:
+                    write_whole(task.file_in(folder), found[place].to_csv(index=False, na_rep="nan"))
             advance(task.count)
-    return [found[task.key] for task in tasks]
+    return found
 
 
 def run_task(task: Task) -> pd.DataFrame:

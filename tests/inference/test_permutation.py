@@ -75,7 +75,7 @@ def test_draws_within_strata_are_equally_likely():
     kinds, counts = np.unique(drawn, axis=1, return_counts=True)
     assert kinds.shape[1] == made.count == 6 * 2 * 2
     assert stats.chisquare(counts).pvalue > 0.01
-    np.testing.assert_array_equal(made.drawn(seed_sequence(0), 64, 32), drawn[:, 64:96])  # wherever a block begins
+    np.testing.assert_array_equal(made.drawn(seed_sequence(0), 0, 20), drawn[:, :20])  # however wide a block is
 
 
 N = 120
