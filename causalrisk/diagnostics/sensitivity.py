@@ -19,7 +19,7 @@ from causalrisk import errors
 from causalrisk.estimation import engine
 from causalrisk.estimation.engine import ALL, Block, Linear, Point, solve
 from causalrisk.estimation.fit import fit_estimator
-from causalrisk.estimation.fits import SeparateRows, WeightFit, estimate_means
+from causalrisk.estimation.fits import Refits, SeparateRows, WeightFit, estimate_means
 from causalrisk.estimation.matching import no_influence
 from causalrisk.estimation.options import InferenceOptions
 from causalrisk.estimation.record import FitRecord, influence_covariance, sum_within_units
@@ -278,7 +278,7 @@ def bias_scales(record: FitRecord, fit: WeightFit) -> list[BiasScale]:
     return scales
 
 
-def _ratio_with_limits(record: FitRecord, arm: int, z: float, refits: Array | None) -> tuple[float, float, float, str]:
+def _ratio_with_limits(record: FitRecord, arm: int, z: float, refits: Refits | None) -> tuple[float, float, float, str]:
     """Return the risk ratio behind an arm's E-value, its two limits, and a text that says how it was computed.
 
     The risk ratio is the ratio of the means if both are positive and the outcome is 0/1 or the effect is not a

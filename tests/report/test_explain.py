@@ -15,7 +15,7 @@ from tests.conftest import CATTANEO_PROPENSITY, CATTANEO_RHS, simulate
 from tests.report.test_tables import Balance
 
 FORMULA = "y ~ x1 + x2"
-STEPS = ["question", "groups", "propensity score", "outcome models", "effect", "standard error"]
+STEPS = ["question", "groups", "", "", "effect", "standard error"]
 
 
 def prepared():
