@@ -29,12 +29,11 @@ from causalrisk.design.support import ColumnMoments, Rules, check_levels, check_
 from causalrisk.design.tables import is_column, plain
 from causalrisk.design.treatment import arms_in_order, notes_of_spelling, treatment_levels
 from causalrisk.errors import IN_MEMORY, DesignError, DesignWarning, UnavailableError, warn_user
-from causalrisk.numerics.arrays import Array, Basis, add_up, chunk_sizes, chunks_of, plain_basis
+from causalrisk.numerics.arrays import Array, Basis, add_up, chunks_of, plain_basis
 from causalrisk.runtime import one_blas_thread
 
 T = TypeVar("T")
 VARIABLE = r"\w+|Q\([^()]*\)|C\((\w+|Q\([^()]*\))(,.*)?\)"  # g, Q("g"), C(g), C(g, Treatment("a"))
-Kinds = dict[str, tuple[np.dtype[Any], tuple[int, ...]]]  # dtypes and shapes of arrays by name
 HEAD = 2  # numbers per frame on which formulas are tried
 
 
@@ -279,18 +278,13 @@ class CodedRows:
         own = {name: array for name, array in vars(self).items() if isinstance(array, np.ndarray)}
         return {name: array for name, array in own.items() if name != "Z" or array is not self.X}
 
-    @property
-    def kinds(self) -> Kinds:
-        """The dtype and the shape of each of the arrays."""
-        return {name: (array.dtype, array.shape) for name, array in self.arrays.items()}
-
     def __reduce__(self) -> Any:
-        return _mapped_rows, (*self.file, self.kinds, self.table)
+        return _mapped_rows, (*self.file, list(self.arrays), self.table)
 
 
-def _mapped_rows(folder: Folder, name: str, kinds: Kinds, table: str) -> CodedRows:
-    arrays = {array: mapped(folder, f"{name}-{array}", *kind) for array, kind in kinds.items()}
-    return CodedRows(table=table, file=(folder, name), **({"Z": arrays["X"]} | arrays))
+def _mapped_rows(folder: Folder, name: str, arrays: Sequence[str], table: str) -> CodedRows:
+    found = {array: mapped(folder, f"{name}-{array}") for array in arrays}
+    return CodedRows(table=table, file=(folder, name), **({"Z": found["X"]} | found))
 
 
 Step = Callable[[CodedRows], CodedRows]
@@ -298,16 +292,14 @@ Step = Callable[[CodedRows], CodedRows]
 
 def stored_array(rows: Any) -> Any:
     """Write a Dask array to a temporary folder, and return an array over the file. It is deleted with the array."""
-    import dask.array as da
-
-    folder, sizes = Folder(), chunk_sizes(rows)
-    computed((partial(_write_columns, f"{folder.path}/{k}") for k in range(len(sizes))), chunks_of(rows))
-    shapes = enumerate((rows.shape[1], size) for size in sizes)
-    return da.concatenate([lazily_mapped(folder, f"{k}", np.dtype(float), shape).T for k, shape in shapes])
+    folder, chunks = Folder(), chunks_of(rows)
+    names = [f"{k}" for k in range(len(chunks))]
+    computed((partial(_write_columns, f"{folder.path}/{name}.npy") for name in names), chunks)
+    return lazily_mapped(folder, names)
 
 
 def _write_columns(path: str, values: Array) -> None:
-    np.asarray(values, dtype=float).ravel(order="F").tofile(path)
+    np.save(path, np.asarray(values, dtype=float, order="F"))
 
 
 def _sums(k: int, n_clusters: int, block: CodedRows) -> dict[str, Any]:
@@ -379,16 +371,11 @@ class DesignOnDisk(Design):
         It can be used as long as the design exists. `name` is a field of `CodedRows`, such as "X", "y" or "arm". The
         rows of each chunk are sorted by arm.
         """
-        import dask.array as da
-
-        found = []
-        for part in self.parts:
-            array, (folder, file) = "X" if name == "Z" and part.Z is part.X else name, part.file
-            if array not in part.kinds:
-                raise rows_not_kept(repr(name))
-            # the file, not the part: a part maps all its files wherever it is unpickled
-            found.append(lazily_mapped(folder, f"{file}-{array}", *part.kinds[array]))
-        return da.concatenate(found)
+        one = self.parts[0]
+        array = "X" if name == "Z" and one.Z is one.X else name
+        if array not in one.arrays:
+            raise rows_not_kept(repr(name))
+        return lazily_mapped(one.file[0], [f"{part.file[1]}-{array}" for part in self.parts])
 
     def variables(self, block: CodedRows) -> pd.DataFrame:
         """Return the variables on the right-hand sides of both formulas, for some rows."""
@@ -471,8 +458,8 @@ def _store(work: Callable[[], CodedRows], folder: Folder, name: str) -> CodedRow
     rows = work()
     order = np.argsort(rows.arm, kind="stable")
     for array, values in rows.arrays.items():
-        values[order].tofile(f"{folder.path}/{name}-{array}")
-    return _mapped_rows(folder, name, rows.kinds, rows.table)
+        np.save(f"{folder.path}/{name}-{array}.npy", values[order])
+    return _mapped_rows(folder, name, list(rows.arrays), rows.table)
 
 
 def _rows_left(mark: NDArray[np.bool_], position: Any, scale: float, clusters: Any, block: CodedRows) -> CodedRows:

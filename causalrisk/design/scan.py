@@ -19,6 +19,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from causalrisk.design.formulas import PARSER
 from causalrisk.design.tables import as_pandas, listing, nearest
 from causalrisk.errors import CausalRiskError, DesignError, OptionError, needed
 from causalrisk.runtime import with_one_thread
@@ -98,17 +99,19 @@ class Folder:
         weakref.finalize(self, shutil.rmtree, self.path, ignore_errors=True)
 
 
-def mapped(folder: Folder, name: str, dtype: Any, shape: tuple[int, ...]) -> NDArray[Any]:
-    """Return an array that is memory-mapped from a file without a header."""
-    return np.empty(shape, dtype) if 0 in shape else np.memmap(f"{folder.path}/{name}", dtype, "r", shape=shape)
+def mapped(folder: Folder, name: str) -> NDArray[Any]:
+    """Return an array that was saved in a folder, memory-mapped."""
+    with PARSER:  # of the header
+        return np.load(f"{folder.path}/{name}.npy", mmap_mode="r")
 
 
-def lazily_mapped(folder: Folder, name: str, dtype: np.dtype[Any], shape: tuple[int, ...]) -> Any:
-    """Return a Dask array with one chunk that is memory-mapped where it is used."""
+def lazily_mapped(folder: Folder, names: Iterable[str]) -> Any:
+    """Return arrays that were saved in a folder as one Dask array. Each is a chunk, memory-mapped where it is used."""
     import dask.array as da
 
-    load = needed_dask().delayed(partial(mapped, folder, name, dtype, shape), traverse=False)
-    return da.from_delayed(load(), shape, dtype)
+    load = needed_dask().delayed(mapped, traverse=False)
+    parts = ((load(folder, name), mapped(folder, name)) for name in names)
+    return da.concatenate([da.from_delayed(lazy, own.shape, own.dtype) for lazy, own in parts])
 
 
 # --- rows ------------------------------------------------------------------------------------------------------------
