@@ -18,7 +18,7 @@ from causalrisk.design.encoders import Encoder, Filled, FormulaEncoder
 from causalrisk.design.support import ColumnMoments, ModelColumns, Rules
 from causalrisk.design.survey import Factors, Replication, SurveyDesign
 from causalrisk.design.tables import as_table, listing, needed_column, new_column
-from causalrisk.errors import IN_MEMORY, DesignError, DesignWarning, OptionError, UnavailableError, warn_user
+from causalrisk.errors import DesignError, DesignWarning, OptionError, UnavailableError, warn_user
 from causalrisk.numerics.arrays import taken
 
 T = TypeVar("T")
@@ -471,11 +471,6 @@ class Design:
 
         limits = np.array(list(self.over(of_block)))
         return limits[:, :, 0].min(axis=0), limits[:, :, 1].max(axis=0)
-
-
-def rows_not_kept(what: str = "this result", instead: str = "") -> UnavailableError:
-    """Return the error for a request that needs rows, which a scan does not keep. `instead` is further advice."""
-    return UnavailableError(f"{what} needs the rows in memory; the data are on disk.\n{instead}Use `{IN_MEMORY}`.")
 
 
 def new_offset(design: Design, data: Any) -> np.ndarray:

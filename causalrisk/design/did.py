@@ -20,7 +20,7 @@ from causalrisk.design.scan import Scan
 from causalrisk.design.survey import labels_of
 from causalrisk.design.tables import as_table, check_complete, column_of, find_column, listing, missing_mask
 from causalrisk.design.treatment import show
-from causalrisk.errors import IN_MEMORY, DesignError, OptionError, UnavailableError, one_of, with_other_names
+from causalrisk.errors import DesignError, OptionError, not_on_disk, one_of, with_other_names
 
 PERIODS = 2
 NEVER = "never"
@@ -117,8 +117,7 @@ def with_change(did: Any, formula: Any, data: Any, treat: Any) -> tuple[Any, Any
         _check_before(did.before, after, outcome)
         before = did.before if re.search(r"[(\[]", did.before) else in_formula(did.before)
     elif isinstance(data, Scan):
-        advice = f"Use `{IN_MEMORY}` or `did=DiD(before=)`."
-        raise UnavailableError(f"DiD with unit= is not available for data on disk.\n{advice}")
+        raise not_on_disk("DiD with unit=", use="did=DiD(before=)")
     elif did.cross_sections:
         return formula, data
     else:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from causalrisk.design import rows as drawing
 from causalrisk.design.build import Formulas, check_roles, read_formulas
-from causalrisk.design.design import Design, rows_not_kept
+from causalrisk.design.design import Design
 from causalrisk.design.encoders import INDICATOR, OF_OTHER_ROWS, Encoder, FormulaEncoder, is_by_row, outcome_values
 from causalrisk.design.formulas import QUOTED, Scope, in_formula, stateful_function
 from causalrisk.design.rows import ColumnOptions
@@ -28,7 +28,7 @@ from causalrisk.design.scan import Folder, Frame, Scan, computed, lazily_mapped,
 from causalrisk.design.support import ColumnMoments, Rules, check_levels, check_magnitude
 from causalrisk.design.tables import is_column, plain
 from causalrisk.design.treatment import arms_in_order, notes_of_spelling, treatment_levels
-from causalrisk.errors import IN_MEMORY, DesignError, DesignWarning, UnavailableError, warn_user
+from causalrisk.errors import IN_MEMORY, DesignError, DesignWarning, UnavailableError, not_on_disk, warn_user
 from causalrisk.numerics.arrays import Array, Basis, add_up, chunks_of, plain_basis
 from causalrisk.runtime import one_blas_thread
 
@@ -236,8 +236,7 @@ def _check_given(columns: ColumnOptions) -> None:
     """Raise an error for options that scans do not have, and for values where the name of a column is needed."""
     given = [f"{option}=" for option in (*drawing.GIVEN, "design", "observed") if getattr(columns, option) is not None]
     for option in [*given, *(['missing="indicator"'] if columns.missing == INDICATOR else [])]:
-        advice = f"Leave it out, or use `{IN_MEMORY}` if the rows fit into memory."
-        raise UnavailableError(f"{option} is not available for data on disk.\n{advice}")
+        raise not_on_disk(option)
     for option in drawing.BY_ROW:
         value = getattr(columns, option)
         if value is not None and not isinstance(value, str):
@@ -352,7 +351,7 @@ class DesignOnDisk(Design):
             found = "the model was loaded from a file. Its data are on disk, and the file does not contain the rows"
             raise UnavailableError(f"{found}.\nMake the model again with `from_formula`, then fit.")
         if name in self.__dataclass_fields__ or hasattr(Design, name):  # fields, and properties computed from fields
-            raise rows_not_kept()
+            raise not_on_disk()
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     def __getstate__(self) -> dict[str, Any]:
@@ -374,7 +373,7 @@ class DesignOnDisk(Design):
         one = self.parts[0]
         array = "X" if name == "Z" and one.Z is one.X else name
         if array not in one.arrays:
-            raise rows_not_kept(repr(name))
+            raise not_on_disk(repr(name))
         return lazily_mapped(one.file[0], [f"{part.file[1]}-{array}" for part in self.parts])
 
     def variables(self, block: CodedRows) -> pd.DataFrame:

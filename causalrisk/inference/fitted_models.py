@@ -13,8 +13,8 @@ import numpy as np
 import pandas as pd
 from scipy.linalg import block_diag
 
-from causalrisk.design.design import new_offset, rows_not_kept
-from causalrisk.errors import OptionError, UnavailableError, check_alpha
+from causalrisk.design.design import new_offset
+from causalrisk.errors import OptionError, UnavailableError, check_alpha, not_on_disk
 from causalrisk.estimation.equations import LINEAR
 from causalrisk.estimation.learned import Learned
 from causalrisk.estimation.record import FitRecord
@@ -305,7 +305,7 @@ def outcome_predictions(record: FitRecord) -> pd.DataFrame:
         return pd.DataFrame(record.design.predictions, index=record.design.index, columns=list(record.design.labels))
     learned, labels = used_learned(record), list(record.design.labels)
     if record.design.on_disk:
-        raise rows_not_kept("the prediction of each row", "`res.learner_fit` has the quality of the predictions. ")
+        raise not_on_disk("the prediction of each row", "`res.learner_fit` has the quality of the predictions. ")
     values = np.concatenate([fit.predictions for fit in learned.fits]).T
     columns = pd.Index(labels)
     if len(learned.fits) > 1:

@@ -323,11 +323,8 @@ def compare(
             f'Add "JRE" to estimators=, or leave {of_joint[0]}= out.'
         )
     if isinstance(as_scan(data), Scan):
-        raise errors.UnavailableError(
-            "compare() is not available for data on disk, but separate fits with one seed use the same resamples.\n"
-            "Use `etable([model.fit(n_boot=200, rng=0) for model in models])`, with one model per estimator, or "
-            f"`{errors.IN_MEMORY}`."
-        )
+        fits = "Use `etable([model.fit(n_boot=200, rng=0) for model in models])`, where one seed gives equal resamples. "
+        raise errors.not_on_disk("compare()", fits)
     specs = [model.spec for model in models]
     design = design_of(formula, data, options | {"treat": treat}, callers_variables(1), specs)
     return _compared(design, specs, kinds.model_options(design, options), inference, joint)

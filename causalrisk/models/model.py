@@ -19,7 +19,7 @@ from causalrisk.design.scan import Scan, as_scan
 from causalrisk.design.support import Rules
 from causalrisk.design.survey import Survey
 from causalrisk.design.treatment import is_classifier
-from causalrisk.errors import IN_MEMORY, BootstrapError, OptionError, UnavailableError, read
+from causalrisk.errors import BootstrapError, OptionError, UnavailableError, not_on_disk, read
 from causalrisk.errors.aliases import attribute
 from causalrisk.estimation import options as kinds
 from causalrisk.estimation.abilities import check_options
@@ -494,9 +494,7 @@ class CausalModel:
                 'Use `cov_kwds={"groups": data["id"]}`, or leave cov_kwds= out.'
             )
         if self.design.on_disk:
-            raise UnavailableError(
-                'cov_kwds= is not available for data on disk.\nUse `from_formula(..., cluster="column")`.'
-            )
+            raise not_on_disk("cov_kwds=", use='from_formula(..., cluster="column")')
         given["small_sample"] = bool(found.get("use_correction", given.get("small_sample", False)))
         typed = {**options.typed, **kinds.typed_options({"cluster": found["groups"]}, OPTIONS)}
         return self._of(clustered(self.design, found["groups"]), dataclasses.replace(options, typed=typed))
@@ -508,7 +506,7 @@ class CausalModel:
 def check_in_memory(what: str, data: Any) -> None:
     """Raise an error for data on disk, which `what` does not support."""
     if isinstance(as_scan(data), Scan):
-        raise UnavailableError(f"{what} is not available for data on disk.\nUse `{IN_MEMORY}`.")
+        raise not_on_disk(what)
 
 
 def design_of(

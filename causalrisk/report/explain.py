@@ -14,8 +14,7 @@ from importlib import resources
 import numpy as np
 import pandas as pd
 
-from causalrisk.design.design import rows_not_kept
-from causalrisk.errors import check_alpha, one_of
+from causalrisk.errors import check_alpha, not_on_disk, one_of
 from causalrisk.estimation.overlap import SMALL_FOR_ALL, judged_shares, least_share
 from causalrisk.estimation.record import FitRecord, JointRecord
 from causalrisk.estimation.specification import EVERYBODY, TargetPopulation
@@ -231,7 +230,7 @@ def explain(record: FitRecord, alpha: float = 0.05) -> Prose:
     """
     check_alpha(alpha)
     if record.design.on_disk:
-        raise rows_not_kept("explain()", "Use `res.methods()`. ")
+        raise not_on_disk("explain()", "Use `res.methods()`. ")
     said = methods.facts(record)
     steps = {
         "The question": [_question(record), *said["effect"], *said["sample"]],

@@ -14,9 +14,8 @@ from typing import Any
 
 import pandas as pd
 
-from causalrisk.design.design import rows_not_kept
 from causalrisk.diagnostics import balance, scores, sensitivity
-from causalrisk.errors import CausalRiskError, OptionError, check_alpha, failures_frame
+from causalrisk.errors import CausalRiskError, OptionError, check_alpha, failures_frame, not_on_disk
 from causalrisk.estimation.overlap import advice_for_matching, other_populations
 from causalrisk.estimation.record import FitRecord
 from causalrisk.report import explain, methods, plots, summary
@@ -93,7 +92,7 @@ def report(
     check_alpha(alpha)
     check_page(path)
     if record.design.on_disk:
-        raise rows_not_kept("the report", "Use `res.methods()`, `res.summary()` and `res.balance()`. ")
+        raise not_on_disk("the report", "Use `res.methods()`, `res.summary()` and `res.balance()`. ")
     asked = explain.questions(record, assumptions)
     plots.pyplot()  # without matplotlib nothing is computed
     heading = title or f"Report: {summary.one_line(record)}"

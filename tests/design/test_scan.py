@@ -308,7 +308,7 @@ def test_survey_designs_and_missing_outcomes_are_refused(data):
     refused("observed= is not available", parts(data, 300), error=UnavailableError, observed="x1")
     for survey in (Survey(weights="w", strata="k"), Survey(weights="w", replicate_weights="x*", replicate_type="BRR")):
         text = refused("design= is not available", parts(data, 300), error=UnavailableError, design=survey)
-        assert text.endswith("use `data=causalrisk.scan(data).collect()` if the rows fit into memory.")
+        assert text.endswith("Use `data=causalrisk.scan(data).collect()`.")
 
 
 def test_an_arm_that_cannot_support_its_model(data):
@@ -327,7 +327,7 @@ def test_a_pattern_without_files_names_its_folder(tmp_path):
 def test_what_goes_by_rows_is_not_there(data):
     design = scanned(parts(data, 300))
     for name in ("y", "X", "index", "in_sample", "members"):
-        with pytest.raises(UnavailableError, match=r"needs the rows.*\n.*scan\(data\).collect\(\)"):
+        with pytest.raises(UnavailableError, match=r"not available for data on disk.*\n.*scan\(data\).collect\(\)"):
             getattr(design, name)
     again = pickle.loads(pickle.dumps(design))
     assert again.exog_names == design.exog_names
