@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,7 +19,7 @@ from causalrisk.design.support import Rules, check_levels
 from causalrisk.design.survey import survey_design
 from causalrisk.design.tables import align, missing_mask, named_columns, numbers, plain
 from causalrisk.design.treatment import Arms, show
-from causalrisk.errors import DesignError, DesignWarning, OptionError, warn_user
+from causalrisk.errors import DesignError, OptionError
 from causalrisk.runtime import one_blas_thread
 
 
@@ -90,9 +89,7 @@ def freeze(models: dict[str, Any], coding: Arms, by: ByRows, rows: Rows, rules: 
         **models,
         **by.fields(),
     ).supported(notes)
-    for note in notes:
-        warn_user(note, DesignWarning)
-    return replace(made, notes=tuple(notes))
+    return made.with_notes(notes)
 
 
 def design_from_arrays(

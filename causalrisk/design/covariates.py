@@ -301,11 +301,8 @@ def covariates_in(covariates: Any, table: pd.DataFrame, most: int | None = None)
     if isinstance(covariates, str):
         text = covariates.strip().removeprefix("~")
     else:
-        names = [str(name) for name in (table.columns if covariates is None else covariates)]
-        for name in names:
-            if name not in table:
-                raise DesignError(f"{name!r} is not a column of the data.\n{tables.nearest(name, table.columns)}")
-        text = " + ".join(map(formulas.in_formula, names))
+        names = table.columns if covariates is None else covariates
+        text = " + ".join(formulas.in_formula(str(name)) for name in names)
     formula = formulas.right_side(text, "covariates", [])
     scope, found = resolve(formula, table, {"np": np}, "right"), list[Covariate]()
     for term in formula.right:

@@ -15,6 +15,7 @@ from causalrisk.design import rows as drawing
 from causalrisk.design import support
 from causalrisk.design.did import Periods
 from causalrisk.design.encoders import Encoder, Filled, FormulaEncoder
+from causalrisk.design.scan import naming
 from causalrisk.design.support import ColumnMoments, ModelColumns, Rules
 from causalrisk.design.survey import Factors, Replication, SurveyDesign
 from causalrisk.design.tables import as_table, listing, needed_column, new_column
@@ -324,11 +325,8 @@ class Design:
             raise DesignError(f"{found}\nUse a wider `trim=(low, high)`.") from error
         lost = self.n - left
         ledger = (*self.ledger, ("trim", reason, lost, lost)) if lost else self.ledger
-        return smaller._with(
-            ledger=ledger,
-            notes=self._notes_with([f"after trimming: {note}" for note in notes if note not in self.notes]),
-            left=np.flatnonzero(keep),
-        )
+        smaller = smaller._with(ledger=ledger, left=np.flatnonzero(keep))
+        return smaller.with_notes([f"after trimming: {note}" for note in notes if note not in self.notes])
 
     def for_scores(self, rule: str) -> Design:
         """Return the design for another rule of the propensity columns, `Rules.scores`.
@@ -342,12 +340,13 @@ class Design:
             raise OptionError(f"{found}. The model was made without.\nUse `from_formula` with all options.")
         notes = list[str]()
         made = self._with(rules=replace(self.rules, scores=rule)).supported(notes)
-        return made._with(notes=self._notes_with([note for note in notes if note not in self.notes]))
+        return made.with_notes([note for note in notes if note not in self.notes])
 
-    def _notes_with(self, new: Sequence[str]) -> tuple[str, ...]:
+    def with_notes(self, new: Sequence[str]) -> Design:
+        """Give warnings, and return the design with their texts added to its notes."""
         for note in new:
             warn_user(note, DesignWarning)
-        return (*self.notes, *new)
+        return self._with(notes=(*self.notes, *new))
 
     def _with(self, **other: Any) -> Design:
         return replace(self, **other)
@@ -512,14 +511,12 @@ def target_rows(design: Design, data: Any, missing: str = "drop") -> TargetRows:
         for name in encoder.variables:
             column = needed_column(table, name, "the target frame has", f"the {model} model uses")
             sources[name] = drawing.Source(model, name, column)
-    try:
+    with naming("the target frame cannot be used"):
         rows = drawing.complete_rows(list(sources.values()), table.index, missing)
         drawing.check_rows_left(rows.lines, len(rows.keep), rows.n)
         columns = {name: source.values[rows.keep] for name, source in sources.items()}
         frame = pd.DataFrame(columns, index=table.index[rows.keep])
         X, Z = (encoder.encode(frame) for encoder in models.values())
-    except DesignError as error:
-        raise DesignError(f"the target frame cannot be used: {error}") from error
     dropped = int((~rows.keep).sum())
     if dropped:
         names = listing(name for _, name, count, _ in rows.lines if count)

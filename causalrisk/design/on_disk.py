@@ -28,7 +28,7 @@ from causalrisk.design.scan import Folder, Frame, Scan, computed, lazily_mapped,
 from causalrisk.design.support import ColumnMoments, Rules, check_levels, check_magnitude
 from causalrisk.design.tables import is_column, plain
 from causalrisk.design.treatment import arms_in_order, notes_of_spelling, treatment_levels
-from causalrisk.errors import IN_MEMORY, DesignError, DesignWarning, UnavailableError, not_on_disk, warn_user
+from causalrisk.errors import IN_MEMORY, DesignError, UnavailableError, not_on_disk
 from causalrisk.numerics.arrays import Array, Basis, add_up, chunks_of, plain_basis
 from causalrisk.runtime import one_blas_thread
 
@@ -219,8 +219,7 @@ class Coding:
         rows, codes = pd.concat(some, ignore_index=True), [self.outcome, *(each.encode for each in self.encoders)]
         for formula, code in zip([self.formulas[0], *self.formulas], codes, strict=True):
             if not is_by_row(code, rows):
-                advice = "Data on disk are read a few rows at a time.\nWrite the number instead of the mean, or add"
-                raise DesignError(f"{OF_OTHER_ROWS.format(formula.text)}. {advice} the computed column to the files.")
+                raise DesignError(OF_OTHER_ROWS.format(formula.text))
 
 
 def _check_alike(values: Mapping[str, Iterable[Any]], what: str) -> None:
@@ -403,7 +402,7 @@ class DesignOnDisk(Design):
             p = len(encoder.names)
             return made._with(outcome_basis=plain_basis(np.empty((0, p))), constant=np.zeros(p))
         made = made.supported(notes)  # the columns of the propensity model are unchanged
-        return made._with(notes=self.notes, propensity_basis=self.propensity_basis)
+        return made._with(propensity_basis=self.propensity_basis)
 
     def _with(self, **other: Any) -> DesignOnDisk:
         return DesignOnDisk(**self.__dict__ | other)
@@ -442,7 +441,6 @@ class DesignOnDisk(Design):
             constant=constant,
             outcome_deviation=float(abs(triangle[1, 1] / triangle[0, 0])),
             has_binary_outcome=not sums["not binary"],
-            notes=tuple(notes),
         )
 
 
@@ -504,6 +502,4 @@ def design_from_scan(
         propensity_encoder=coding.encoders[1],
         **coding.by.fields(),
     ).supported(coding.notes)
-    for note in coding.notes:
-        warn_user(note, DesignWarning)
-    return made
+    return made.with_notes(coding.notes)

@@ -98,14 +98,13 @@ def check_rows_left(lines: Sequence[Line], n: int, left: int) -> None:
 def read_weights(given: Source | None, weight_type: str | None) -> np.ndarray | None:
     """Check observation weights, and return one per row, which is NaN where missing."""
     one_of("weight_type", weight_type, (None, "frequency", "probability"))
+    if (given is None) != (weight_type is None):
+        found, other = ("weight_type", "weights") if given is None else ("weights", "weight_type")
+        typed = 'weights="w"` with `weight_type="frequency"` or `"probability"'
+        raise OptionError(f"{found}= was given without {other}=.\nUse `{typed}`.")
     if given is None:
-        if weight_type is not None:
-            raise OptionError(f"weight_type={weight_type!r} was given without weights=.\nAdd `weights=`.")
         return None
     values, name = given.values, given.name
-    if weight_type is None:
-        types = 'weight_type="frequency"` or `"probability"'
-        raise OptionError(f"weights {name!r} were given without weight_type=.\nAdd `{types}`.")
     seen = ~missing_mask(values)
     weights = np.full(len(values), np.nan)
     weights[seen] = numbers(values[seen], f"weights {name!r}")

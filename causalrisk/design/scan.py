@@ -256,13 +256,12 @@ def scan(source: Any) -> Scan:
 
 def _matching(pattern: str) -> list[str]:
     found = sorted(glob.glob(pattern, recursive=True)) if glob.has_magic(pattern) else [pattern]
-    if not found or not os.path.exists(found[0]):
-        folder = os.path.dirname(os.path.abspath(pattern))
-        raise DesignError(f"no file matches {pattern!r}; expected at least one.\nCheck the folder {folder!r}.")
-    odd = next((path for path in found if not path.lower().endswith((*PARQUET, *CSV)) or os.path.isdir(path)), None)
-    if odd is not None:
-        advice = 'Use `scan("folder/*.parquet")`; write other files with `DataFrame.to_parquet`.'
-        raise DesignError(f"{odd!r} is not a file that ends in {listing((*PARQUET, *CSV))}.\n{advice}")
+    odd = [path for path in found if not path.lower().endswith((*PARQUET, *CSV)) or not os.path.isfile(path)]
+    if odd or not found:
+        what = f"{odd[0]!r} is not a file" if found else f"no file matches {pattern!r}"
+        advice = f"Check the folder {os.path.dirname(os.path.abspath(pattern))!r}"
+        expected = f"expected names that end in {listing((*PARQUET, *CSV))}"
+        raise DesignError(f"{what}; {expected}.\n{advice}, and write other files with `DataFrame.to_parquet`.")
     return found
 
 
@@ -310,10 +309,8 @@ def _arrow_parts(dataset: Any) -> list[Part]:
         return [Part("the Arrow dataset", partial(_batches, dataset.scanner))]
     if not fragments:
         raise DesignError("the Arrow dataset has no files; expected at least one.\nCheck its folder.")
-    parts = (
-        (each, getattr(each, "path", "") or f"fragment {k} of the Arrow dataset") for k, each in enumerate(fragments, 1)
-    )
-    return [Part(where, partial(_arrow, each, dataset.schema)) for each, where in parts]
+    names = [getattr(each, "path", "") or f"fragment {k} of the Arrow dataset" for k, each in enumerate(fragments, 1)]
+    return [Part(name, partial(_arrow, each, dataset.schema)) for name, each in zip(names, fragments, strict=True)]
 
 
 def _arrow(fragment: Any, schema: Any, columns: Any, most: int) -> Iterator[pd.DataFrame]:

@@ -323,7 +323,7 @@ def compare(
             f'Add "JRE" to estimators=, or leave {of_joint[0]}= out.'
         )
     if isinstance(as_scan(data), Scan):
-        fits = "Use `etable([model.fit(n_boot=200, rng=0) for model in models])`, where one seed gives equal resamples. "
+        fits = "Use `etable([model.fit(n_boot=200, rng=0) for model in models])`: one seed, equal resamples. "
         raise errors.not_on_disk("compare()", fits)
     specs = [model.spec for model in models]
     design = design_of(formula, data, options | {"treat": treat}, callers_variables(1), specs)

@@ -321,7 +321,7 @@ def test_an_arm_that_cannot_support_its_model(data):
 def test_a_pattern_without_files_names_its_folder(tmp_path):
     with pytest.raises(DesignError, match="no file matches") as told:
         scan(f"{tmp_path}/none/*.parquet")
-    assert str(told.value).endswith(f"Check the folder {str(tmp_path / 'none')!r}.")
+    assert f"Check the folder {str(tmp_path / 'none')!r}" in str(told.value)
 
 
 def test_what_goes_by_rows_is_not_there(data):
