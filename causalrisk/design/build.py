@@ -59,7 +59,6 @@ def freeze(models: dict[str, Any], coding: Arms, by: ByRows, rows: Rows, rules: 
     `models` has the fields of `Design` that describe the outcome and propensity models.
     """
     treat, outcome = by.treat, models["endog_name"]
-    weights = np.ones(rows.n) if rows.weights is None else rows.of(rows.weights)
     ways = (None if way is None else rows.of(way.values) for way in (by.cluster, by.second_cluster))
     (cluster, clusters), (second, _) = ((None, None) if way is None else drawing.cluster_codes(way) for way in ways)
     predictions = None
@@ -71,7 +70,7 @@ def freeze(models: dict[str, Any], coding: Arms, by: ByRows, rows: Rows, rules: 
         survey = survey_design(by.survey, rows.weights, rows.keep, getattr(by.subpop, "name", None), notes)
     made = Design(
         arm=coding.arm,
-        weights=drawing.relative_weights(weights, by.options.weight_type),
+        weights=drawing.relative_weights(rows.of(rows.weights), by.options.weight_type),
         cluster=cluster,
         offset=None if by.offset is None else drawing.read_offset(by.offset, rows.keep, treat.name, outcome),
         score=None if by.score is None else treatment.score_matrix(by.score, rows.keep, coding),
@@ -186,8 +185,7 @@ def design_from_formula(
         formulas = _filled(formulas, table, by, frame)
     sources = formulas.sources(by.treat.name)
     rows, coding = _drawn(sources, by, table.index, notes)
-    frequency = rows.weights is not None and columns.weight_type == "frequency"
-    counts = np.asarray(rows.of(rows.weights)).astype(int) if frequency else None
+    counts = rows.of(rows.weights).astype(int) if columns.weight_type == "frequency" else None
     models = _formula_models(formulas, by.treat.name, coding, sources, rows, counts)
     if models["observation"] is not None:
         missing = ~models["observation"].recorded
@@ -204,7 +202,7 @@ def _filled(formulas: Formulas, table: pd.DataFrame, by: ByRows, frame: Mapping[
     names = [name for name in used if name != by.treat.name and name in table]
     needed = [source for source in formulas.sources(by.treat.name) if source.name not in names]
     rows = drawing.draw_rows(needed, by, table.index)
-    weights = rows.keep.astype(float) if rows.weights is None else np.where(rows.keep, rows.weights, 0.0)
+    weights = np.where(rows.keep, rows.weights, 0.0)
     whole, models, filled = fill_covariates(table, formulas.models, names, weights)
     return Formulas.of(models, whole, frame, filled)
 

@@ -49,7 +49,7 @@ class FrameSummary(NamedTuple):
     names the frame in messages.
 
     `path` is the file with two tables of the sample rows, not yet coded as numbers. The first has the variables of the
-    models. The second has the treatment and, if given, weights, cluster and offset. Its index is the row number in the
+    models. The second has treatment and weights and, if given, cluster and offset. Its index is the row number in the
     frame.
     """
 
@@ -117,9 +117,7 @@ class Coding:
         raw = {source.name: source.values[keep] for source in sources}
         variables = {name: plain(values, name, name in self.codes) for name, values in raw.items()}
         treat = by.treat.values[keep]
-        roles: dict[str, Any] = {"treat": treat}
-        if rows.weights is not None:
-            roles["weights"] = rows.weights[keep]
+        roles: dict[str, Any] = {"treat": treat, "weights": rows.weights[keep]}
         few = {("treatment", columns.treat): treat.drop_duplicates()}
         if by.cluster is not None:
             roles["cluster"] = by.cluster.values[keep]
@@ -138,7 +136,7 @@ class Coding:
             path=path,
             few=few,
             counts=dict(zip(levels, np.bincount(codes, minlength=len(levels)).tolist(), strict=True)),
-            weights=float(np.sum(roles.get("weights", 0.0))),
+            weights=float(roles["weights"].sum()),
         )
 
     def fix(self, found: Sequence[FrameSummary]) -> None:
@@ -157,9 +155,9 @@ class Coding:
             few[name] = values.astype("category") if values.dtype == object else values
         counts = sum((Counter(one.counts) for one in found), Counter())
         self.notes += notes_of_spelling({**few, columns.treat: counts})
-        self.clusters = pd.Index(joined.get("cluster", ()), dtype=object)
+        self.clusters: Any = ()
         if columns.cluster is not None:
-            drawing.check_groups(list(self.clusters), columns.cluster)
+            self.clusters = drawing.cluster_codes(joined["cluster"])[1].astype(object)
         levels = treatment_levels(joined["treatment"], columns.treat)[1]
         self.arms = arms_in_order(
             levels,
@@ -197,7 +195,7 @@ class Coding:
                 X=X,
                 Z=X if same else propensity.encode(table),
                 arm=self.arms.arm_of(*treatment_levels(roles["treat"], self.columns.treat)),
-                weights=roles["weights"].to_numpy() / self.unit if "weights" in roles else np.ones(len(roles)),
+                weights=roles["weights"].to_numpy() / self.unit,
                 cluster=cluster,
                 offset=roles["offset"].to_numpy() if "offset" in roles else None,
                 row=row + roles.index.to_numpy(),

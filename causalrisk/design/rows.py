@@ -41,12 +41,12 @@ class Rows:
 
     Each line has the name of a formula, a variable of the formula, the number of rows in which the variable is missing,
     and the number of rows dropped because of this variable and no earlier one. The last numbers add up to all dropped
-    rows. `weights` has the weights of all rows.
+    rows. `weights` has the weights of all rows; ones unless given.
     """
 
     keep: np.ndarray
     lines: list[Line]
-    weights: np.ndarray | None = None
+    weights: np.ndarray
 
     @property
     def n(self) -> int:
@@ -84,7 +84,7 @@ def complete_rows(
     for used_in, name, mask in reasons:
         lines.append((used_in, name, int(mask.sum()), int((mask & keep).sum())))
         keep &= ~mask
-    return Rows(keep, lines, weights)
+    return Rows(keep, lines, np.ones(len(index)) if weights is None else weights)
 
 
 def check_rows_left(lines: Sequence[Line], n: int, left: int) -> None:
