@@ -49,7 +49,7 @@ class FrameSummary(NamedTuple):
     names the frame in messages.
 
     `path` is the file with two tables of the sample rows, not yet coded as numbers. The first has the variables of the
-    models. The second has treatment and weights and, if given, cluster and offset. Its index is the row number in the
+    models. The second has treatment and weights and, if given, cluster and offset. Their index is the row number in the
     frame.
     """
 
@@ -124,7 +124,8 @@ class Coding:
             few["cluster", columns.cluster] = roles["cluster"].astype(object).drop_duplicates()
         if by.offset is not None:
             roles["offset"] = drawing.read_offset(by.offset, keep, by.treat.name, self.formulas[0].outcome_name)
-        pd.to_pickle((pd.DataFrame(variables), pd.DataFrame(roles, index=table.index[keep])), path)
+        tables = pd.DataFrame(variables).set_axis(table.index[keep]), pd.DataFrame(roles, index=table.index[keep])
+        pd.to_pickle(tables, path)
         for name, values in raw.items():
             numeric = variables[name].dtype.kind in "if" and name not in self.codes
             few["column", name] = values[:HEAD].copy() if numeric else values.drop_duplicates()  # a view holds all rows
@@ -199,8 +200,7 @@ class Coding:
                 cluster=cluster,
                 offset=roles["offset"].to_numpy() if "offset" in roles else None,
                 row=row + roles.index.to_numpy(),
-                place=np.arange(len(roles)),
-                table=one.path,
+                table=(one.path, row),
             )
 
     def outcome(self, table: pd.DataFrame) -> Array:
@@ -251,8 +251,8 @@ class CodedRows:
     `position` is the position of each row in the sample, in the order of the data. `row` is the number of the row in
     the data. y (n,) is the outcome. X (n, p) and Z (n, q) are the design matrices, one object if both are the same.
     Probability `weights` are divided by their mean over all rows. `cluster` has codes 0 .. G-1. `offset` is the
-    logarithm of an exposure. The file `table` is the `path` of a `FrameSummary`, and `place` has the position of each
-    row in its tables. `file` is where the rows are stored.
+    logarithm of an exposure. `table` has the `path` of a `FrameSummary` and the number of its first row in the data.
+    `file` is where the rows are stored.
     """
 
     position: np.ndarray
@@ -262,8 +262,7 @@ class CodedRows:
     arm: np.ndarray
     weights: np.ndarray
     row: np.ndarray
-    place: np.ndarray
-    table: str
+    table: tuple[str, int]
     cluster: np.ndarray | None = None
     offset: np.ndarray | None = None
     file: Any = None  # folder and name
@@ -278,7 +277,7 @@ class CodedRows:
         return _mapped_rows, (*self.file, list(self.arrays), self.table)
 
 
-def _mapped_rows(folder: Folder, name: str, arrays: Sequence[str], table: str) -> CodedRows:
+def _mapped_rows(folder: Folder, name: str, arrays: Sequence[str], table: tuple[str, int]) -> CodedRows:
     found = {array: mapped(folder, f"{name}-{array}") for array in arrays}
     return CodedRows(table=table, file=(folder, name), **({"Z": found["X"]} | found))
 
@@ -375,8 +374,9 @@ class DesignOnDisk(Design):
 
     def variables(self, block: CodedRows) -> pd.DataFrame:
         """Return the variables on the right-hand sides of both formulas, for some rows."""
-        table, _ = pd.read_pickle(block.table)
-        return table.iloc[block.place]
+        path, first = block.table
+        table, _ = pd.read_pickle(path)
+        return table.loc[block.row - first]
 
     def _of_rows(self, keep: np.ndarray) -> DesignOnDisk:
         marks, place = [keep[part.position] for part in self.parts], np.cumsum(keep) - 1
