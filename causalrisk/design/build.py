@@ -249,8 +249,7 @@ def check_roles(formulas: Formulas, treat: str, did: DiD | None = None) -> None:
     if treat in left:
         found = f"the treatment {treat!r} is on the left side of the outcome formula {outcome.text!r}"
         raise DesignError(f'{found}.\nUse `"<outcome> ~ {outcome.right_text}"`.')
-    earlier = set() if did is None else names_before(outcome.text, did) & set(left)
-    outcomes = [("outcome", name) for name in left if name not in earlier]
+    outcomes = [("outcome", name) for name in left if name not in names_before(outcome.text, did)]
     refused = [("treatment", treat), *outcomes]
     if did is not None and did.cross_sections:
         refused.append(("time", str(did.time)))

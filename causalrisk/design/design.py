@@ -20,7 +20,7 @@ from causalrisk.design.support import ColumnMoments, ModelColumns, Rules
 from causalrisk.design.survey import Factors, Replication, SurveyDesign
 from causalrisk.design.tables import as_table, listing, needed_column, new_column
 from causalrisk.errors import DesignError, DesignWarning, OptionError, UnavailableError, warn_user
-from causalrisk.numerics.arrays import taken
+from causalrisk.numerics.arrays import add_up, taken
 
 T = TypeVar("T")
 
@@ -461,15 +461,9 @@ class Design:
 
     def spans(self, directions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return the minimum (K, m) and maximum (K, m) in each arm of m combinations of the propensity columns."""
-        arms = range(self.n_arms)
-
-        def of_block(block: Any) -> list[Any]:
-            values = block.Z @ directions
-            own = [values[block.arm == a] for a in arms]
-            return [(part.min(axis=0, initial=np.inf), part.max(axis=0, initial=-np.inf)) for part in own]
-
-        limits = np.array(list(self.over(of_block)))
-        return limits[:, :, 0].min(axis=0), limits[:, :, 1].max(axis=0)
+        k = self.n_arms
+        found = add_up(self.over(lambda block: ColumnMoments.of(block.Z @ directions, block.arm, k)))
+        return found.low, found.high
 
 
 def new_offset(design: Design, data: Any) -> np.ndarray:

@@ -292,19 +292,16 @@ def fill_covariates(
         known, indicator = plain(values[~rows], name, name in coded), f"{name}_missing"
         leveled = name in coded or known.dtype.kind not in "if"
         if leveled:
-            whole = known.dtype.kind == "f" and (known % 1 == 0).all()  # integers with missing values
-            own = known.astype(int if whole else known.dtype).astype("category")
-            levels = pd.Index([*own.cat.categories, LEVEL], dtype=object)
-            codes = np.full(len(rows), len(levels) - 1)
-            codes[~rows] = own.cat.codes
-            columns[name] = pd.Series(pd.Categorical.from_codes(codes, categories=levels), values.index)
+            integers = known.dtype.kind == "f" and (known % 1 == 0).all()  # stored as floats
+            own = known.astype(int if integers else known.dtype).astype("category").set_axis(np.flatnonzero(~rows))
+            whole = own.reindex(range(len(rows))).cat.add_categories(LEVEL).fillna(LEVEL)
+            columns[name] = whole.set_axis(values.index)
         elif indicator in table:
             what = f"{indicator!r}, the missing-value indicator of {name!r}"
             raise DesignError(f"{what}, is a column.\nRename {indicator!r}.")
         else:
-            number = np.empty(len(rows))
-            number[~rows] = known.to_numpy(dtype=float)
-            number[rows] = np.average(number[~rows], weights=weights[~rows])
+            number = np.full(len(rows), np.average(known.astype(float), weights=weights[~rows]))
+            number[~rows] = known
             columns |= {name: pd.Series(number, values.index), indicator: pd.Series(rows.astype(int), values.index)}
         found.append(Filled(name, None if leveled else indicator, rows))
     models = []
