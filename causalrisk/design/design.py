@@ -316,13 +316,11 @@ class Design:
         `reason` tells `sample_ledger` why the other rows are dropped, such as "propensity score outside [0.1, 0.9]".
         """
         left, notes = int(keep.sum()), list[str]()
-        try:
+        found = f"trimming ({reason}) leaves {left} of {self.n} rows"
+        with naming(found, "\nUse a wider `trim=(low, high)`."):
             if not left:
                 raise DesignError("no observations left.")
             smaller = self._of_rows(keep).supported(notes)
-        except DesignError as error:
-            found = f"trimming ({reason}) leaves {left} of {self.n} rows: {error}"
-            raise DesignError(f"{found}\nUse a wider `trim=(low, high)`.") from error
         lost = self.n - left
         ledger = (*self.ledger, ("trim", reason, lost, lost)) if lost else self.ledger
         smaller = smaller._with(ledger=ledger, left=np.flatnonzero(keep))

@@ -9,7 +9,7 @@ import ast
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -117,7 +117,7 @@ def with_change(did: Any, formula: Any, data: Any, treat: Any) -> tuple[Any, Any
         _check_before(did.before, after, outcome)
         before = did.before if re.search(r"[(\[]", did.before) else in_formula(did.before)
     elif isinstance(data, Scan):
-        raise not_on_disk("DiD with unit=", use="did=DiD(before=)")
+        raise not_on_disk("DiD with time=", use="did=DiD(before=)")
     elif did.cross_sections:
         return formula, data
     else:
@@ -267,8 +267,7 @@ class Periods:
         return arm + len(labels) * self.late, names
 
 
-@dataclass(frozen=True)
-class Adoption:
+class Adoption(NamedTuple):
     """Long data of units that begin treatment at different times.
 
     `period` (N,) has the period number of each row, and `unit` (N,) has the unit number. `names` has the names of the T

@@ -471,7 +471,7 @@ def _rows_left(mark: NDArray[np.bool_], position: Any, scale: float, clusters: A
 @one_blas_thread()
 def design_from_scan(
     formula: str, scan: Scan, columns: ColumnOptions, rules: Rules, *, propensity: str | None, frame: Mapping[str, Any]
-) -> DesignOnDisk:
+) -> Design:
     """Make a design from formulas and a scan, like `design_from_formula`. Rows are read, coded and stored."""
     coding, folder = Coding(scan, formula, propensity, columns, frame), Folder()
     found = scan.read(partial(coding.read, folder.path), coding.used)

@@ -35,8 +35,7 @@ class Source(NamedTuple):
 Line = tuple[str, str, int, int]
 
 
-@dataclass(frozen=True)
-class Rows:
+class Rows(NamedTuple):
     """The estimation sample: a mask over the caller's N rows, and `lines` on the dropped rows.
 
     Each line has the name of a formula, a variable of the formula, the number of rows in which the variable is missing,
@@ -208,8 +207,7 @@ class ColumnOptions:
         self.weight_type = None if self.weights is None else "probability"
 
 
-@dataclass(frozen=True)
-class ByRows:
+class ByRows(NamedTuple):
     """Inputs with one value per row other than covariates (None if they were not given), and the caller's options.
 
     `offset` is used in "offset" or "exposure". `survey` is the result of `survey_columns`. The values of `subpop` are a

@@ -52,12 +52,12 @@ Frame = tuple[str, pd.DataFrame]  # a name for messages, and consecutive rows of
 
 
 @contextmanager
-def naming(where: str) -> Iterator[None]:
-    """Prefix the message of a DesignError with the name of a file or frame."""
+def naming(where: str, advice: str = "") -> Iterator[None]:
+    """Add to the message of a DesignError where it was found, and further advice at its end."""
     try:
         yield
     except DesignError as error:
-        raise DesignError(f"{where}: {error}") from error
+        raise DesignError(f"{where}: {error}{advice}") from error
 
 
 @contextmanager

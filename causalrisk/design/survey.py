@@ -10,7 +10,7 @@ import dataclasses
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -275,8 +275,7 @@ class SurveyDesign:
         return dataclasses.replace(taken(self, which, "stratum", "unit"), replication=replication)
 
 
-@dataclass(frozen=True, eq=False)
-class Factors:
+class Factors(NamedTuple):
     """Weights of the strata in a variance: sum_h (squares_h sum_j t_hj t_hj' - totals_h T_h T_h'), T_h = sum_j t_hj."""
 
     squares: Array
