@@ -19,7 +19,7 @@ from causalrisk.design.scan import naming
 from causalrisk.design.support import ColumnMoments, ModelColumns, Rules
 from causalrisk.design.survey import Factors, Replication, SurveyDesign
 from causalrisk.design.tables import as_table, listing, needed_column, new_column
-from causalrisk.errors import DesignError, DesignWarning, OptionError, UnavailableError, warn_user
+from causalrisk.errors import DesignError, DesignWarning, OptionError, UnavailableError, not_on_disk, warn_user
 from causalrisk.numerics.arrays import add_up, taken
 
 T = TypeVar("T")
@@ -189,6 +189,11 @@ class Design:
     def position(self) -> np.ndarray:
         """Position of each row in the sample, shape (n,)."""
         return np.arange(self.n)
+
+    def check_in_memory(self, what: str, instead: str = "") -> None:
+        """Raise an UnavailableError if the rows are on disk. `what` needs them in memory. `instead` is advice."""
+        if self.on_disk:
+            raise not_on_disk(what, instead)
 
     def over(self, function: Callable[[Any], T]) -> Iterator[T]:
         """Return an iterator over the single result `function(self)`. On disk, there is one per block of rows."""

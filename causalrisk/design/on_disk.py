@@ -305,8 +305,7 @@ def _sums(k: int, n_clusters: int, block: CodedRows) -> dict[str, Any]:
     """
 
     def of(columns: Array) -> ColumnMoments:
-        origin = columns.mean(axis=0) if len(columns) else None
-        return ColumnMoments.of(columns, block.arm, k, origin=origin, weights=block.weights)
+        return ColumnMoments.of(columns, block.arm, k, origin=columns.mean(axis=0), weights=block.weights)
 
     cells, X = np.empty(0, dtype=int) if block.cluster is None else block.cluster * k + block.arm, of(block.X)
     return {

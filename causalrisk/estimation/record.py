@@ -450,8 +450,7 @@ def unit_influence(record: FitRecord, count: int) -> Array:
 
     With frequency weights, it is the influence of one of the equal units of a row.
     """
-    if record.design.on_disk:
-        raise not_on_disk()
+    record.design.check_in_memory("this result")
     weighted = record.estimate.influence[:, :count] * record.sample.s[:, None]
     return sum_within_units(record, weighted) / equal_units(record)[:, None]
 

@@ -333,8 +333,7 @@ def _moderators(record: FitRecord, by: Any, data: Any, compared_by: str = "") ->
     if record.frame is not None:
         problem = "effects in groups are not available if target= is a data frame"
         raise UnavailableError(f"{problem}.\nUse a data frame with the rows of one group as `target=`.")
-    if record.design.on_disk:
-        raise errors.not_on_disk("effects_by", "For the effect in one group, use `scan` with its rows. ")
+    record.design.check_in_memory("effects_by", "For the effect in one group, use `scan` with its rows. ")
     found = moderators(record.design, by, data)
     if compared_by and not (found.groups and len(found.names) > 1):
         what = "has one" if found.groups else "is a formula"

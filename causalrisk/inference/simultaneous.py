@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from scipy.special import expit, gammaincinv, logit, ndtr, ndtri
 
 from causalrisk.design.design import Design
-from causalrisk.errors import DesignError, Failure, OptionError, UnavailableError, check_alpha, not_on_disk, one_of
+from causalrisk.errors import DesignError, Failure, OptionError, UnavailableError, check_alpha, one_of
 from causalrisk.estimation.abilities import check_options
 from causalrisk.estimation.fits import Refits, weights_of
 from causalrisk.estimation.options import Adjustment
@@ -218,8 +218,7 @@ def simultaneous_frame(records: Sequence[FitRecord], names: Sequence[str], adjus
 
 def _effects_influence(record: FitRecord, first: FitRecord) -> Array:
     """Return the influence function of a fit's effects, in the row order of the first fit."""
-    if record.design.on_disk:
-        raise not_on_disk("simultaneous")
+    record.design.check_in_memory("simultaneous")
     one, other = record.design, first.design
     effects = [of.options.effect for of in (first, record)]
     if effects[0] != effects[1]:

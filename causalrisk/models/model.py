@@ -503,10 +503,10 @@ class CausalModel:
         return CausalResults(self, record)
 
 
-def check_in_memory(what: str, data: Any) -> None:
-    """Raise an error for data on disk, which `what` does not support."""
+def check_in_memory(what: str, data: Any, instead: str = "") -> None:
+    """Raise an error for data on disk, which `what` does not support. `instead` is advice."""
     if isinstance(as_scan(data), Scan):
-        raise not_on_disk(what)
+        raise not_on_disk(what, instead)
 
 
 def design_of(

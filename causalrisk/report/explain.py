@@ -14,7 +14,7 @@ from importlib import resources
 import numpy as np
 import pandas as pd
 
-from causalrisk.errors import check_alpha, not_on_disk, one_of
+from causalrisk.errors import check_alpha, one_of
 from causalrisk.estimation.overlap import SMALL_FOR_ALL, judged_shares, least_share
 from causalrisk.estimation.record import FitRecord, JointRecord
 from causalrisk.estimation.specification import EVERYBODY, TargetPopulation
@@ -229,8 +229,7 @@ def explain(record: FitRecord, alpha: float = 0.05) -> Prose:
         to do if JRE disagrees with IPWRA. Prints as text; `as_html()` gives HTML.
     """
     check_alpha(alpha)
-    if record.design.on_disk:
-        raise not_on_disk("explain()", "Use `res.methods()`. ")
+    record.design.check_in_memory("explain()", "Use `res.methods()`. ")
     said = methods.facts(record)
     steps = {
         "The question": [_question(record), *said["effect"], *said["sample"]],

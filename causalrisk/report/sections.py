@@ -15,7 +15,7 @@ from typing import Any
 import pandas as pd
 
 from causalrisk.diagnostics import balance, scores, sensitivity
-from causalrisk.errors import CausalRiskError, OptionError, check_alpha, failures_frame, not_on_disk
+from causalrisk.errors import CausalRiskError, OptionError, check_alpha, failures_frame
 from causalrisk.estimation.overlap import advice_for_matching, other_populations
 from causalrisk.estimation.record import FitRecord
 from causalrisk.report import explain, methods, plots, summary
@@ -91,8 +91,7 @@ def report(
     """
     check_alpha(alpha)
     check_page(path)
-    if record.design.on_disk:
-        raise not_on_disk("the report", "Use `res.methods()`, `res.summary()` and `res.balance()`. ")
+    record.design.check_in_memory("the report", "Use `res.methods()`, `res.summary()` and `res.balance()`. ")
     asked = explain.questions(record, assumptions)
     plots.pyplot()  # without matplotlib nothing is computed
     heading = title or f"Report: {summary.one_line(record)}"

@@ -81,7 +81,7 @@ def test_further_covariates(frame):
     np.testing.assert_array_equal(columns["x2"], frame.x2[10:])
     assert list(named(further_covariates(design, frame[["x3"]], None))) == ["x3"]
     assert list(named(further_covariates(design, ["x1"], None))) == ["x1"]
-    with pytest.raises(DesignError, match=r"uses 'x2', which is neither a column .*\n.*data="):
+    with pytest.raises(DesignError, match=r"(?s)uses 'x2', which is neither a column .*data="):
         further_covariates(design, ["x2"], None)
     with pytest.raises(DesignError, match="'x2' is missing in 3 rows, such as 10, 11, 12;"):
         further_covariates(design, ["x2"], frame.assign(x2=frame.x2.mask(frame.index < 13)))
