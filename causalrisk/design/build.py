@@ -277,11 +277,11 @@ def _formula_models(
         own = {name: columns[name] for name in scope.variables}
         check_levels(n, own, formula.coded, formula.model)
         encoders.append(FormulaEncoder(formula, Scope(own, scope.constants), counts))
-    left = Scope({name: rows.of(values) for name, values in formulas.left.variables.items()}, formulas.left.constants)
-    seen = ~np.logical_or.reduce([np.zeros(n, dtype=bool), *map(missing_mask, left.variables.values())])
+    left = {name: rows.of(values) for name, values in formulas.left.variables.items()}
+    seen = ~np.logical_or.reduce([np.zeros(n, dtype=bool), *map(missing_mask, left.values())])
     X = encoders[0].sample_matrix(n)
     return {
-        "y": outcome_values(outcome, left, seen),
+        "y": outcome_values(outcome, formulas.left, left, seen),
         "X": X,
         "Z": X if assigned.right == outcome.right else encoders[1].sample_matrix(n),  # the same terms in the same order
         "outcome_encoder": encoders[0],

@@ -342,7 +342,7 @@ class Design:
             found = f"with these options, the propensity model would keep {listing(self.dropped_terms)}"
             raise OptionError(f"{found}. The model was made without.\nUse `from_formula` with all options.")
         notes = list[str]()
-        made = self._with(rules=replace(self.rules, scores=rule)).supported(notes)
+        made = self._with(rules=self.rules._replace(scores=rule)).supported(notes)
         return made.with_notes([note for note in notes if note not in self.notes])
 
     def with_notes(self, new: Sequence[str]) -> Design:

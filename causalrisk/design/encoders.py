@@ -235,13 +235,13 @@ def _packed(value: Any) -> Any:
         return None
 
 
-def outcome_values(outcome: Formula, left: Scope, seen: np.ndarray) -> np.ndarray:
-    """Return the values of the left-hand side, shape (n,). They are NaN where `seen` is False."""
+def outcome_values(outcome: Formula, left: Scope, rows: Mapping[str, pd.Series], seen: np.ndarray) -> np.ndarray:
+    """Return the values of the left-hand side, shape (n,), from variables in n `rows`. NaN where `seen` is False."""
     values = np.full(len(seen), np.nan)
     if not seen.any():
         return values
     codes, term = set().union(*map(language.coded_names, outcome.codes("left"))), outcome.left[0].name()
-    own = {name: plain(column[seen], name, name in codes) for name, column in left.variables.items()}
+    own = {name: plain(rows[name][seen], name, name in codes) for name in left.variables}
     info = language.compile_terms(outcome.left, outcome, Scope(own, left.constants))
     factors = language.factor_values(outcome.left[0], info, outcome, own)
     for factor in factors:

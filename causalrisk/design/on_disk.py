@@ -205,8 +205,7 @@ class Coding:
 
     def outcome(self, table: pd.DataFrame) -> Array:
         """Return the outcome of the rows of a table of variables."""
-        left = Scope({name: table[name] for name in self.scopes[0].variables}, self.scopes[0].constants)
-        return outcome_values(self.formulas[0], left, np.ones(len(table), dtype=bool))
+        return outcome_values(self.formulas[0], self.scopes[0], table, np.ones(len(table), dtype=bool))
 
     def check_by_row(self, found: Sequence[FrameSummary]) -> None:
         """Raise a DesignError if the code of a row depends on other rows. Rows of several frames are tried."""
