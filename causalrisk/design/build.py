@@ -25,12 +25,9 @@ from causalrisk.runtime import one_blas_thread
 
 def merge_sources(outcome: Mapping[str, pd.Series], propensity: Mapping[str, pd.Series]) -> list[Source]:
     """List each variable once, with the models that use it. Variables of the outcome model come first."""
-    sources = []
-    for name, values in outcome.items():
-        both = name in propensity and (values is propensity[name] or values.equals(propensity[name]))
-        sources.append(Source("outcome, propensity" if both else "outcome", name, values))
-    listed = {s.name for s in sources if s.used_in != "outcome"}
-    return [*sources, *(Source("propensity", name, v) for name, v in propensity.items() if name not in listed)]
+    both = {name for name, values in outcome.items() if name in propensity and values.equals(propensity[name])}
+    sources = [Source("outcome" + ", propensity" * (name in both), name, values) for name, values in outcome.items()]
+    return [*sources, *(Source("propensity", name, values) for name, values in propensity.items() if name not in both)]
 
 
 def _drawn(sources: Sequence[Source], by: ByRows, index: pd.Index, notes: list[str]) -> tuple[Rows, Arms]:

@@ -83,12 +83,11 @@ class Coding:
                 advice = "Add this column to the files. An option such as `levels=` of `C()` must be a list."
                 raise DesignError(f"{found}.\n{advice}")
         formulas, _ = read_formulas(formula, propensity, columns, empty, frame, self.notes)
-        self.part_rows, self.columns, self.formulas = scan.part_rows, columns, formulas.models
-        used = {use.name for each in self.formulas for use in each.uses()}
+        self.part_rows, self.columns, self.formulas = scan.part_rows, columns, formulas
+        used = {use.name for each in formulas.models for use in each.uses()}
         self.frame = {name: frame[name] for name in used if name in frame}
-        self.codes = set().union(*(formula.coded for formula in self.formulas))
-        self.scopes = [formulas.left, *formulas.scopes]
-        for each in self.formulas:
+        self.codes = set().union(*(formula.coded for formula in formulas.models))
+        for each in formulas.models:
             function = stateful_function(each, self.frame)
             if function is not None:
                 found = f"the {each.model} formula {each.text!r} uses {function}(), which needs all rows at once"
@@ -108,7 +107,7 @@ class Coding:
 
     def summarise(self, where: str, table: pd.DataFrame, path: str) -> FrameSummary:
         """Summarise a frame, and store its sample rows, if any, at `path`."""
-        columns, formulas = self.columns, Formulas.of(self.formulas, table, self.frame)
+        columns, formulas = self.columns, Formulas.of(self.formulas.models, table, self.frame)
         by, sources = drawing.by_rows(table, columns, {}, []), formulas.sources(columns.treat)
         rows = drawing.draw_rows(sources, by, table.index)
         keep, size = rows.keep, (len(rows.keep), rows.n)
@@ -123,7 +122,7 @@ class Coding:
             roles["cluster"] = by.cluster.values[keep]
             few["cluster", columns.cluster] = roles["cluster"].astype(object).drop_duplicates()
         if by.offset is not None:
-            roles["offset"] = drawing.read_offset(by.offset, keep, by.treat.name, self.formulas[0].outcome_name)
+            roles["offset"] = drawing.read_offset(by.offset, keep, by.treat.name, self.formulas.models[0].outcome_name)
         tables = pd.DataFrame(variables).set_axis(table.index[keep]), pd.DataFrame(roles, index=table.index[keep])
         pd.to_pickle(tables, path)
         for name, values in raw.items():
@@ -171,7 +170,7 @@ class Coding:
         size = max([HEAD, *map(len, few.values())])
         few = {name: values.iloc[np.arange(size) % len(values)].reset_index(drop=True) for name, values in few.items()}
         self.encoders = list[FormulaEncoder]()
-        for formula, scope in zip(self.formulas, self.scopes[1:], strict=True):
+        for formula, scope in zip(self.formulas.models, self.formulas.scopes, strict=True):
             encoder = FormulaEncoder(formula, Scope({name: few[name] for name in scope.variables}, scope.constants))
             for factor, known in encoder.info.factor_infos.items():
                 if known.categories not in (None, (False, True)) and not re.fullmatch(VARIABLE, factor.code):
@@ -189,7 +188,7 @@ class Coding:
             cluster = self.clusters.get_indexer(pd.Index(np.asarray(roles["cluster"], dtype=object), dtype=object))
         with naming(one.where):
             X = outcome.encode(table)
-            same = self.formulas[0].right_text == self.formulas[1].right_text and outcome.names == propensity.names
+            same = outcome.formula.right == propensity.formula.right  # the same terms in the same order
             return CodedRows(
                 position=np.arange(position, position + len(roles)),
                 y=self.outcome(table),
@@ -205,7 +204,7 @@ class Coding:
 
     def outcome(self, table: pd.DataFrame) -> Array:
         """Return the outcome of the rows of a table of variables."""
-        return outcome_values(self.formulas[0], self.scopes[0], table, np.ones(len(table), dtype=bool))
+        return outcome_values(self.formulas.models[0], self.formulas.left, table, np.ones(len(table), dtype=bool))
 
     def check_by_row(self, found: Sequence[FrameSummary]) -> None:
         """Raise a DesignError if the code of a row depends on other rows. Rows of several frames are tried."""
@@ -214,7 +213,7 @@ class Coding:
             table, _ = pd.read_pickle(found[round(share * (len(found) - 1))].path)
             some.append(table.iloc[[int(share * (len(table) - 1))]])
         rows, codes = pd.concat(some, ignore_index=True), [self.outcome, *(each.encode for each in self.encoders)]
-        for formula, code in zip([self.formulas[0], *self.formulas], codes, strict=True):
+        for formula, code in zip([self.formulas.models[0], *self.formulas.models], codes, strict=True):
             if not is_by_row(code, rows):
                 raise DesignError(OF_OTHER_ROWS.format(formula.text))
 
@@ -279,9 +278,6 @@ class CodedRows:
 def _mapped_rows(folder: Folder, name: str, arrays: Sequence[str], table: tuple[str, int]) -> CodedRows:
     found = {array: mapped(folder, f"{name}-{array}") for array in arrays}
     return CodedRows(table=table, file=(folder, name), **({"Z": found["X"]} | found))
-
-
-Step = Callable[[CodedRows], CodedRows]
 
 
 def stored_array(rows: Any) -> Any:
@@ -388,7 +384,7 @@ class DesignOnDisk(Design):
         steps = (partial(_rows_left, mark, place[part.position[mark]], scale, clusters, part) for mark, part in each)
         return self._with(parts=_stored(steps))
 
-    def extended(self, step: Step, encoder: Encoder, notes: list[str], *, given: bool) -> DesignOnDisk:
+    def extended(self, step: Callable[[Any], Any], encoder: Encoder, notes: list[str], *, given: bool) -> DesignOnDisk:
         """Return the design with further outcome columns, computed by `step`. `encoder` codes them in new data.
 
         Dropped columns add lines to `notes`. No column is dropped if the coefficients are `given`.
@@ -489,9 +485,9 @@ def design_from_scan(
         n_clusters=len(coding.clusters),
         labels=coding.arms.labels,
         levels=coding.arms.levels,
-        endog_name=coding.formulas[0].outcome_name,
-        formula=coding.formulas[0].text,
-        propensity_formula=f"{in_formula(columns.treat)} ~ {coding.formulas[1].right_text}",
+        endog_name=coding.formulas.models[0].outcome_name,
+        formula=coding.formulas.models[0].text,
+        propensity_formula=f"{in_formula(columns.treat)} ~ {coding.formulas.models[1].right_text}",
         ledger=tuple(line for line in ledger if line[2]),
         rules=rules,
         outcome_encoder=coding.encoders[0],
