@@ -98,9 +98,10 @@ def read_weights(given: Source | None, weight_type: str | None) -> np.ndarray | 
     """Check observation weights, and return one per row, which is NaN where missing."""
     one_of("weight_type", weight_type, (None, "frequency", "probability"))
     if (given is None) != (weight_type is None):
-        found, other = ("weight_type", "weights") if given is None else ("weights", "weight_type")
-        typed = 'weights="w"` with `weight_type="frequency"` or `"probability"'
-        raise OptionError(f"{found}= was given without {other}=.\nUse `{typed}`.")
+        found = f"weight_type={weight_type!r} was given without weights="
+        if given is not None:
+            found = f"weights {given.name!r} were given without weight_type="
+        raise OptionError(f'{found}.\nUse `weights=` with `weight_type="frequency"` or `"probability"`.')
     if given is None:
         return None
     values, name = given.values, given.name
@@ -269,7 +270,7 @@ def replicate_columns(
     given, names = survey.replicate_weights, survey.replicate_weights
     if isinstance(given, str):
         own = survey.weights if isinstance(survey.weights, str) else None
-        names = [name for name in table.columns if fnmatch.fnmatchcase(name, given) and name != own]
+        names = [name for name in map(str, table.columns) if fnmatch.fnmatchcase(name, given) and name != own]
     if isinstance(names, list | tuple) and all(isinstance(name, str) for name in names):
         found = {name: find_column(name, "replicate weights", name, table, frame, notes) for name in names}
     else:

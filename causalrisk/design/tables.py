@@ -364,6 +364,10 @@ def find_column(
         return column_of(table, value)
     if is_column(frame.get(value)):
         return align(frame[value], table.index, f"{role} {value!r}", notes).rename(value)
+    names = [word for word in re.findall(r"\w+", value) if word in table]
+    if role == "treatment" and len(names) > 1:  # Stata's syntax for the propensity model
+        typed = f'treat="{names[0]}", propensity="{" + ".join(names[1:])}"'
+        raise DesignError(f"treat={value!r} has several columns; expected only the treatment.\nUse `{typed}`.")
     found = f"{role} {value!r} is neither a column of the data nor an array in the calling scope"
     advice = aliases.answer(default, value) or in_index(table, value) or nearest(value, table.columns)
     raise DesignError(f"{found}.\n{advice}")

@@ -214,9 +214,9 @@ def test_treat_as_array(data):
 
 
 def test_weights(data):
-    with pytest.raises(OptionError, match="weights= was given without weight_type"):
+    with pytest.raises(OptionError, match="weights 'w' were given without weight_type"):
         make(data, weights="w")
-    with pytest.raises(OptionError, match="weight_type= was given without weights="):
+    with pytest.raises(OptionError, match="weight_type='frequency' was given without weights="):
         make(data, weight_type="frequency")
     with pytest.raises(OptionError, match="weight_type='analytic'"):
         make(data, weights="w", weight_type="analytic")
