@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,18 +19,15 @@ from causalrisk.design.support import Rules, check_levels
 from causalrisk.design.survey import survey_design
 from causalrisk.design.tables import align, missing_mask, named_columns, numbers, plain
 from causalrisk.design.treatment import Arms, show
-from causalrisk.errors import DesignError, DesignWarning, OptionError, warn_user
+from causalrisk.errors import DesignError, OptionError
 from causalrisk.runtime import one_blas_thread
 
 
 def merge_sources(outcome: Mapping[str, pd.Series], propensity: Mapping[str, pd.Series]) -> list[Source]:
     """List each variable once, with the models that use it. Variables of the outcome model come first."""
-    sources = []
-    for name, values in outcome.items():
-        both = name in propensity and (values is propensity[name] or values.equals(propensity[name]))
-        sources.append(Source("outcome, propensity" if both else "outcome", name, values))
-    listed = {s.name for s in sources if s.used_in != "outcome"}
-    return [*sources, *(Source("propensity", name, v) for name, v in propensity.items() if name not in listed)]
+    both = {name for name, values in outcome.items() if name in propensity and values.equals(propensity[name])}
+    sources = [Source("outcome" + ", propensity" * (name in both), name, values) for name, values in outcome.items()]
+    return [*sources, *(Source("propensity", name, values) for name, values in propensity.items() if name not in both)]
 
 
 def _drawn(sources: Sequence[Source], by: ByRows, index: pd.Index, notes: list[str]) -> tuple[Rows, Arms]:
@@ -60,7 +56,6 @@ def freeze(models: dict[str, Any], coding: Arms, by: ByRows, rows: Rows, rules: 
     `models` has the fields of `Design` that describe the outcome and propensity models.
     """
     treat, outcome = by.treat, models["endog_name"]
-    weights = np.ones(rows.n) if rows.weights is None else rows.of(rows.weights)
     ways = (None if way is None else rows.of(way.values) for way in (by.cluster, by.second_cluster))
     (cluster, clusters), (second, _) = ((None, None) if way is None else drawing.cluster_codes(way) for way in ways)
     predictions = None
@@ -72,7 +67,7 @@ def freeze(models: dict[str, Any], coding: Arms, by: ByRows, rows: Rows, rules: 
         survey = survey_design(by.survey, rows.weights, rows.keep, getattr(by.subpop, "name", None), notes)
     made = Design(
         arm=coding.arm,
-        weights=drawing.relative_weights(weights, by.options.weight_type),
+        weights=drawing.relative_weights(rows.of(rows.weights), by.options.weight_type),
         cluster=cluster,
         offset=None if by.offset is None else drawing.read_offset(by.offset, rows.keep, treat.name, outcome),
         score=None if by.score is None else treatment.score_matrix(by.score, rows.keep, coding),
@@ -90,9 +85,7 @@ def freeze(models: dict[str, Any], coding: Arms, by: ByRows, rows: Rows, rules: 
         **models,
         **by.fields(),
     ).supported(notes)
-    for note in notes:
-        warn_user(note, DesignWarning)
-    return replace(made, notes=tuple(notes))
+    return made.with_notes(notes)
 
 
 def design_from_arrays(
@@ -141,21 +134,18 @@ def design_from_arrays(
 class Formulas(NamedTuple):
     """The outcome, propensity and (if given) observation formulas, with the scope of each right-hand side.
 
-    `left` is the scope of the outcome's left-hand side. `filled` has the covariates whose missing values were replaced.
+    `left` is the scope of the outcome's left-hand side.
     """
 
     models: list[Formula]
     left: Scope
     scopes: list[Scope]
-    filled: tuple[Filled, ...] = ()
 
     @classmethod
-    def of(
-        cls, models: list[Formula], table: pd.DataFrame, frame: Mapping[str, Any], filled: tuple[Filled, ...] = ()
-    ) -> Formulas:
+    def of(cls, models: list[Formula], table: pd.DataFrame, frame: Mapping[str, Any]) -> Formulas:
         """Look up the names in the formulas, first in the table and then among the caller's variables."""
         left = resolve(models[0], table, frame, "left")
-        return cls(models, left, [resolve(model, table, frame, "right") for model in models], filled)
+        return cls(models, left, [resolve(model, table, frame, "right") for model in models])
 
     def sources(self, treat: str) -> list[Source]:
         """List the variables that must not be missing. With an observation model, the outcome may be missing."""
@@ -164,13 +154,6 @@ class Formulas(NamedTuple):
         known = {source.name for source in sources} | {treat}
         others = [pair for variables in observed for pair in variables.items() if pair[0] not in known]
         return [*sources, *(Source("observation", name, values) for name, values in others)]
-
-    @property
-    def recorded(self) -> np.ndarray | None:
-        """Mask (N,) of the rows of the data with an observed outcome. None without an observation model."""
-        if len(self.models) == 2:
-            return None
-        return ~np.logical_or.reduce([missing_mask(values) for values in self.left.variables.values()])
 
 
 def design_from_formula(
@@ -181,35 +164,36 @@ def design_from_formula(
     `frame` has ``np`` and the caller's variables, for names that are not columns of the data. `propensity` is one-sided
     or has the treatment on the left. By default, `propensity` is the right-hand side of the outcome formula.
     """
-    notes: list[str] = []
+    notes, filled = list[str](), tuple[Filled, ...]()
     formulas, table = read_formulas(formula, propensity, columns, data, frame, notes)
     by = drawing.by_rows(table, columns, frame, notes)
     check_roles(formulas, by.treat.name, columns.did)
     if columns.missing == INDICATOR:
-        formulas = _filled(formulas, table, by, frame)
+        formulas, filled = _filled(formulas, table, by, frame)
     sources = formulas.sources(by.treat.name)
     rows, coding = _drawn(sources, by, table.index, notes)
-    frequency = rows.weights is not None and columns.weight_type == "frequency"
-    counts = np.asarray(rows.of(rows.weights)).astype(int) if frequency else None
-    models = _formula_models(formulas, by.treat.name, coding, sources, rows, counts)
+    counts = rows.of(rows.weights).astype(int) if columns.weight_type == "frequency" else None
+    models = _formula_models(formulas, by.treat.name, coding, sources, rows, counts) | {"filled": filled}
     if models["observation"] is not None:
         missing = ~models["observation"].recorded
         rows.lines.append((drawing.UNRECORDED, models["endog_name"], int(missing.sum()), 0))
-    rows.lines.extend((INDICATOR, one.name, int(rows.of(one.rows).sum()), 0) for one in formulas.filled)
+    rows.lines.extend((INDICATOR, one.name, int(rows.of(one.rows).sum()), 0) for one in filled)
     texts = {s.name: rows.of(s.values) for s in sources} | {by.treat.name: rows.of(by.treat.values)}
     notes += treatment.notes_of_spelling({n: v.unique() for n, v in texts.items() if v.dtype.kind not in "bif"})
     return freeze(models, coding, by, rows, rules, notes)
 
 
-def _filled(formulas: Formulas, table: pd.DataFrame, by: ByRows, frame: Mapping[str, Any]) -> Formulas:
-    """Return the formulas with missing covariates filled in, and with indicators of missing values as terms."""
+def _filled(
+    formulas: Formulas, table: pd.DataFrame, by: ByRows, frame: Mapping[str, Any]
+) -> tuple[Formulas, tuple[Filled, ...]]:
+    """Fill in missing covariates, and add indicators of missing values as terms. Return formulas and covariates."""
     used = dict.fromkeys(use.name for model in formulas.models for use in model.uses("right") if use.role != "called")
     names = [name for name in used if name != by.treat.name and name in table]
     needed = [source for source in formulas.sources(by.treat.name) if source.name not in names]
     rows = drawing.draw_rows(needed, by, table.index)
-    weights = rows.keep.astype(float) if rows.weights is None else np.where(rows.keep, rows.weights, 0.0)
+    weights = np.where(rows.keep, rows.weights, 0.0)
     whole, models, filled = fill_covariates(table, formulas.models, names, weights)
-    return Formulas.of(models, whole, frame, filled)
+    return Formulas.of(models, whole, frame), filled
 
 
 def check_scored(design: Design, propensity: str | None, propensity_score: Any) -> None:
@@ -262,8 +246,7 @@ def check_roles(formulas: Formulas, treat: str, did: DiD | None = None) -> None:
     if treat in left:
         found = f"the treatment {treat!r} is on the left side of the outcome formula {outcome.text!r}"
         raise DesignError(f'{found}.\nUse `"<outcome> ~ {outcome.right_text}"`.')
-    earlier = set() if did is None else names_before(outcome.text, did) & set(left)
-    outcomes = [("outcome", name) for name in left if name not in earlier]
+    outcomes = [("outcome", name) for name in left if name not in names_before(outcome.text, did)]
     refused = [("treatment", treat), *outcomes]
     if did is not None and did.cross_sections:
         refused.append(("time", str(did.time)))
@@ -281,23 +264,21 @@ def _formula_models(
 
     `counts` has the frequency weights of the sample.
     """
-    (outcome, assigned, *_), n = formulas.models, rows.n
+    (outcome, assigned, *observed), n = formulas.models, rows.n
     codes = set().union(*(formula.coded for formula in formulas.models))
     columns = {s.name: plain(rows.of(s.values), s.name, s.name in codes) for s in sources}
-    if formulas.recorded is not None:  # only the observation model may use the treatment
+    if observed:  # only the observation model may use the treatment
         columns[treat] = pd.Series(pd.Categorical.from_codes(coding.arm, categories=list(coding.levels)))
     encoders = list[FormulaEncoder]()
     for formula, scope in zip(formulas.models, formulas.scopes, strict=True):
         own = {name: columns[name] for name in scope.variables}
         check_levels(n, own, formula.coded, formula.model)
         encoders.append(FormulaEncoder(formula, Scope(own, scope.constants), counts))
-    left = Scope({name: rows.of(values) for name, values in formulas.left.variables.items()}, formulas.left.constants)
-    seen = np.ones(n, dtype=bool) if formulas.recorded is None else rows.of(formulas.recorded)
-    X, observation = encoders[0].sample_matrix(n), None
-    for encoder in encoders[2:]:
-        observation = Observation(seen, encoder.sample_matrix(n), encoder)
+    left = {name: rows.of(values) for name, values in formulas.left.variables.items()}
+    seen = ~np.logical_or.reduce([np.zeros(n, dtype=bool), *map(missing_mask, left.values())])
+    X = encoders[0].sample_matrix(n)
     return {
-        "y": outcome_values(outcome, left, seen),
+        "y": outcome_values(outcome, formulas.left, left, seen),
         "X": X,
         "Z": X if assigned.right == outcome.right else encoders[1].sample_matrix(n),  # the same terms in the same order
         "outcome_encoder": encoders[0],
@@ -305,6 +286,5 @@ def _formula_models(
         "endog_name": outcome.outcome_name,
         "formula": outcome.text,
         "propensity_formula": f"{in_formula(treat)} ~ {assigned.right_text}",
-        "observation": observation,
-        "filled": formulas.filled,
+        "observation": Observation(seen, encoders[2].sample_matrix(n), encoders[2]) if observed else None,
     }

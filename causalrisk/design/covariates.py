@@ -20,6 +20,7 @@ from causalrisk.design.design import Design
 from causalrisk.design.encoders import FormulaEncoder
 from causalrisk.design.formulas import FactorValues, Scope, parse, resolve, uses
 from causalrisk.design.rows import cluster_codes, ways_of
+from causalrisk.design.scan import naming
 from causalrisk.design.support import ColumnMoments
 from causalrisk.design.survey import labels_of
 from causalrisk.design.tables import align, as_pandas, as_table, check_complete, listing, missing_mask, plain
@@ -301,11 +302,8 @@ def covariates_in(covariates: Any, table: pd.DataFrame, most: int | None = None)
     if isinstance(covariates, str):
         text = covariates.strip().removeprefix("~")
     else:
-        names = [str(name) for name in (table.columns if covariates is None else covariates)]
-        for name in names:
-            if name not in table:
-                raise DesignError(f"{name!r} is not a column of the data.\n{tables.nearest(name, table.columns)}")
-        text = " + ".join(map(formulas.in_formula, names))
+        names = table.columns if covariates is None else covariates
+        text = " + ".join(formulas.in_formula(str(name)) for name in names)
     formula = formulas.right_side(text, "covariates", [])
     scope, found = resolve(formula, table, {"np": np}, "right"), list[Covariate]()
     for term in formula.right:
@@ -338,12 +336,8 @@ def further_covariates(design: Design, also: Any, data: Any) -> list[Covariate]:
     if isinstance(given, pd.DataFrame):
         also, data = [str(name) for name in given.columns], given
     table = data_on_sample(design, data)
-    try:
+    with naming("also=", "" if data is not None else "\nUse `data=` with the model's data for other variables."):
         found = covariates_in(also, table)
-    except DesignError as error:
-        if data is not None:
-            raise
-        raise DesignError(f"{str(error).splitlines()[0]}\nUse `data=` with the data of the model.") from error
     for covariate in found:
         check_complete(pd.Series(covariate.values, design.index), f"covariate {covariate.term!r}")
     return found

@@ -15,11 +15,12 @@ from causalrisk.design import rows as drawing
 from causalrisk.design import support
 from causalrisk.design.did import Periods
 from causalrisk.design.encoders import Encoder, Filled, FormulaEncoder
+from causalrisk.design.scan import naming
 from causalrisk.design.support import ColumnMoments, ModelColumns, Rules
 from causalrisk.design.survey import Factors, Replication, SurveyDesign
 from causalrisk.design.tables import as_table, listing, needed_column, new_column
-from causalrisk.errors import IN_MEMORY, DesignError, DesignWarning, OptionError, UnavailableError, warn_user
-from causalrisk.numerics.arrays import taken
+from causalrisk.errors import DesignError, DesignWarning, OptionError, UnavailableError, not_on_disk, warn_user
+from causalrisk.numerics.arrays import add_up, taken
 
 T = TypeVar("T")
 
@@ -189,6 +190,11 @@ class Design:
         """Position of each row in the sample, shape (n,)."""
         return np.arange(self.n)
 
+    def check_in_memory(self, what: str, instead: str = "") -> None:
+        """Raise an UnavailableError if the rows are on disk. `what` needs them in memory. `instead` is advice."""
+        if self.on_disk:
+            raise not_on_disk(what, instead)
+
     def over(self, function: Callable[[Any], T]) -> Iterator[T]:
         """Return an iterator over the single result `function(self)`. On disk, there is one per block of rows."""
         return iter([function(self)])
@@ -315,20 +321,15 @@ class Design:
         `reason` tells `sample_ledger` why the other rows are dropped, such as "propensity score outside [0.1, 0.9]".
         """
         left, notes = int(keep.sum()), list[str]()
-        try:
+        found = f"trimming ({reason}) leaves {left} of {self.n} rows"
+        with naming(found, "\nUse a wider `trim=(low, high)`."):
             if not left:
                 raise DesignError("no observations left.")
             smaller = self._of_rows(keep).supported(notes)
-        except DesignError as error:
-            found = f"trimming ({reason}) leaves {left} of {self.n} rows: {error}"
-            raise DesignError(f"{found}\nUse a wider `trim=(low, high)`.") from error
         lost = self.n - left
         ledger = (*self.ledger, ("trim", reason, lost, lost)) if lost else self.ledger
-        return smaller._with(
-            ledger=ledger,
-            notes=self._notes_with([f"after trimming: {note}" for note in notes if note not in self.notes]),
-            left=np.flatnonzero(keep),
-        )
+        smaller = smaller._with(ledger=ledger, left=np.flatnonzero(keep))
+        return smaller.with_notes([f"after trimming: {note}" for note in notes if note not in self.notes])
 
     def for_scores(self, rule: str) -> Design:
         """Return the design for another rule of the propensity columns, `Rules.scores`.
@@ -341,13 +342,14 @@ class Design:
             found = f"with these options, the propensity model would keep {listing(self.dropped_terms)}"
             raise OptionError(f"{found}. The model was made without.\nUse `from_formula` with all options.")
         notes = list[str]()
-        made = self._with(rules=replace(self.rules, scores=rule)).supported(notes)
-        return made._with(notes=self._notes_with([note for note in notes if note not in self.notes]))
+        made = self._with(rules=self.rules._replace(scores=rule)).supported(notes)
+        return made.with_notes([note for note in notes if note not in self.notes])
 
-    def _notes_with(self, new: Sequence[str]) -> tuple[str, ...]:
+    def with_notes(self, new: Sequence[str]) -> Design:
+        """Give warnings, and return the design with their texts added to its notes."""
         for note in new:
             warn_user(note, DesignWarning)
-        return (*self.notes, *new)
+        return self._with(notes=(*self.notes, *new))
 
     def _with(self, **other: Any) -> Design:
         return replace(self, **other)
@@ -462,20 +464,9 @@ class Design:
 
     def spans(self, directions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return the minimum (K, m) and maximum (K, m) in each arm of m combinations of the propensity columns."""
-        arms = range(self.n_arms)
-
-        def of_block(block: Any) -> list[Any]:
-            values = block.Z @ directions
-            own = [values[block.arm == a] for a in arms]
-            return [(part.min(axis=0, initial=np.inf), part.max(axis=0, initial=-np.inf)) for part in own]
-
-        limits = np.array(list(self.over(of_block)))
-        return limits[:, :, 0].min(axis=0), limits[:, :, 1].max(axis=0)
-
-
-def rows_not_kept(what: str = "this result", instead: str = "") -> UnavailableError:
-    """Return the error for a request that needs rows, which a scan does not keep. `instead` is further advice."""
-    return UnavailableError(f"{what} needs the rows in memory; the data are on disk.\n{instead}Use `{IN_MEMORY}`.")
+        k = self.n_arms
+        found = add_up(self.over(lambda block: ColumnMoments.of(block.Z @ directions, block.arm, k)))
+        return found.low, found.high
 
 
 def new_offset(design: Design, data: Any) -> np.ndarray:
@@ -517,14 +508,12 @@ def target_rows(design: Design, data: Any, missing: str = "drop") -> TargetRows:
         for name in encoder.variables:
             column = needed_column(table, name, "the target frame has", f"the {model} model uses")
             sources[name] = drawing.Source(model, name, column)
-    try:
+    with naming("the target frame cannot be used"):
         rows = drawing.complete_rows(list(sources.values()), table.index, missing)
         drawing.check_rows_left(rows.lines, len(rows.keep), rows.n)
         columns = {name: source.values[rows.keep] for name, source in sources.items()}
         frame = pd.DataFrame(columns, index=table.index[rows.keep])
         X, Z = (encoder.encode(frame) for encoder in models.values())
-    except DesignError as error:
-        raise DesignError(f"the target frame cannot be used: {error}") from error
     dropped = int((~rows.keep).sum())
     if dropped:
         names = listing(name for _, name, count, _ in rows.lines if count)

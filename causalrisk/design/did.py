@@ -9,7 +9,7 @@ import ast
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -20,7 +20,7 @@ from causalrisk.design.scan import Scan
 from causalrisk.design.survey import labels_of
 from causalrisk.design.tables import as_table, check_complete, column_of, find_column, listing, missing_mask
 from causalrisk.design.treatment import show
-from causalrisk.errors import IN_MEMORY, DesignError, OptionError, UnavailableError, one_of, with_other_names
+from causalrisk.errors import DesignError, OptionError, not_on_disk, one_of, with_other_names
 
 PERIODS = 2
 NEVER = "never"
@@ -117,8 +117,7 @@ def with_change(did: Any, formula: Any, data: Any, treat: Any) -> tuple[Any, Any
         _check_before(did.before, after, outcome)
         before = did.before if re.search(r"[(\[]", did.before) else in_formula(did.before)
     elif isinstance(data, Scan):
-        advice = f"Use `{IN_MEMORY}` or `did=DiD(before=)`."
-        raise UnavailableError(f"DiD with unit= is not available for data on disk.\n{advice}")
+        raise not_on_disk("DiD with time=", use="did=DiD(before=)")
     elif did.cross_sections:
         return formula, data
     else:
@@ -177,13 +176,9 @@ def _one_row_each(did: DiD, outcome: Formula, data: Any, treat: Any) -> tuple[pd
     early, late = halves[0], halves[1].loc[halves[0].index]
     if not isinstance(treat, str):
         raise DesignError('did= needs the name of a column as treat=.\nUse `treat="d"`.')
-    find_column(treat, "treatment", "treat", table, {}, [])
-    missing = missing_mask(early[treat]) | missing_mask(late[treat])
-    moved = (early[treat] != late[treat]).to_numpy() & ~missing
-    if moved.any():
-        found = f"treatment {treat!r} changes within {int(moved.sum())} of {len(early)} units by {did.unit!r}"
-        typed = f'data["{treat}"] = data.groupby("{did.unit}")["{treat}"].transform("max")'
-        raise DesignError(f"{found} ({listing(early.index[moved])}); expected one group per unit.\nUse `{typed}`.")
+    treated = find_column(treat, "treatment", "treat", table, {}, [])
+    typed = f'data["{treat}"] = data.groupby("{did.unit}")["{treat}"].transform("max")'
+    _check_fixed(treated, unit, f"treatment {treat!r}", f"Use `{typed}`.")
     names = {use.name for use in outcome.uses("left") if use.role != "called" and use.name in early}
     suffix = f"_{_shown(periods)[0]}"
     while any(f"{name}{suffix}" in early for name in names):
@@ -191,6 +186,15 @@ def _one_row_each(did: DiD, outcome: Formula, data: Any, treat: Any) -> tuple[pd
     earlier = {name: f"{name}{suffix}" for name in sorted(names)}
     before = renamed(outcome.left[0].factors[0].code, {name: in_formula(new) for name, new in earlier.items()})
     return early.assign(**{new: early[name] for name, new in earlier.items()} | {n: late[n] for n in names}), before
+
+
+def _check_fixed(values: Any, units: Any, what: str, advice: str) -> None:
+    """Raise a DesignError if a variable changes within a unit. Missing values do not count as changes."""
+    found = pd.Series(values).groupby(np.asarray(units), sort=False).nunique()
+    odd = found.index[found > 1]
+    if len(odd):
+        text = f"{what} changes within {len(odd)} of {len(found)} units ({listing(odd)})"
+        raise DesignError(f"{text}; expected one value per unit.\n{advice}")
 
 
 def _keys(
@@ -263,8 +267,7 @@ class Periods:
         return arm + len(labels) * self.late, names
 
 
-@dataclass(frozen=True)
-class Adoption:
+class Adoption(NamedTuple):
     """Long data of units that begin treatment at different times.
 
     `period` (N,) has the period number of each row, and `unit` (N,) has the unit number. `names` has the names of the T
@@ -300,10 +303,8 @@ class Adoption:
     def of_units(self, name: str, fixed: bool = True) -> pd.Series:
         """Return the first value of a column for each unit. If it must be `fixed`, changes raise a DesignError."""
         values, first = pd.Series(self.frame[name].array), self.period == 0
-        several = self.units[values.groupby(self.unit).nunique().to_numpy() > 1] if fixed else ()
-        if len(several):
-            found = f"{name!r} changes within {len(several)} of {len(self.units)} units ({listing(several)})"
-            raise DesignError(f"{found}; expected one value per unit.\nUse a column with the value of one period.")
+        if fixed:
+            _check_fixed(values, self.units[self.unit], repr(name), "Use a column with the value of one period.")
         return pd.Series(values.array[first], index=self.units[self.unit[first]]).loc[self.units]
 
     def alone(self, cluster: Any) -> list[int]:
@@ -353,16 +354,12 @@ def adoption(data: Any, *, time: str, unit: str, begins: str) -> Adoption:
     start = np.full(len(frame), never)
     start[known] = _period_of(first[known], names, begins, time)
     unit_codes, unit_names = pd.factorize(units)
-    several = pd.Series(start).groupby(unit_codes).nunique().to_numpy() > 1
     early = start == 0
-    if set(first[known].unique()) <= {0, 1} and not set(names[1:]) & {1} and (early.any() or several.any()):
+    if set(first[known].unique()) <= {0, 1} and not set(names[1:]) & {1} and early.any():
         found = f"begins={begins!r} has values 0 and 1; expected the first period of treatment of each unit"
         when = f'data["{time}"].where(data["{begins}"] == 1).groupby(data["{unit}"]).transform("min")'
         raise DesignError(f"{found}.\nUse `{when}` if {begins!r} is 1 from then on.")
-    if several.any():
-        found = f"begins={begins!r} has several values in {int(several.sum())} of {len(several)} units by {unit!r}"
-        odd = listing(unit_names[several])
-        raise DesignError(f"{found} ({odd}); expected one per unit.\nLeave these units out of the data.")
+    _check_fixed(start, units, f"begins={begins!r}", "Leave these units out of the data.")
     if early.any():
         found = f"in or before the first period ({listing(names[:1])}) for {len(set(unit_codes[early]))} units"
         values, column = listing(pd.unique(first[early])), f'data["{begins}"]'

@@ -22,7 +22,10 @@ from causalrisk.design.formulas import Formula, Scope, parse, uses
 from causalrisk.design.tables import as_pandas, as_table, column_of, listing, missing_mask, new_column, numbers, plain
 from causalrisk.errors import DesignError
 
-OF_OTHER_ROWS = "the formula {!r} computes rows from other rows, as `I(x - x.mean())` does"
+OF_OTHER_ROWS = (
+    "the formula {!r} computes rows from other rows, as `I(x - x.mean())` does, so they cannot be coded one by one.\n"
+    "Write the number instead of the mean, or add the computed column to the data."
+)
 
 
 class Encoder:
@@ -99,20 +102,15 @@ class Encoder:
 
     def _coded(self, newdata: Any) -> np.ndarray:
         """Return the columns of new data: a table, or an array with either all original columns or the kept ones."""
-        newdata = as_pandas(newdata)
-        if isinstance(newdata, pd.DataFrame | Mapping):
-            table, use = as_table(newdata, []), f"the {self._model} model uses"
-            columns = [numbers(new_column(table, name, use), f"column {name!r}") for name in self.names]
-            return np.column_stack(columns) if columns else np.empty((len(table.index), 0))
-        matrix = np.array(newdata.toarray() if hasattr(newdata, "toarray") else newdata, dtype=np.float64, order="C")
-        p, every = len(self.names), len(self._all)
-        if matrix.ndim != 2 or matrix.shape[1] not in (p, every):
-            raise DesignError(f"new data have shape {matrix.shape}; expected {p} columns: {listing(self.names)}.")
-        if not np.isfinite(matrix).all():
-            rows = int((~np.isfinite(matrix).all(axis=1)).sum())
-            found = f"new data have missing or infinite values in {rows} rows"
-            raise DesignError(f"{found}.\nLeave these rows out of the new data.")
-        return matrix if matrix.shape[1] == p else self._kept(matrix)
+        table, use = as_pandas(newdata), f"the {self._model} model uses"
+        if not isinstance(table, pd.DataFrame | Mapping):
+            matrix, p = np.asarray(table.toarray() if hasattr(table, "toarray") else table), len(self.names)
+            if matrix.ndim != 2 or matrix.shape[1] not in (p, len(self._all)):
+                raise DesignError(f"new data have shape {matrix.shape}; expected {p} columns: {listing(self.names)}.")
+            table = pd.DataFrame(matrix, columns=self.names if matrix.shape[1] == p else self._all)
+        table = as_table(table, [])
+        columns = [numbers(new_column(table, name, use), f"column {name!r}") for name in self.names]
+        return np.column_stack(columns) if columns else np.empty((len(table.index), 0))
 
     def _kept(self, columns: np.ndarray) -> np.ndarray:
         return columns if self._keep.all() else np.ascontiguousarray(columns[:, self._keep])
@@ -160,8 +158,7 @@ class FormulaEncoder(Encoder):
         n = len(table.index)
         variables = self.variables_like(table)
         if not self.by_row:
-            advice = "Write the number instead of the mean, or add the computed column to the data."
-            raise DesignError(f"{OF_OTHER_ROWS.format(self.formula.text)}, so it cannot code new rows.\n{advice}")
+            raise DesignError(OF_OTHER_ROWS.format(self.formula.text))
         if not n:
             return np.empty((0, len(self.names)))
         return self._kept(language.evaluate(self.info, self.formula, variables, n))
@@ -238,13 +235,13 @@ def _packed(value: Any) -> Any:
         return None
 
 
-def outcome_values(outcome: Formula, left: Scope, seen: np.ndarray) -> np.ndarray:
-    """Return the values of the left-hand side, shape (n,). They are NaN where `seen` is False."""
+def outcome_values(outcome: Formula, left: Scope, rows: Mapping[str, pd.Series], seen: np.ndarray) -> np.ndarray:
+    """Return the values of the left-hand side, shape (n,), from variables in n `rows`. NaN where `seen` is False."""
     values = np.full(len(seen), np.nan)
     if not seen.any():
         return values
     codes, term = set().union(*map(language.coded_names, outcome.codes("left"))), outcome.left[0].name()
-    own = {name: plain(column[seen], name, name in codes) for name, column in left.variables.items()}
+    own = {name: plain(rows[name][seen], name, name in codes) for name in left.variables}
     info = language.compile_terms(outcome.left, outcome, Scope(own, left.constants))
     factors = language.factor_values(outcome.left[0], info, outcome, own)
     for factor in factors:
@@ -295,19 +292,16 @@ def fill_covariates(
         known, indicator = plain(values[~rows], name, name in coded), f"{name}_missing"
         leveled = name in coded or known.dtype.kind not in "if"
         if leveled:
-            whole = known.dtype.kind == "f" and (known % 1 == 0).all()  # integers with missing values
-            own = known.astype(int if whole else known.dtype).astype("category")
-            levels = pd.Index([*own.cat.categories, LEVEL], dtype=object)
-            codes = np.full(len(rows), len(levels) - 1)
-            codes[~rows] = own.cat.codes
-            columns[name] = pd.Series(pd.Categorical.from_codes(codes, categories=levels), values.index)
+            integers = known.dtype.kind == "f" and (known % 1 == 0).all()  # stored as floats
+            own = known.astype(int if integers else known.dtype).astype("category").set_axis(np.flatnonzero(~rows))
+            whole = own.reindex(range(len(rows))).cat.add_categories(LEVEL).fillna(LEVEL)
+            columns[name] = whole.set_axis(values.index)
         elif indicator in table:
             what = f"{indicator!r}, the missing-value indicator of {name!r}"
             raise DesignError(f"{what}, is a column.\nRename {indicator!r}.")
         else:
-            number = np.empty(len(rows))
-            number[~rows] = known.to_numpy(dtype=float)
-            number[rows] = np.average(number[~rows], weights=weights[~rows])
+            number = np.full(len(rows), np.average(known.astype(float), weights=weights[~rows]))
+            number[~rows] = known
             columns |= {name: pd.Series(number, values.index), indicator: pd.Series(rows.astype(int), values.index)}
         found.append(Filled(name, None if leveled else indicator, rows))
     models = []

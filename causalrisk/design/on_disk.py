@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from causalrisk.design import rows as drawing
 from causalrisk.design.build import Formulas, check_roles, read_formulas
-from causalrisk.design.design import Design, rows_not_kept
+from causalrisk.design.design import Design
 from causalrisk.design.encoders import INDICATOR, OF_OTHER_ROWS, Encoder, FormulaEncoder, is_by_row, outcome_values
 from causalrisk.design.formulas import QUOTED, Scope, in_formula, stateful_function
 from causalrisk.design.rows import ColumnOptions
@@ -28,13 +28,12 @@ from causalrisk.design.scan import Folder, Frame, Scan, computed, lazily_mapped,
 from causalrisk.design.support import ColumnMoments, Rules, check_levels, check_magnitude
 from causalrisk.design.tables import is_column, plain
 from causalrisk.design.treatment import arms_in_order, notes_of_spelling, treatment_levels
-from causalrisk.errors import IN_MEMORY, DesignError, DesignWarning, UnavailableError, warn_user
-from causalrisk.numerics.arrays import Array, Basis, add_up, chunk_sizes, chunks_of, plain_basis
+from causalrisk.errors import IN_MEMORY, DesignError, UnavailableError, not_on_disk
+from causalrisk.numerics.arrays import Array, Basis, add_up, chunks_of, plain_basis
 from causalrisk.runtime import one_blas_thread
 
 T = TypeVar("T")
 VARIABLE = r"\w+|Q\([^()]*\)|C\((\w+|Q\([^()]*\))(,.*)?\)"  # g, Q("g"), C(g), C(g, Treatment("a"))
-Kinds = dict[str, tuple[np.dtype[Any], tuple[int, ...]]]  # dtypes and shapes of arrays by name
 HEAD = 2  # numbers per frame on which formulas are tried
 
 
@@ -50,7 +49,7 @@ class FrameSummary(NamedTuple):
     names the frame in messages.
 
     `path` is the file with two tables of the sample rows, not yet coded as numbers. The first has the variables of the
-    models. The second has the treatment and, if given, weights, cluster and offset. Its index is the row number in the
+    models. The second has treatment and weights and, if given, cluster and offset. Their index is the row number in the
     frame.
     """
 
@@ -84,12 +83,11 @@ class Coding:
                 advice = "Add this column to the files. An option such as `levels=` of `C()` must be a list."
                 raise DesignError(f"{found}.\n{advice}")
         formulas, _ = read_formulas(formula, propensity, columns, empty, frame, self.notes)
-        self.part_rows, self.columns, self.formulas = scan.part_rows, columns, formulas.models
-        used = {use.name for each in self.formulas for use in each.uses()}
+        self.part_rows, self.columns, self.formulas = scan.part_rows, columns, formulas
+        used = {use.name for each in formulas.models for use in each.uses()}
         self.frame = {name: frame[name] for name in used if name in frame}
-        self.codes = set().union(*(formula.coded for formula in self.formulas))
-        self.scopes = [formulas.left, *formulas.scopes]
-        for each in self.formulas:
+        self.codes = set().union(*(formula.coded for formula in formulas.models))
+        for each in formulas.models:
             function = stateful_function(each, self.frame)
             if function is not None:
                 found = f"the {each.model} formula {each.text!r} uses {function}(), which needs all rows at once"
@@ -109,7 +107,7 @@ class Coding:
 
     def summarise(self, where: str, table: pd.DataFrame, path: str) -> FrameSummary:
         """Summarise a frame, and store its sample rows, if any, at `path`."""
-        columns, formulas = self.columns, Formulas.of(self.formulas, table, self.frame)
+        columns, formulas = self.columns, Formulas.of(self.formulas.models, table, self.frame)
         by, sources = drawing.by_rows(table, columns, {}, []), formulas.sources(columns.treat)
         rows = drawing.draw_rows(sources, by, table.index)
         keep, size = rows.keep, (len(rows.keep), rows.n)
@@ -118,16 +116,15 @@ class Coding:
         raw = {source.name: source.values[keep] for source in sources}
         variables = {name: plain(values, name, name in self.codes) for name, values in raw.items()}
         treat = by.treat.values[keep]
-        roles: dict[str, Any] = {"treat": treat}
-        if rows.weights is not None:
-            roles["weights"] = rows.weights[keep]
+        roles: dict[str, Any] = {"treat": treat, "weights": rows.weights[keep]}
         few = {("treatment", columns.treat): treat.drop_duplicates()}
         if by.cluster is not None:
             roles["cluster"] = by.cluster.values[keep]
             few["cluster", columns.cluster] = roles["cluster"].astype(object).drop_duplicates()
         if by.offset is not None:
-            roles["offset"] = drawing.read_offset(by.offset, keep, by.treat.name, self.formulas[0].outcome_name)
-        pd.to_pickle((pd.DataFrame(variables), pd.DataFrame(roles, index=table.index[keep])), path)
+            roles["offset"] = drawing.read_offset(by.offset, keep, by.treat.name, self.formulas.models[0].outcome_name)
+        tables = pd.DataFrame(variables).set_axis(table.index[keep]), pd.DataFrame(roles, index=table.index[keep])
+        pd.to_pickle(tables, path)
         for name, values in raw.items():
             numeric = variables[name].dtype.kind in "if" and name not in self.codes
             few["column", name] = values[:HEAD].copy() if numeric else values.drop_duplicates()  # a view holds all rows
@@ -139,7 +136,7 @@ class Coding:
             path=path,
             few=few,
             counts=dict(zip(levels, np.bincount(codes, minlength=len(levels)).tolist(), strict=True)),
-            weights=float(np.sum(roles.get("weights", 0.0))),
+            weights=float(roles["weights"].sum()),
         )
 
     def fix(self, found: Sequence[FrameSummary]) -> None:
@@ -158,9 +155,9 @@ class Coding:
             few[name] = values.astype("category") if values.dtype == object else values
         counts = sum((Counter(one.counts) for one in found), Counter())
         self.notes += notes_of_spelling({**few, columns.treat: counts})
-        self.clusters = pd.Index(joined.get("cluster", ()), dtype=object)
+        self.clusters: Any = ()
         if columns.cluster is not None:
-            drawing.check_groups(list(self.clusters), columns.cluster)
+            self.clusters = drawing.cluster_codes(joined["cluster"])[1].astype(object)
         levels = treatment_levels(joined["treatment"], columns.treat)[1]
         self.arms = arms_in_order(
             levels,
@@ -173,7 +170,7 @@ class Coding:
         size = max([HEAD, *map(len, few.values())])
         few = {name: values.iloc[np.arange(size) % len(values)].reset_index(drop=True) for name, values in few.items()}
         self.encoders = list[FormulaEncoder]()
-        for formula, scope in zip(self.formulas, self.scopes[1:], strict=True):
+        for formula, scope in zip(self.formulas.models, self.formulas.scopes, strict=True):
             encoder = FormulaEncoder(formula, Scope({name: few[name] for name in scope.variables}, scope.constants))
             for factor, known in encoder.info.factor_infos.items():
                 if known.categories not in (None, (False, True)) and not re.fullmatch(VARIABLE, factor.code):
@@ -191,25 +188,23 @@ class Coding:
             cluster = self.clusters.get_indexer(pd.Index(np.asarray(roles["cluster"], dtype=object), dtype=object))
         with naming(one.where):
             X = outcome.encode(table)
-            same = self.formulas[0].right_text == self.formulas[1].right_text and outcome.names == propensity.names
+            same = outcome.formula.right == propensity.formula.right  # the same terms in the same order
             return CodedRows(
                 position=np.arange(position, position + len(roles)),
                 y=self.outcome(table),
                 X=X,
                 Z=X if same else propensity.encode(table),
                 arm=self.arms.arm_of(*treatment_levels(roles["treat"], self.columns.treat)),
-                weights=roles["weights"].to_numpy() / self.unit if "weights" in roles else np.ones(len(roles)),
+                weights=roles["weights"].to_numpy() / self.unit,
                 cluster=cluster,
                 offset=roles["offset"].to_numpy() if "offset" in roles else None,
                 row=row + roles.index.to_numpy(),
-                place=np.arange(len(roles)),
-                table=one.path,
+                table=(one.path, row),
             )
 
     def outcome(self, table: pd.DataFrame) -> Array:
         """Return the outcome of the rows of a table of variables."""
-        left = Scope({name: table[name] for name in self.scopes[0].variables}, self.scopes[0].constants)
-        return outcome_values(self.formulas[0], left, np.ones(len(table), dtype=bool))
+        return outcome_values(self.formulas.models[0], self.formulas.left, table, np.ones(len(table), dtype=bool))
 
     def check_by_row(self, found: Sequence[FrameSummary]) -> None:
         """Raise a DesignError if the code of a row depends on other rows. Rows of several frames are tried."""
@@ -218,10 +213,9 @@ class Coding:
             table, _ = pd.read_pickle(found[round(share * (len(found) - 1))].path)
             some.append(table.iloc[[int(share * (len(table) - 1))]])
         rows, codes = pd.concat(some, ignore_index=True), [self.outcome, *(each.encode for each in self.encoders)]
-        for formula, code in zip([self.formulas[0], *self.formulas], codes, strict=True):
+        for formula, code in zip([self.formulas.models[0], *self.formulas.models], codes, strict=True):
             if not is_by_row(code, rows):
-                advice = "Data on disk are read a few rows at a time.\nWrite the number instead of the mean, or add"
-                raise DesignError(f"{OF_OTHER_ROWS.format(formula.text)}. {advice} the computed column to the files.")
+                raise DesignError(OF_OTHER_ROWS.format(formula.text))
 
 
 def _check_alike(values: Mapping[str, Iterable[Any]], what: str) -> None:
@@ -237,8 +231,7 @@ def _check_given(columns: ColumnOptions) -> None:
     """Raise an error for options that scans do not have, and for values where the name of a column is needed."""
     given = [f"{option}=" for option in (*drawing.GIVEN, "design", "observed") if getattr(columns, option) is not None]
     for option in [*given, *(['missing="indicator"'] if columns.missing == INDICATOR else [])]:
-        advice = f"Leave it out, or use `{IN_MEMORY}` if the rows fit into memory."
-        raise UnavailableError(f"{option} is not available for data on disk.\n{advice}")
+        raise not_on_disk(option)
     for option in drawing.BY_ROW:
         value = getattr(columns, option)
         if value is not None and not isinstance(value, str):
@@ -256,8 +249,8 @@ class CodedRows:
     `position` is the position of each row in the sample, in the order of the data. `row` is the number of the row in
     the data. y (n,) is the outcome. X (n, p) and Z (n, q) are the design matrices, one object if both are the same.
     Probability `weights` are divided by their mean over all rows. `cluster` has codes 0 .. G-1. `offset` is the
-    logarithm of an exposure. The file `table` is the `path` of a `FrameSummary`, and `place` has the position of each
-    row in its tables. `file` is where the rows are stored.
+    logarithm of an exposure. `table` has the `path` of a `FrameSummary` and the number of its first row in the data.
+    `file` is where the rows are stored.
     """
 
     position: np.ndarray
@@ -267,8 +260,7 @@ class CodedRows:
     arm: np.ndarray
     weights: np.ndarray
     row: np.ndarray
-    place: np.ndarray
-    table: str
+    table: tuple[str, int]
     cluster: np.ndarray | None = None
     offset: np.ndarray | None = None
     file: Any = None  # folder and name
@@ -279,35 +271,25 @@ class CodedRows:
         own = {name: array for name, array in vars(self).items() if isinstance(array, np.ndarray)}
         return {name: array for name, array in own.items() if name != "Z" or array is not self.X}
 
-    @property
-    def kinds(self) -> Kinds:
-        """The dtype and the shape of each of the arrays."""
-        return {name: (array.dtype, array.shape) for name, array in self.arrays.items()}
-
     def __reduce__(self) -> Any:
-        return _mapped_rows, (*self.file, self.kinds, self.table)
+        return _mapped_rows, (*self.file, list(self.arrays), self.table)
 
 
-def _mapped_rows(folder: Folder, name: str, kinds: Kinds, table: str) -> CodedRows:
-    arrays = {array: mapped(folder, f"{name}-{array}", *kind) for array, kind in kinds.items()}
-    return CodedRows(table=table, file=(folder, name), **({"Z": arrays["X"]} | arrays))
-
-
-Step = Callable[[CodedRows], CodedRows]
+def _mapped_rows(folder: Folder, name: str, arrays: Sequence[str], table: tuple[str, int]) -> CodedRows:
+    found = {array: mapped(folder, f"{name}-{array}") for array in arrays}
+    return CodedRows(table=table, file=(folder, name), **({"Z": found["X"]} | found))
 
 
 def stored_array(rows: Any) -> Any:
     """Write a Dask array to a temporary folder, and return an array over the file. It is deleted with the array."""
-    import dask.array as da
-
-    folder, sizes = Folder(), chunk_sizes(rows)
-    computed((partial(_write_columns, f"{folder.path}/{k}") for k in range(len(sizes))), chunks_of(rows))
-    shapes = enumerate((rows.shape[1], size) for size in sizes)
-    return da.concatenate([lazily_mapped(folder, f"{k}", np.dtype(float), shape).T for k, shape in shapes])
+    folder, chunks = Folder(), chunks_of(rows)
+    names = [f"{k}" for k in range(len(chunks))]
+    computed((partial(_write_columns, f"{folder.path}/{name}.npy") for name in names), chunks)
+    return lazily_mapped(folder, names)
 
 
 def _write_columns(path: str, values: Array) -> None:
-    np.asarray(values, dtype=float).ravel(order="F").tofile(path)
+    np.save(path, np.asarray(values, dtype=float, order="F"))
 
 
 def _sums(k: int, n_clusters: int, block: CodedRows) -> dict[str, Any]:
@@ -318,8 +300,7 @@ def _sums(k: int, n_clusters: int, block: CodedRows) -> dict[str, Any]:
     """
 
     def of(columns: Array) -> ColumnMoments:
-        origin = columns.mean(axis=0) if len(columns) else None
-        return ColumnMoments.of(columns, block.arm, k, origin=origin, weights=block.weights)
+        return ColumnMoments.of(columns, block.arm, k, origin=columns.mean(axis=0), weights=block.weights)
 
     cells, X = np.empty(0, dtype=int) if block.cluster is None else block.cluster * k + block.arm, of(block.X)
     return {
@@ -360,7 +341,7 @@ class DesignOnDisk(Design):
             found = "the model was loaded from a file. Its data are on disk, and the file does not contain the rows"
             raise UnavailableError(f"{found}.\nMake the model again with `from_formula`, then fit.")
         if name in self.__dataclass_fields__ or hasattr(Design, name):  # fields, and properties computed from fields
-            raise rows_not_kept()
+            raise not_on_disk()
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     def __getstate__(self) -> dict[str, Any]:
@@ -379,21 +360,17 @@ class DesignOnDisk(Design):
         It can be used as long as the design exists. `name` is a field of `CodedRows`, such as "X", "y" or "arm". The
         rows of each chunk are sorted by arm.
         """
-        import dask.array as da
-
-        found = []
-        for part in self.parts:
-            array, (folder, file) = "X" if name == "Z" and part.Z is part.X else name, part.file
-            if array not in part.kinds:
-                raise rows_not_kept(repr(name))
-            # the file, not the part: a part maps all its files wherever it is unpickled
-            found.append(lazily_mapped(folder, f"{file}-{array}", *part.kinds[array]))
-        return da.concatenate(found)
+        one = self.parts[0]
+        array = "X" if name == "Z" and one.Z is one.X else name
+        if array not in one.arrays:
+            raise not_on_disk(repr(name))
+        return lazily_mapped(one.file[0], [f"{part.file[1]}-{array}" for part in self.parts])
 
     def variables(self, block: CodedRows) -> pd.DataFrame:
         """Return the variables on the right-hand sides of both formulas, for some rows."""
-        table, _ = pd.read_pickle(block.table)
-        return table.iloc[block.place]
+        path, first = block.table
+        table, _ = pd.read_pickle(path)
+        return table.loc[block.row - first]
 
     def _of_rows(self, keep: np.ndarray) -> DesignOnDisk:
         marks, place = [keep[part.position] for part in self.parts], np.cumsum(keep) - 1
@@ -407,7 +384,7 @@ class DesignOnDisk(Design):
         steps = (partial(_rows_left, mark, place[part.position[mark]], scale, clusters, part) for mark, part in each)
         return self._with(parts=_stored(steps))
 
-    def extended(self, step: Step, encoder: Encoder, notes: list[str], *, given: bool) -> DesignOnDisk:
+    def extended(self, step: Callable[[Any], Any], encoder: Encoder, notes: list[str], *, given: bool) -> DesignOnDisk:
         """Return the design with further outcome columns, computed by `step`. `encoder` codes them in new data.
 
         Dropped columns add lines to `notes`. No column is dropped if the coefficients are `given`.
@@ -417,7 +394,7 @@ class DesignOnDisk(Design):
             p = len(encoder.names)
             return made._with(outcome_basis=plain_basis(np.empty((0, p))), constant=np.zeros(p))
         made = made.supported(notes)  # the columns of the propensity model are unchanged
-        return made._with(notes=self.notes, propensity_basis=self.propensity_basis)
+        return made._with(propensity_basis=self.propensity_basis)
 
     def _with(self, **other: Any) -> DesignOnDisk:
         return DesignOnDisk(**self.__dict__ | other)
@@ -456,7 +433,6 @@ class DesignOnDisk(Design):
             constant=constant,
             outcome_deviation=float(abs(triangle[1, 1] / triangle[0, 0])),
             has_binary_outcome=not sums["not binary"],
-            notes=tuple(notes),
         )
 
 
@@ -471,8 +447,8 @@ def _store(work: Callable[[], CodedRows], folder: Folder, name: str) -> CodedRow
     rows = work()
     order = np.argsort(rows.arm, kind="stable")
     for array, values in rows.arrays.items():
-        values[order].tofile(f"{folder.path}/{name}-{array}")
-    return _mapped_rows(folder, name, rows.kinds, rows.table)
+        np.save(f"{folder.path}/{name}-{array}.npy", values[order])
+    return _mapped_rows(folder, name, list(rows.arrays), rows.table)
 
 
 def _rows_left(mark: NDArray[np.bool_], position: Any, scale: float, clusters: Any, block: CodedRows) -> CodedRows:
@@ -489,7 +465,7 @@ def _rows_left(mark: NDArray[np.bool_], position: Any, scale: float, clusters: A
 @one_blas_thread()
 def design_from_scan(
     formula: str, scan: Scan, columns: ColumnOptions, rules: Rules, *, propensity: str | None, frame: Mapping[str, Any]
-) -> DesignOnDisk:
+) -> Design:
     """Make a design from formulas and a scan, like `design_from_formula`. Rows are read, coded and stored."""
     coding, folder = Coding(scan, formula, propensity, columns, frame), Folder()
     found = scan.read(partial(coding.read, folder.path), coding.used)
@@ -509,15 +485,13 @@ def design_from_scan(
         n_clusters=len(coding.clusters),
         labels=coding.arms.labels,
         levels=coding.arms.levels,
-        endog_name=coding.formulas[0].outcome_name,
-        formula=coding.formulas[0].text,
-        propensity_formula=f"{in_formula(columns.treat)} ~ {coding.formulas[1].right_text}",
+        endog_name=coding.formulas.models[0].outcome_name,
+        formula=coding.formulas.models[0].text,
+        propensity_formula=f"{in_formula(columns.treat)} ~ {coding.formulas.models[1].right_text}",
         ledger=tuple(line for line in ledger if line[2]),
         rules=rules,
         outcome_encoder=coding.encoders[0],
         propensity_encoder=coding.encoders[1],
         **coding.by.fields(),
     ).supported(coding.notes)
-    for note in coding.notes:
-        warn_user(note, DesignWarning)
-    return made
+    return made.with_notes(coding.notes)

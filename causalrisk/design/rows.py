@@ -35,18 +35,17 @@ class Source(NamedTuple):
 Line = tuple[str, str, int, int]
 
 
-@dataclass(frozen=True)
-class Rows:
+class Rows(NamedTuple):
     """The estimation sample: a mask over the caller's N rows, and `lines` on the dropped rows.
 
     Each line has the name of a formula, a variable of the formula, the number of rows in which the variable is missing,
     and the number of rows dropped because of this variable and no earlier one. The last numbers add up to all dropped
-    rows. `weights` has the weights of all rows.
+    rows. `weights` has the weights of all rows; ones unless given.
     """
 
     keep: np.ndarray
     lines: list[Line]
-    weights: np.ndarray | None = None
+    weights: np.ndarray
 
     @property
     def n(self) -> int:
@@ -84,7 +83,7 @@ def complete_rows(
     for used_in, name, mask in reasons:
         lines.append((used_in, name, int(mask.sum()), int((mask & keep).sum())))
         keep &= ~mask
-    return Rows(keep, lines, weights)
+    return Rows(keep, lines, np.ones(len(index)) if weights is None else weights)
 
 
 def check_rows_left(lines: Sequence[Line], n: int, left: int) -> None:
@@ -98,14 +97,14 @@ def check_rows_left(lines: Sequence[Line], n: int, left: int) -> None:
 def read_weights(given: Source | None, weight_type: str | None) -> np.ndarray | None:
     """Check observation weights, and return one per row, which is NaN where missing."""
     one_of("weight_type", weight_type, (None, "frequency", "probability"))
+    if (given is None) != (weight_type is None):
+        found = f"weight_type={weight_type!r} was given without weights="
+        if given is not None:
+            found = f"weights {given.name!r} were given without weight_type="
+        raise OptionError(f'{found}.\nUse `weights=` with `weight_type="frequency"` or `"probability"`.')
     if given is None:
-        if weight_type is not None:
-            raise OptionError(f"weight_type={weight_type!r} was given without weights=.\nAdd `weights=`.")
         return None
     values, name = given.values, given.name
-    if weight_type is None:
-        types = 'weight_type="frequency"` or `"probability"'
-        raise OptionError(f"weights {name!r} were given without weight_type=.\nAdd `{types}`.")
     seen = ~missing_mask(values)
     weights = np.full(len(values), np.nan)
     weights[seen] = numbers(values[seen], f"weights {name!r}")
@@ -209,8 +208,7 @@ class ColumnOptions:
         self.weight_type = None if self.weights is None else "probability"
 
 
-@dataclass(frozen=True)
-class ByRows:
+class ByRows(NamedTuple):
     """Inputs with one value per row other than covariates (None if they were not given), and the caller's options.
 
     `offset` is used in "offset" or "exposure". `survey` is the result of `survey_columns`. The values of `subpop` are a
@@ -272,7 +270,7 @@ def replicate_columns(
     given, names = survey.replicate_weights, survey.replicate_weights
     if isinstance(given, str):
         own = survey.weights if isinstance(survey.weights, str) else None
-        names = [name for name in table.columns if fnmatch.fnmatchcase(name, given) and name != own]
+        names = [name for name in map(str, table.columns) if fnmatch.fnmatchcase(name, given) and name != own]
     if isinstance(names, list | tuple) and all(isinstance(name, str) for name in names):
         found = {name: find_column(name, "replicate weights", name, table, frame, notes) for name in names}
     else:

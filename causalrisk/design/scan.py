@@ -19,6 +19,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from causalrisk.design.formulas import PARSER
 from causalrisk.design.tables import as_pandas, listing, nearest
 from causalrisk.errors import CausalRiskError, DesignError, OptionError, needed
 from causalrisk.runtime import with_one_thread
@@ -51,12 +52,12 @@ Frame = tuple[str, pd.DataFrame]  # a name for messages, and consecutive rows of
 
 
 @contextmanager
-def naming(where: str) -> Iterator[None]:
-    """Prefix the message of a DesignError with the name of a file or frame."""
+def naming(where: str, advice: str = "") -> Iterator[None]:
+    """Add to the message of a DesignError where it was found, and further advice at its end."""
     try:
         yield
     except DesignError as error:
-        raise DesignError(f"{where}: {error}") from error
+        raise DesignError(f"{where}: {error}{advice}") from error
 
 
 @contextmanager
@@ -98,17 +99,19 @@ class Folder:
         weakref.finalize(self, shutil.rmtree, self.path, ignore_errors=True)
 
 
-def mapped(folder: Folder, name: str, dtype: Any, shape: tuple[int, ...]) -> NDArray[Any]:
-    """Return an array that is memory-mapped from a file without a header."""
-    return np.empty(shape, dtype) if 0 in shape else np.memmap(f"{folder.path}/{name}", dtype, "r", shape=shape)
+def mapped(folder: Folder, name: str) -> NDArray[Any]:
+    """Return an array that was saved in a folder, memory-mapped."""
+    with PARSER:  # of the header
+        return np.load(f"{folder.path}/{name}.npy", mmap_mode="r")
 
 
-def lazily_mapped(folder: Folder, name: str, dtype: np.dtype[Any], shape: tuple[int, ...]) -> Any:
-    """Return a Dask array with one chunk that is memory-mapped where it is used."""
+def lazily_mapped(folder: Folder, names: Iterable[str]) -> Any:
+    """Return arrays that were saved in a folder as one Dask array. Each is a chunk, memory-mapped where it is used."""
     import dask.array as da
 
-    load = needed_dask().delayed(partial(mapped, folder, name, dtype, shape), traverse=False)
-    return da.from_delayed(load(), shape, dtype)
+    load = needed_dask().delayed(mapped, traverse=False)
+    parts = ((load(folder, name), mapped(folder, name)) for name in names)
+    return da.concatenate([da.from_delayed(lazy, own.shape, own.dtype) for lazy, own in parts])
 
 
 # --- rows ------------------------------------------------------------------------------------------------------------
@@ -253,13 +256,12 @@ def scan(source: Any) -> Scan:
 
 def _matching(pattern: str) -> list[str]:
     found = sorted(glob.glob(pattern, recursive=True)) if glob.has_magic(pattern) else [pattern]
-    if not found or not os.path.exists(found[0]):
-        folder = os.path.dirname(os.path.abspath(pattern))
-        raise DesignError(f"no file matches {pattern!r}; expected at least one.\nCheck the folder {folder!r}.")
-    odd = next((path for path in found if not path.lower().endswith((*PARQUET, *CSV)) or os.path.isdir(path)), None)
-    if odd is not None:
-        advice = 'Use `scan("folder/*.parquet")`; write other files with `DataFrame.to_parquet`.'
-        raise DesignError(f"{odd!r} is not a file that ends in {listing((*PARQUET, *CSV))}.\n{advice}")
+    odd = [path for path in found if not path.lower().endswith((*PARQUET, *CSV)) or not os.path.isfile(path)]
+    if odd or not found:
+        what = f"{odd[0]!r} is not a file" if found else f"no file matches {pattern!r}"
+        advice = f"Check the folder {os.path.dirname(os.path.abspath(pattern))!r}"
+        expected = f"expected names that end in {listing((*PARQUET, *CSV))}"
+        raise DesignError(f"{what}; {expected}.\n{advice}, and write other files with `DataFrame.to_parquet`.")
     return found
 
 
@@ -307,10 +309,8 @@ def _arrow_parts(dataset: Any) -> list[Part]:
         return [Part("the Arrow dataset", partial(_batches, dataset.scanner))]
     if not fragments:
         raise DesignError("the Arrow dataset has no files; expected at least one.\nCheck its folder.")
-    parts = (
-        (each, getattr(each, "path", "") or f"fragment {k} of the Arrow dataset") for k, each in enumerate(fragments, 1)
-    )
-    return [Part(where, partial(_arrow, each, dataset.schema)) for each, where in parts]
+    names = [getattr(each, "path", "") or f"fragment {k} of the Arrow dataset" for k, each in enumerate(fragments, 1)]
+    return [Part(name, partial(_arrow, each, dataset.schema)) for name, each in zip(names, fragments, strict=True)]
 
 
 def _arrow(fragment: Any, schema: Any, columns: Any, most: int) -> Iterator[pd.DataFrame]:

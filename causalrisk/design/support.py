@@ -280,8 +280,7 @@ def check_levels(
         check_size(rows, count, f"the {model} model", advice, arrays or (count + 1) / 2)
 
 
-@dataclass(frozen=True)
-class Rules:
+class Rules(NamedTuple):
     """Rules for the columns of both models.
 
     `collinear` says whether columns that are dependent, in all rows or within an arm, are dropped or raise an error.

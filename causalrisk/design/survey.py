@@ -10,7 +10,7 @@ import dataclasses
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -275,8 +275,7 @@ class SurveyDesign:
         return dataclasses.replace(taken(self, which, "stratum", "unit"), replication=replication)
 
 
-@dataclass(frozen=True, eq=False)
-class Factors:
+class Factors(NamedTuple):
     """Weights of the strata in a variance: sum_h (squares_h sum_j t_hj t_hj' - totals_h T_h T_h'), T_h = sum_j t_hj."""
 
     squares: Array
@@ -284,7 +283,7 @@ class Factors:
 
 
 def survey_design(
-    columns: Mapping[str, Any], weights: Array | None, keep: Mask, subpop_name: str | None, notes: list[str]
+    columns: Mapping[str, Any], weights: Array, keep: Mask, subpop_name: str | None, notes: list[str]
 ) -> SurveyDesign:
     """Make the survey design of the rows to keep, from `survey_columns` and the weights of all rows."""
     survey, strata_of, psu, replicates = (columns[name] for name in ("survey", "strata", "psu", "replicates"))
@@ -312,9 +311,6 @@ def survey_design(
         named = "the sample" if strata_of is None else f"stratum {listing(alone)} of {strata_of.name!r}"
         raise DesignError(f'{named} has a single first-stage unit, so its variance is unknown.\nUse `lonely="adjust"`.')
     within = pd.Series(of_units).groupby(of_units).cumcount().to_numpy(dtype=np.intp)
-    replication = None
-    if replicates is not None and weights is not None:
-        replication = _replication(survey, replicates, weights, keep)
     return SurveyDesign(
         stratum=stratum[keep].astype(np.intp),
         unit=within[unit[keep]],
@@ -324,7 +320,7 @@ def survey_design(
         lonely=survey.lonely,
         subpop_name=subpop_name,
         call=repr(survey),
-        replication=replication,
+        replication=None if replicates is None else _replication(survey, replicates, weights, keep),
         **{f"{role}_name": getattr(columns[role], "name", None) for role in ROLES},
     )
 

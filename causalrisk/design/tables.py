@@ -230,13 +230,11 @@ def align(values: Any, index: pd.Index, what: str, notes: list[str]) -> pd.Serie
     """
     name, values = getattr(values, "name", None), _one_column(values, what)
     n, name = len(values), getattr(values, "name", name)
-    if not isinstance(values, pd.Series):
-        if n != len(index):
-            raise DesignError(f"{what} has {n} values, but the data have {len(index)} rows.\nGive one value per row.")
+    if n == len(index) and not isinstance(values, pd.Series):
         return pd.Series(values, index=index, name=name)
-    position = matched_rows(values.index, index)
+    position = matched_rows(values.index, index) if isinstance(values, pd.Series) else None
     if position is None:
-        found = f"{what} has {n} values whose row labels do not match the {len(index)} rows of data"
+        found = f"{what} has {n} values, but the data have {len(index)} rows, or other row labels"
         raise DesignError(f"{found}.\nGive one value per row: `values.loc[data.index]`, or `.to_numpy()` by position.")
     if np.any(position != np.arange(n)):
         found = f"{what} has the row labels of the data in another order; it was aligned by label"

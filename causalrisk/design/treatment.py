@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -17,8 +16,7 @@ CONTROLS = ("none", "no", "control", "placebo", "untreated", "never", "usual car
 MOST_NUMBERS = 20  # a treatment with more distinct numbers is a count or a dose
 
 
-@dataclass(frozen=True)
-class Arms:
+class Arms(NamedTuple):
     """Treatment levels as arms: raw levels and printed labels, both with the reference first, and each row's arm."""
 
     levels: tuple[Any, ...]
@@ -36,7 +34,7 @@ def code_levels(values: pd.Series, name: str, **asked: Any) -> Arms:
     codes, found = treatment_levels(values, name)
     counts, named = np.bincount(codes, minlength=len(found)), isinstance(values.dtype, pd.CategoricalDtype)
     arms = arms_in_order(found, counts, name, named=named, **asked)
-    return replace(arms, arm=arms.arm_of(codes, found))
+    return arms._replace(arm=arms.arm_of(codes, found))
 
 
 def treatment_levels(values: pd.Series, name: str) -> tuple[np.ndarray, list[Any]]:
@@ -151,8 +149,7 @@ def notes_of_spelling(levels: Mapping[str, Iterable[Any]]) -> list[str]:
 SUM_TOLERANCE = 1e-6  # the sum over arms of single-precision scores may be this far from one
 
 
-@dataclass(frozen=True)
-class ByArm:
+class ByArm(NamedTuple):
     """Given propensity scores or outcome predictions, on the caller's index.
 
     A single column is the probability of the treated arm. Several columns are matched by `keys`, or are in the order of
@@ -174,9 +171,7 @@ class ByArm:
                 return [(self.columns[keys.index(name)], label) for name, label in zip(names, labels, strict=True)]
         found = listing(self.keys or [column.name for column in self.columns])
         expected = f"expected one column per level: {listing(coding.levels)}"
-        advice = f"Use `{what}.set_axis([{listing(levels)}], axis=1)`."
-        if len(self.columns) != len(levels):
-            advice = f"Give {len(levels)} columns."
+        advice = f"Give {len(levels)} columns: `{what}.set_axis([{listing(levels)}], axis=1)`."
         raise DesignError(f"the {what} have the columns {found}; {expected}.\n{advice}")
 
 

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from causalrisk.design import covariates
 from causalrisk.design.covariates import Covariate
-from causalrisk.design.design import Design, rows_not_kept
+from causalrisk.design.design import Design
 from causalrisk.design.on_disk import DesignOnDisk
-from causalrisk.errors import DesignError, OptionError, UnavailableError, one_of
+from causalrisk.errors import DesignError, OptionError, UnavailableError, not_on_disk, one_of
 from causalrisk.estimation.fits import FittedRows
 from causalrisk.estimation.record import FitRecord
 from causalrisk.numerics.arrays import Arms, Array
@@ -153,7 +153,7 @@ def balance(
         arms, labels, denominator = {label: a for a, label in enumerate(labels)}, ("all", OBSERVED), 0
     for name, given in {"also": also, "by": by, "interactions": interactions or None}.items():
         if design.on_disk and given is not None:
-            raise rows_not_kept(f"{name}=")
+            raise not_on_disk(f"{name}=")
     rows, observed, tables = record.rows, between == OBSERVED, {}
     chosen: dict[str, Any] = {"also": also, "data": data, "names": names, "interactions": interactions}
     groups = {"": None} if by is None else groups_of(design, by, data)

@@ -183,6 +183,13 @@ def listed(values: Sequence[object]) -> str:
 
 
 IN_MEMORY = "data=causalrisk.scan(data).collect()"  # what to type where data on disk are refused
+
+
+def not_on_disk(what: str = "this result", instead: str = "", use: str = IN_MEMORY) -> UnavailableError:
+    """Return the error for what needs all rows in memory. `instead` is advice, and `use` is what to type."""
+    return UnavailableError(f"{what} is not available for data on disk.\n{instead}Use `{use}`.")
+
+
 NUMBERS = r"(?<![\w.])(?<!group ')[-\d.]+(e[-+]\d+)?"  # in which alike notes may differ; not numbers in names
 NEAR = 0.75  # likeness above which a name is taken for a misspelling; below, a suggestion might change the question
 

@@ -95,11 +95,6 @@ def check_able(spec: Specification, quantiles: bool = False, **asked: Any) -> No
         raise kind(f"{option}={shown} is not available for {name}{only}.\n{advice[0].upper()}{advice[1:]}.")
 
 
-def not_on_disk(what: str, use: str) -> UnavailableError:
-    """Return the error for an option that needs all rows in memory."""
-    return UnavailableError(f"{what} is not available for data on disk.\nUse `{use}`.")
-
-
 def check_options(spec: Specification, design: Design, options: ModelOptions) -> None:
     """Raise an error for model options that the estimator does not support."""
     target, family, did, stated, change = options.population.name, options.outcome_family, options.did, None, None

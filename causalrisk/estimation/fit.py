@@ -10,10 +10,10 @@ import numpy as np
 
 from causalrisk import errors
 from causalrisk.design.design import Design
-from causalrisk.errors import Failure, Notes
+from causalrisk.errors import Failure, Notes, not_on_disk
 from causalrisk.estimation import options as kinds
 from causalrisk.estimation import overlap
-from causalrisk.estimation.abilities import not_on_disk, use_of_learner, with_change
+from causalrisk.estimation.abilities import use_of_learner, with_change
 from causalrisk.estimation.equations import Equations
 from causalrisk.estimation.fits import Estimate, WeightFit, estimate_means, fit_weights
 from causalrisk.estimation.learned import Learned, learn
@@ -270,7 +270,7 @@ def train_from(
 ) -> JointRecord:
     """Fit the arms jointly, starting from IPWRA. Propensity replicates are drawn unless `replicates` is given."""
     if options.replicates is not None and start.design.on_disk:
-        raise not_on_disk("replicates=", "n_replicates=200")
+        raise not_on_disk("replicates=", use="n_replicates=200")
     drawn = None if options.replicates is None else start.resampler().given("replicates", options.replicates)
     design, sample = start.design, start.sample
     count = min(FOLDS, design.n_clusters) if design.n_clusters else FOLDS

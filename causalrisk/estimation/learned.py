@@ -17,7 +17,7 @@ import numpy as np
 
 from causalrisk.design.design import Design, TargetRows
 from causalrisk.design.on_disk import CodedRows
-from causalrisk.errors import IN_MEMORY, DesignWarning, Notes, OptionError, UnavailableError
+from causalrisk.errors import DesignWarning, Notes, OptionError, not_on_disk
 from causalrisk.estimation.options import InferenceOptions, ModelOptions
 from causalrisk.estimation.sample import folds_by_position
 from causalrisk.learners.cross_fitting import CrossFitted, cross_fit, learners_of, on_predictor_scale
@@ -84,10 +84,7 @@ def learn(design: Design, options: ModelOptions, inference: InferenceOptions, no
 
     for learner in learners if design.on_disk else ():
         if not all(isinstance(model, Smooth) for model in learner.models):
-            raise UnavailableError(
-                f"the learner {learner.name} is not available for data on disk.\n"
-                f'Use `learner="smooth"`, or, if the rows fit into memory, `{IN_MEMORY}`.'
-            )
+            raise not_on_disk(f"the learner {learner.name}", 'Use `learner="smooth"`. ')
     rows = None if design.on_disk else made(design)
 
     def over(function: Callable[[LearnerRows], T]) -> Iterator[T]:

@@ -16,8 +16,8 @@ import numpy as np
 from causalrisk.design.design import Design, TargetRows, target_rows
 from causalrisk.design.on_disk import DesignOnDisk
 from causalrisk.design.support import check_size, scores_rule
-from causalrisk.errors import IN_MEMORY, DesignWarning, Notes, OptionError, UnavailableError, listed
-from causalrisk.estimation.abilities import check_able, not_on_disk
+from causalrisk.errors import IN_MEMORY, DesignWarning, Notes, OptionError, UnavailableError, listed, not_on_disk
+from causalrisk.estimation.abilities import check_able
 from causalrisk.estimation.equations import Classifier, Equations, ScoreModel
 from causalrisk.estimation.fits import fit_weights
 from causalrisk.estimation.learned import Learned, with_predictions
@@ -55,7 +55,7 @@ def task_of(design: Design, spec: Specification, options: ModelOptions, inferenc
             (inference.resamples is not None, "resamples=", "n_boot=999"),
         ):
             if refused:
-                raise not_on_disk(what, use)
+                raise not_on_disk(what, use=use)
     elif spec.joint or cov_type == JACKKNIFE or (cov_type == "bootstrap" and bootstrap not in MULTIPLIERS):
         robust = "robust" if design.cluster_name is None else "cluster"
         advice = "Use `IPWRA` instead of JRE" if spec.joint else f'Use `fit(cov_type="{robust}")`'

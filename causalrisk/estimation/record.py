@@ -22,9 +22,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
 
-from causalrisk.design.design import Design, TargetRows, rows_not_kept
+from causalrisk.design.design import Design, TargetRows
 from causalrisk.design.on_disk import DesignOnDisk
-from causalrisk.errors import DesignWarning, Notes, OptionError, UnavailableError, first_failure
+from causalrisk.errors import DesignWarning, Notes, OptionError, UnavailableError, first_failure, not_on_disk
 from causalrisk.estimation import fits
 from causalrisk.estimation.fits import Estimate, FittedRows, Refits, WeightFit, collect_refits
 from causalrisk.estimation.learned import Learned
@@ -295,7 +295,7 @@ class FitRecord(Task):
         if "observed" in weights.beta:
             chances = equations.by_row(lambda equations, at: expit(at(equations.observed)[:, 0]), weights.at)
         if isinstance(design, DesignOnDisk) and not design.parts:  # which raises where the model came from a file
-            raise rows_not_kept()
+            raise not_on_disk()
         own = sample.restore(loaded(sample.s))
         ones = np.ones(len(own))
         return FittedRows(
@@ -449,8 +449,7 @@ def unit_influence(record: FitRecord, count: int) -> Array:
 
     With frequency weights, it is the influence of one of the equal units of a row.
     """
-    if record.design.on_disk:
-        raise rows_not_kept()
+    record.design.check_in_memory("this result")
     weighted = record.estimate.influence[:, :count] * record.sample.s[:, None]
     return sum_within_units(record, weighted) / equal_units(record)[:, None]
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from causalrisk.design.design import Design, TargetRows
 from causalrisk.design.on_disk import DesignOnDisk, stored_array
-from causalrisk.design.scan import Folder
+from causalrisk.design.scan import Folder, lazily_mapped
 from causalrisk.design.survey import SurveyDesign
 from causalrisk.estimation.options import ModelOptions
 from causalrisk.numerics import arrays, resampling
@@ -280,20 +280,12 @@ def folds_by_position(design: Design, n_folds: int, repeat: int = 0) -> Numbers:
 
 
 def stored(values: Iterable[Array], chunks: tuple[int, ...]) -> Any:
-    """Write blocks of rows to a file, and return a Dask array over it."""
-    import dask.array as da
-
-    folder, first, file = Folder(), 0, None
-    for rows in values:
-        if file is None:
-            file = np.lib.format.open_memmap(
-                f"{folder.path}/rows.npy", mode="w+", dtype=float, shape=(sum(chunks), rows.shape[1])
-            )
-        file[first : first + len(rows)] = rows
-        first += len(rows)
-    found = da.from_array(file, chunks=(chunks, -1))
-    found.folder = folder  # the folder exists as long as the array
-    return found
+    """Write blocks of rows to files, and return a Dask array over them with the given chunk sizes."""
+    folder, names = Folder(), list[str]()
+    for k, rows in enumerate(values):
+        names.append(f"{k}")
+        np.save(f"{folder.path}/{k}.npy", np.ascontiguousarray(rows))
+    return lazily_mapped(folder, names).rechunk((chunks, -1))
 
 
 # --- resamples -------------------------------------------------------------------------------------------------------

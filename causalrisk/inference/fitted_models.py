@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from scipy.linalg import block_diag
 
-from causalrisk.design.design import new_offset, rows_not_kept
+from causalrisk.design.design import new_offset
 from causalrisk.errors import OptionError, UnavailableError, check_alpha
 from causalrisk.estimation.equations import LINEAR
 from causalrisk.estimation.learned import Learned
@@ -293,8 +293,8 @@ def outcome_predictions(record: FitRecord) -> pd.DataFrame:
     if record.design.predictions is not None:
         return pd.DataFrame(record.design.predictions, index=record.design.index, columns=list(record.design.labels))
     learned, labels = used_learned(record), list(record.design.labels)
-    if record.design.on_disk:
-        raise rows_not_kept("the prediction of each row", "`res.learner_fit` has the quality of the predictions. ")
+    instead = "`res.learner_fit` has the quality of the predictions. "
+    record.design.check_in_memory("the prediction of each row", instead)
     values = np.concatenate([fit.predictions for fit in learned.fits]).T
     columns = pd.Index(labels)
     if len(learned.fits) > 1:

@@ -13,7 +13,6 @@ import pandas as pd
 
 from causalrisk import errors
 from causalrisk.design.covariates import Moderators, moderators
-from causalrisk.design.design import rows_not_kept
 from causalrisk.design.tables import listing
 from causalrisk.errors import CausalRiskWarning, DesignWarning, Failure, OptionError, UnavailableError, warn_user
 from causalrisk.estimation.fits import RELATIVE_ROUNDING, means_under, projected_means, weights_of
@@ -334,8 +333,7 @@ def _moderators(record: FitRecord, by: Any, data: Any, compared_by: str = "") ->
     if record.frame is not None:
         problem = "effects in groups are not available if target= is a data frame"
         raise UnavailableError(f"{problem}.\nUse a data frame with the rows of one group as `target=`.")
-    if record.design.on_disk:
-        raise rows_not_kept("effects_by", "For the effect in one group, use `scan` with its rows. ")
+    record.design.check_in_memory("effects_by", "For the effect in one group, use `scan` with its rows. ")
     found = moderators(record.design, by, data)
     for name in found.levels if found.encoder is None else found.encoder.variables:
         if name in (record.design.treat_name, record.design.endog_name):

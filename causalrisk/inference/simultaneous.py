@@ -16,7 +16,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.special import expit, gammaincinv, logit, ndtr, ndtri
 
-from causalrisk.design.design import Design, rows_not_kept
+from causalrisk.design.design import Design
 from causalrisk.errors import DesignError, Failure, OptionError, UnavailableError, check_alpha, one_of
 from causalrisk.estimation.abilities import check_options
 from causalrisk.estimation.fits import Refits, weights_of
@@ -218,8 +218,7 @@ def simultaneous_frame(records: Sequence[FitRecord], names: Sequence[str], adjus
 
 def _effects_influence(record: FitRecord, first: FitRecord) -> Array:
     """Return the influence function of a fit's effects, in the row order of the first fit."""
-    if record.design.on_disk:
-        raise rows_not_kept("simultaneous")
+    record.design.check_in_memory("simultaneous")
     one, other = record.design, first.design
     effects = [of.options.effect for of in (first, record)]
     if effects[0] != effects[1]:

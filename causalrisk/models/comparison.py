@@ -13,7 +13,6 @@ import pandas as pd
 from causalrisk import errors
 from causalrisk.design.design import Design
 from causalrisk.design.formulas import callers_variables
-from causalrisk.design.scan import Scan, as_scan
 from causalrisk.estimation import options as kinds
 from causalrisk.estimation.abilities import check_options, options_used
 from causalrisk.estimation.fit import fit_estimator
@@ -22,7 +21,7 @@ from causalrisk.estimation.specification import Specification
 from causalrisk.inference.covariance import bootstrap_with_fallback, with_bootstrap, with_covariance
 from causalrisk.inference.simultaneous import Comparison, differences_frame, effects_frame, simultaneous_frame
 from causalrisk.models.estimators import JRE, chosen_models, results_of
-from causalrisk.models.model import FIT_OPTIONS, JRE_OPTIONS, OPTIONS, CausalModel, design_of
+from causalrisk.models.model import FIT_OPTIONS, JRE_OPTIONS, OPTIONS, CausalModel, check_in_memory, design_of
 from causalrisk.models.results import CausalResults, Shown, given_results
 from causalrisk.numerics.resampling import seed_sequence
 from causalrisk.report import plots, summary, tidy
@@ -323,12 +322,8 @@ def compare(
             f"{of_joint[0]}= is an option of JRE, which is not in estimators=.\n"
             f'Add "JRE" to estimators=, or leave {of_joint[0]}= out.'
         )
-    if isinstance(as_scan(data), Scan):
-        raise errors.UnavailableError(
-            "compare() is not available for data on disk, but separate fits with one seed use the same resamples.\n"
-            "Use `etable([model.fit(n_boot=200, rng=0) for model in models])`, with one model per estimator, or "
-            f"`{errors.IN_MEMORY}`."
-        )
+    fits = "Use `etable([model.fit(n_boot=200, rng=0) for model in models])`: one seed, equal resamples. "
+    check_in_memory("compare()", data, fits)
     specs = [model.spec for model in models]
     design = design_of(formula, data, options | {"treat": treat}, callers_variables(2), specs)
     return _compared(design, specs, kinds.model_options(design, options), inference, joint)

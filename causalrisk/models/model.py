@@ -19,7 +19,7 @@ from causalrisk.design.scan import Scan, as_scan
 from causalrisk.design.support import Rules
 from causalrisk.design.survey import Survey
 from causalrisk.design.treatment import is_classifier
-from causalrisk.errors import IN_MEMORY, BootstrapError, OptionError, UnavailableError, read, with_other_names
+from causalrisk.errors import BootstrapError, OptionError, UnavailableError, not_on_disk, read, with_other_names
 from causalrisk.errors.aliases import attribute
 from causalrisk.estimation import options as kinds
 from causalrisk.estimation.abilities import check_options
@@ -496,9 +496,7 @@ class CausalModel:
                 'Use `cov_kwds={"groups": data["id"]}`, or leave cov_kwds= out.'
             )
         if self.design.on_disk:
-            raise UnavailableError(
-                'cov_kwds= is not available for data on disk.\nUse `from_formula(..., cluster="column")`.'
-            )
+            raise not_on_disk("cov_kwds=", use='from_formula(..., cluster="column")')
         given["small_sample"] = bool(found.get("use_correction", given.get("small_sample", False)))
         typed = {**options.typed, **kinds.typed_options({"cluster": found["groups"]}, OPTIONS)}
         return self._of(clustered(self.design, found["groups"]), dataclasses.replace(options, typed=typed))
@@ -507,10 +505,10 @@ class CausalModel:
         return CausalResults(self, record)
 
 
-def check_in_memory(what: str, data: Any) -> None:
-    """Raise an error for data on disk, which `what` does not support."""
+def check_in_memory(what: str, data: Any, instead: str = "") -> None:
+    """Raise an error for data on disk, which `what` does not support. `instead` is advice."""
     if isinstance(as_scan(data), Scan):
-        raise UnavailableError(f"{what} is not available for data on disk.\nUse `{IN_MEMORY}`.")
+        raise not_on_disk(what, instead)
 
 
 def design_of(

@@ -25,7 +25,7 @@ from scipy.special import gammaln, stdtr
 
 from causalrisk import errors
 from causalrisk.design.covariates import groups_of
-from causalrisk.design.design import Design, rows_not_kept
+from causalrisk.design.design import Design
 from causalrisk.diagnostics.scores import SAME_SCORE
 from causalrisk.errors import OptionError, UnavailableError, one_of
 from causalrisk.estimation.fits import RELATIVE_ROUNDING, centred, group_sums, weights_of
@@ -405,8 +405,7 @@ def permutation_test(
     one_of("statistic", statistic, ("studentized", "difference"))
     alternative = one_of("alternative", alternative, tuple(SIZES))
     inference = InferenceOptions(rng=rng, n_jobs=n_jobs, progress=progress)
-    if record.design.on_disk:
-        raise rows_not_kept("permutation_test")
+    record.design.check_in_memory("permutation_test")
     if record.design.survey is not None or record.design.observation is not None:
         raise UnavailableError("permutation_test does not support survey designs or `observed=`.\nUse `res.pvalues`.")
     if record.joint is not None and record.joint.drawn is not None:

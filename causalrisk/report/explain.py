@@ -14,7 +14,6 @@ from importlib import resources
 import numpy as np
 import pandas as pd
 
-from causalrisk.design.design import rows_not_kept
 from causalrisk.errors import check_alpha, one_of
 from causalrisk.estimation.overlap import SMALL_FOR_ALL, judged_shares, least_share
 from causalrisk.estimation.record import FitRecord, JointRecord
@@ -230,14 +229,17 @@ def explain(record: FitRecord, alpha: float = 0.05) -> Prose:
         to do if JRE disagrees with IPWRA. Prints as text; `as_html()` gives HTML.
     """
     check_alpha(alpha)
-    if record.design.on_disk:
-        raise rows_not_kept("explain()", "Use `res.methods()`. ")
+    record.design.check_in_memory("explain()", "Use `res.methods()`. ")
     said = methods.facts(record)
     steps = {
         "The question": [_question(record), *said["effect"], *said["sample"]],
         "The groups as observed": [_observed(record)],
         f"The {'propensity score and the ' * words.uses_score(record)}weights": [*said["score"], *_weights(record)],
-        f"The {'matches' if record.spec.matched else 'outcome models'}": [*said["outcome"], *said["joint"], *_training(record)],
+        f"The {'matches' if record.spec.matched else 'outcome models'}": [
+            *said["outcome"],
+            *said["joint"],
+            *_training(record),
+        ],
         "The effect": _effects(record),
         "The standard error": [*said["errors"], *_tests(record, alpha)],
     }

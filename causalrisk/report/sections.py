@@ -14,7 +14,6 @@ from typing import Any
 
 import pandas as pd
 
-from causalrisk.design.design import rows_not_kept
 from causalrisk.diagnostics import balance, scores, sensitivity
 from causalrisk.errors import CausalRiskError, OptionError, check_alpha, failures_frame
 from causalrisk.estimation.overlap import advice_for_matching, other_populations
@@ -92,8 +91,7 @@ def report(
     """
     check_alpha(alpha)
     check_page(path)
-    if record.design.on_disk:
-        raise rows_not_kept("the report", "Use `res.methods()`, `res.summary()` and `res.balance()`. ")
+    record.design.check_in_memory("the report", "Use `res.methods()`, `res.summary()` and `res.balance()`. ")
     asked = explain.questions(record, assumptions)
     plots.pyplot()  # without matplotlib nothing is computed
     parts = _parts(record, alpha, assumptions_part(asked, assumptions))

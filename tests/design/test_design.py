@@ -205,7 +205,7 @@ def test_treat_as_array(data):
         design = make(data, treat=data.d[::-1])
     assert same(design, make(data))
     assert design.notes == tuple(str(w.message) for w in caught)
-    with pytest.raises(DesignError, match=r"treatment 'd' has 59 values whose row labels"):
+    with pytest.raises(DesignError, match=r"'d' has 59 values, but the data have 60 rows, or other row labels"):
         make(data, treat=data.d[:-1])
     with pytest.raises(DesignError, match="treatment 'treat' has 5 values, but the data have 60 rows"):
         make(data, treat=np.ones(5))
@@ -216,7 +216,7 @@ def test_treat_as_array(data):
 def test_weights(data):
     with pytest.raises(OptionError, match="weights 'w' were given without weight_type"):
         make(data, weights="w")
-    with pytest.raises(OptionError, match="weight_type='frequency' was given without weights"):
+    with pytest.raises(OptionError, match="weight_type='frequency' was given without weights="):
         make(data, weight_type="frequency")
     with pytest.raises(OptionError, match="weight_type='analytic'"):
         make(data, weights="w", weight_type="analytic")
@@ -350,7 +350,7 @@ def test_labelled_arrays(data):
     assert (design.endog_name, design.treat_name) == ("y", "d")
     assert np.array_equal(design.X, exog)
     assert design.index.equals(data.index)
-    with pytest.raises(DesignError, match="exog has 60 values whose row labels"):
+    with pytest.raises(DesignError, match="exog has 60 values, but the data have 60 rows, or other"):
         array_design(data.y, exog.reset_index(drop=True), data.d)
     with pytest.raises(DesignError, match=r"exog has several columns named 'x'"):
         array_design(data.y, data[["x", "x"]], data.d)
@@ -430,7 +430,7 @@ def test_array_encoder(data):
         encoder.encode(exog.drop(columns="z"))
     with pytest.raises(DesignError, match=r"shape \(2, 2\); expected 3 columns: 'x', 'z', 'const'"):
         encoder.encode(np.ones((2, 2)))
-    with pytest.raises(DesignError, match="missing or infinite values in 1 rows"):
+    with pytest.raises(DesignError, match="column 'z' of the new data is missing in 1 rows"):
         encoder.encode(np.array([[1.0, np.nan, 1.0], [1, 1, 1]]))
     with pytest.raises(DesignError, match="column 'x' of the new data is missing in 1 rows"):
         encoder.encode(exog.head(1).assign(x=np.nan))

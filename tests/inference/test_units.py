@@ -43,5 +43,5 @@ def test_joint_fits_have_scores_and_weights_and_their_start_has_predictions(birt
 @pytest.mark.parametrize("name", ["propensity_scores", "importance_weights", "potential_outcomes"])
 def test_properties_of_a_scan_need_its_rows(births, name):
     res = IPWRA.from_formula(F, in_blocks([births[:300], births[300:]]), treat="mbsmoke").fit()
-    with pytest.raises(UnavailableError, match=r"this result needs the rows[^$]*scan\(data\).collect\(\)"):
+    with pytest.raises(UnavailableError, match=r"this result is not available[^$]*scan\(data\).collect\(\)"):
         getattr(res, name)

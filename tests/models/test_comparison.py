@@ -413,6 +413,6 @@ def test_what_is_read_in_parts_is_collected_first():
         pytest.importorskip("pyarrow").Table.from_pandas(simulate(60))
     )
     for data in (cr.scan([simulate(60)]), arrow):
-        with pytest.raises(cr.UnavailableError, match=re.escape("or `data=causalrisk.scan(data).collect()`.")):
+        with pytest.raises(cr.UnavailableError, match=re.escape("`data=causalrisk.scan(data).collect()`.")):
             cr.compare("y ~ x1", data, treat="d")
         assert len(cr.scan(data).collect()) == 60

@@ -136,5 +136,5 @@ def test_results_of_a_bootstrap(births, tmp_path):
     known = robust_covariance(ours.start._record, False)
     np.testing.assert_allclose(np.sqrt(np.diag(known))[:3], ours.start.bse, rtol=1e-12)
     assert f"{M} of {M} used" in ours.summary().as_text()
-    with pytest.raises(UnavailableError, match="needs the rows in memory"):
+    with pytest.raises(UnavailableError, match="not available for data on disk"):
         ours.conf_int(method="bca")

@@ -157,7 +157,7 @@ def test_results_of_a_bootstrap(births):
     np.testing.assert_allclose(ours.bse, theirs.bse, rtol=1e-9)
     pd.testing.assert_frame_equal(ours.boot_params, theirs.boot_params, rtol=1e-9)
     assert f"{M} of {M} used" in ours.summary().as_text()
-    with pytest.raises(UnavailableError, match="needs the rows in memory"):
+    with pytest.raises(UnavailableError, match="not available for data on disk"):
         ours.conf_int(method="bca")
     with pytest.raises(UnavailableError, match=r'model.fit\(cov_type="bootstrap"\)'):
         ours.model.fit().boot_params  # noqa: B018
