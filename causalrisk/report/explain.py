@@ -230,12 +230,12 @@ def explain(record: FitRecord, alpha: float = 0.05) -> Prose:
     """
     check_alpha(alpha)
     record.design.check_in_memory("explain()", "Use `res.methods()`. ")
-    said = methods.facts(record)
+    said, models = methods.facts(record), "matches" if record.spec.matched else "outcome models"
     steps = {
         "The question": [_question(record), *said["effect"], *said["sample"]],
         "The groups as observed": [_observed(record)],
         f"The {'propensity score and the ' * words.uses_score(record)}weights": [*said["score"], *_weights(record)],
-        f"The {'matches' if record.spec.matched else 'outcome models'}": [
+        f"The {models}": [
             *said["outcome"],
             *said["joint"],
             *_training(record),

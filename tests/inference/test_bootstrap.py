@@ -173,7 +173,7 @@ def test_jre_weighs_rows_where_too_many_draws_of_them_fail(blocks):
     assert res.bse.iloc[0] == asked.bse.iloc[0]
     assert res.glance().std_errors[0] == asked.glance().std_errors[0] == "bootstrap (bayesian)"
     assert any("fractional random weights" in note for note in res._record.notes)
-    assert "bootstrap='bayesian', small_sample=True" in call_of(res._record)
+    assert "bootstrap='bayesian', n_boot=50, small_sample=True" in call_of(res._record)
     drawn = cr.JRE.from_formula("y ~ x1", frame, treat="d").fit(n_boot=20)
     assert drawn.glance().std_errors[0] == "bootstrap (pairs)"
 
