@@ -24,6 +24,7 @@ from causalrisk.design.scan import naming
 from causalrisk.design.support import ColumnMoments
 from causalrisk.design.survey import labels_of
 from causalrisk.design.tables import align, as_pandas, as_table, check_complete, listing, missing_mask, plain
+from causalrisk.design.treatment import show
 from causalrisk.errors import DesignError, OptionError
 from causalrisk.errors.aliases import near
 
@@ -77,7 +78,8 @@ def moderators(design: Design, by: Any, data: Any = None) -> Moderators:
     groups, found, levels = groups_of(design, by, data)
     for name, values in zip(levels, zip(*found, strict=True), strict=True):
         if len(set(values)) > MANY_LEVELS:
-            raise DesignError(f'{name!r} has more than {MANY_LEVELS} groups.\nUse `by="~ {name}"` or `pandas.cut`.')
+            typed = show(f"~ {formulas.in_formula(name)}")
+            raise DesignError(f"{name!r} has more than {MANY_LEVELS} groups.\nUse `by={typed}` or `pandas.cut`.")
     indicators = (groups[:, None] == np.arange(len(found))).astype(float)
     return Moderators(indicators, found, tuple(levels), True)
 

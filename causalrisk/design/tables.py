@@ -311,6 +311,8 @@ def _columns_of_matrix(values: Any, what: str) -> dict[str, Any]:
 def nearest(name: Any, names: Iterable[Any], show: Callable[[str], str] = repr) -> str:
     """Return a line that suggests the columns nearest to an unknown name, each printed by `show`."""
     known = [str(n) for n in names]
+    if name in known:  # a number
+        return "Names of columns must be text.\nUse `data.columns = data.columns.astype(str)`."
     words = [word for word in re.findall(r"\w+", str(name)) if word in known]  # columns named inside other text
     near = words[:3] or aliases.nearest(name, known, 3)
     if near:
@@ -369,7 +371,8 @@ def find_column(
         typed = f'treat="{names[0]}", propensity="{" + ".join(names[1:])}"'
         raise DesignError(f"treat={value!r} has several columns; expected only the treatment.\nUse `{typed}`.")
     found = f"{role} {value!r} is neither a column of the data nor an array in the calling scope"
-    advice = aliases.answer(default, value) or in_index(table, value) or nearest(value, table.columns)
+    formula = f'Use `propensity="{value}"`.' if role == "propensity score" and re.search("[+*~:]", value) else ""
+    advice = formula or aliases.answer(default, value) or in_index(table, value) or nearest(value, table.columns)
     raise DesignError(f"{found}.\n{advice}")
 
 

@@ -89,7 +89,8 @@ def _reference(name: str, found: list[Any], table: str, treated: Any, reference:
         text = f"treatment {name!r} has {len(found)} levels, but {why}:\n{table}"
         without = "" if treated is None else " without `treated=`"
         kind = DesignError if treated is None else OptionError
-        raise kind(f"{text}\nUse `reference={show(base)}`{without} to compare the others with it.")
+        blank = 'Use `data.replace("", None)` if blanks are missing values.\n' * ("" in found)
+        raise kind(f"{text}\n{blank}Use `reference={show(base)}`{without} to compare the others with it.")
     for option, value in (("treated", treated), ("reference", reference)):
         odd = isinstance(value, bool) and not set(found) <= {0, 1}  # 1 of the levels 1 and 2 may mean "no"
         if value is not None and (odd or value not in found):
