@@ -245,6 +245,10 @@ def estimate_matched(
     if estimated:
         covariance = covariance + score_correction(weights, options, means)
     jacobian = scale.jacobian(means)
+    if not jacobian[0] @ covariance @ jacobian[0] > 0 and np.ptp(sample.y):
+        problem = "the estimated variance of the effect is not positive, so its standard error is NaN"
+        notes.warn(f"{problem}.\nUse a larger `caliper=`, or another `metric=`.", DesignWarning)
+        covariance = np.full_like(covariance, np.nan)
     rows = MatchedRows(predicted, inside, matches, columns)
     estimate = Estimate(scale.params(means), np.empty((sample.n_arms, 0)), np.empty(0), means, rows)
     return estimate, dataclasses.replace(weights, times=times), jacobian @ covariance @ jacobian.T
@@ -274,9 +278,9 @@ def fitted_slopes(Z: Array, y: Array, times: Array) -> Array:
     return np.asarray(np.linalg.lstsq(columns * root, y * root[:, 0], rcond=None)[0][1:])
 
 
-def nearest(columns: Array, among: slice, least: int) -> Matches:
+def nearest(columns: Array, among: slice, least: int, caliper: float | None = None) -> Matches:
     """Match units by their columns, shape (n, p), with at least `least` nearest units in the slice `among`."""
-    return match(columns, columns[among], least, TIED * float(columns.std(axis=0).max()))
+    return match(columns, columns[among], least, TIED * float(columns.std(axis=0).max()), caliper)
 
 
 # --- the estimated score ---------------------------------------------------------------------------------------------
@@ -284,6 +288,8 @@ def nearest(columns: Array, among: slice, least: int) -> Matches:
 
 def score_correction(weights: WeightFit, options: ModelOptions, means: Array) -> Array:
     """Return the contribution of score estimation to the covariance of the means, shape (2, 2) [1]_.
+
+    With a caliper, the averages of [1]_ are over the units of both arms that have a match.
 
     References
     ----------
@@ -293,28 +299,28 @@ def score_correction(weights: WeightFit, options: ModelOptions, means: Array) ->
     e, Z, link = weights.probabilities, sample.Z.columns, BINARY_LINKS[options.propensity_link]
     steep = e[1] * link.score(Z @ weights.gamma, np.array(1.0))[0]  # derivative of the score in its linear predictor
     inverse = np.linalg.inv((Z * (steep**2 / (e[0] * e[1]))[:, None]).T @ Z)
-    score = e[1][:, None]
-    moved = [steep[:, None] * nearest(score, own, WITHIN).covariance(Z[own], sample.y[own]) for own in sample.slices]
+    score, arms = e[1][:, None], (0, 1)
+    near_score = np.stack([nearest_outcomes(score, sample, a, options.caliper) for a in arms])
+    inside = np.isfinite(near_score).all(axis=0)
+    steep = np.where(inside, steep, 0.0)[:, None]
+    moved = [steep * nearest(score, own, WITHIN).covariance(Z[own], sample.y[own]) for own in sample.slices]
     if toward is None:
-        C = np.stack([-(moved[0] / e[0][:, None]).mean(axis=0), (moved[1] / e[1][:, None]).mean(axis=0)])
+        C = np.stack([-(moved[0] / e[0][:, None]).sum(axis=0), (moved[1] / e[1][:, None]).sum(axis=0)]) / inside.sum()
         return np.asarray(-C @ inverse @ C.T)
     other, sign = 1 - toward, 1.0 if toward else -1.0
-    rising = sign * steep[:, None] * Z  # slope of the target's score
-    X = sample.X.columns
-    near_score, near_X = (
-        np.stack([nearest_outcomes(columns, sample, a) for a in (0, 1)]) - means[:, None] for columns in (score, X)
-    )
-    count = float((sample.arm == toward).sum())
-    C, D = near_score @ rising / count, near_X @ rising / count
+    rising = sign * steep * Z  # slope of the target's score
+    near_Z = np.stack([nearest_outcomes(Z, sample, a) for a in arms])
+    count = float((inside & (sample.arm == toward)).sum())
+    C, D = ((np.nan_to_num(of) - means[:, None]) @ rising / count for of in (near_score, near_Z))
     C[toward] += sign * moved[toward].sum(axis=0) / count
     C[other] -= sign * (moved[other] * (e[toward] / e[other])[:, None]).sum(axis=0) / count
     return np.asarray(D @ inverse @ D.T - C @ inverse @ C.T)
 
 
-def nearest_outcomes(columns: Array, sample: Sample, a: int) -> Array:
+def nearest_outcomes(columns: Array, sample: Sample, a: int, caliper: float | None = None) -> Array:
     """Return each unit's outcome in an arm: its own, or the mean of the nearest units of the arm, shape (n,)."""
     own = sample.slices[a]
-    outcomes = nearest(columns, own, 1).mean(sample.y[own])
+    outcomes = nearest(columns, own, 1, caliper).mean(sample.y[own])
     outcomes[own] = sample.y[own]
     return outcomes
 

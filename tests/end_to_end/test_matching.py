@@ -269,3 +269,23 @@ def test_the_page_of_plots_is_without_influence(unprinted_plots):
     res = Matching.from_formula("y ~ x1 + x2 + x3", drawn(), treat="d").fit()
     titles = [ax.get_title(loc="left") for ax in res.plot().axes]
     assert "Balance" in titles and "Influence" not in titles
+
+
+def test_the_correction_for_the_score_has_the_covariates_of_the_score():
+    frame = simulate(300)
+    options = {"treat": "d", "propensity": "x1 + x2", "metric": "propensity", "target": "treated"}
+    one, other = (Matching.from_formula(f"y ~ {right}", frame, **options).fit() for right in ("1", "x1 + x2"))
+    assert one.effect_se == pytest.approx(other.effect_se, rel=1e-10)
+
+
+@pytest.mark.parametrize("target", ["treated", "all"])
+@pytest.mark.filterwarnings("ignore::causalrisk.CausalRiskWarning")
+def test_units_beyond_the_caliper_do_not_count_in_the_correction_for_the_score(target):
+    """Controls that are like no treated unit: their outcomes change no number."""
+    frame, ses = simulate(300), []
+    far = frame[frame.d == 0].head(30).assign(x1=lambda own: own.x1 - 8)
+    for factor in (1, 50):
+        data = pd.concat([frame, far.assign(y=factor * far.y)], ignore_index=True)
+        model = Matching.from_formula("y ~ x1", data, treat="d", metric="propensity", target=target, caliper=0.02)
+        ses.append(model.fit().effect_se)
+    assert ses[0] == pytest.approx(ses[1], rel=1e-10)
