@@ -313,9 +313,6 @@ def compare(
     typed = {name: value for name, value in options.items() if name in OPTIONS} | {"treat": treat}
     options |= {"read_as": read_as, "typed": {"formula": repr(formula)} | kinds.typed_options(typed, OPTIONS)}
     models = chosen_models(options.pop("estimators", estimators), options.get("effect"))
-    inference = kinds.options_of(kinds.InferenceOptions, {**options, "cov_type": "bootstrap"})
-    inference = dataclasses.replace(inference, rng=seed_sequence(inference.rng))  # one seed for all
-    joint = kinds.options_of(kinds.JREOptions, options)
     of_joint = [name for name in JRE_OPTIONS if name in options]
     if of_joint and JRE not in models:
         raise errors.OptionError(
@@ -326,17 +323,14 @@ def compare(
     check_in_memory("compare()", data, fits)
     specs = [model.spec for model in models]
     design = design_of(formula, data, options | {"treat": treat}, callers_variables(2), specs)
-    return _compared(design, specs, kinds.model_options(design, options), inference, joint)
+    return _compared(design, specs, options)
 
 
 @one_blas_thread()
-def _compared(
-    design: Design,
-    specs: Sequence[Specification],
-    options: kinds.ModelOptions,
-    inference: kinds.InferenceOptions,
-    joint_options: kinds.JREOptions,
-) -> ComparisonResults:
+def _compared(design: Design, specs: Sequence[Specification], given: Mapping[str, Any]) -> ComparisonResults:
+    options, joint_options = kinds.model_options(design, given), kinds.options_of(kinds.JREOptions, given)
+    inference = kinds.options_of(kinds.InferenceOptions, {**given, "cov_type": "bootstrap"})
+    inference = dataclasses.replace(inference, rng=seed_sequence(inference.rng))  # one seed for all
     if options.n_repeats > 1:
         raise errors.OptionError(f"n_repeats={options.n_repeats} is not available in compare().\nLeave n_repeats= out.")
     check_one_way(design, f'cluster="{design.cluster_name}"')

@@ -113,23 +113,17 @@ def impute(
     def completed(seed: np.random.SeedSequence) -> pd.DataFrame:
         draw, filled = np.random.default_rng(seed), used.copy()
         for name, gap in gaps.items():  # a random known value, to begin with
-            filled[name] = _filled(used[name], gap, draw.choice(np.flatnonzero(~gap), gap.sum()))
+            filled.loc[gap, name] = used[name].array[draw.choice(np.flatnonzero(~gap), gap.sum())]
         for name, gap in [*gaps.items()] * SWEEPS:
             others, known = _numbers(filled.drop(columns=name)), np.flatnonzero(~gap)
             tree = DecisionTreeRegressor(min_samples_leaf=LEAF, random_state=0)
             leaf = tree.fit(others[known], _numbers(used[[name]].iloc[known])).apply(others)
             known = known[np.argsort(leaf[known], kind="stable")]
             first, last = (np.searchsorted(leaf[known], leaf[gap], side) for side in ("left", "right"))
-            filled[name] = _filled(used[name], gap, known[draw.integers(first, last)])
+            filled.loc[gap, name] = used[name].array[known[draw.integers(first, last)]]
         return pd.concat([filled.astype(table.dtypes[used.columns]), table[left_out]], axis=1)[table.columns]
 
     return [completed(seed) for seed in seeds]
-
-
-def _filled(column: pd.Series, gap: np.ndarray, donors: np.ndarray) -> pd.Series:
-    values = column.array.copy()
-    values[gap] = column.array[donors]
-    return pd.Series(values, column.index)
 
 
 def _numbers(frame: pd.DataFrame) -> np.ndarray:

@@ -141,6 +141,7 @@ def escape_markdown(text: str) -> str:
 
 # --- tables ----------------------------------------------------------------------------------------------------------
 
+Lines = Sequence[Sequence[str]]
 WIDTH = 78  # of a text; longer cells widen it
 FIELD, GAP = 10, 2  # usual width of a column of numbers, and the blanks before it at least
 LEAST_LABEL = 12  # width left to the labels of rows
@@ -164,18 +165,12 @@ class ResultTable(SimpleTable):
         pairs of label and value.
     title : str
         Title line, centred above the table.
-    rules : tuple of int
+    rules : sequence of int
         Rows, counted from 0, that have a thin rule above them.
     """
 
     def __init__(
-        self,
-        rows: Sequence[Sequence[str]],
-        header: Sequence[Sequence[str]] = (),
-        *,
-        aligns: str = "",
-        title: str = "",
-        rules: tuple[int, ...] = (),
+        self, rows: Lines, header: Lines = (), *, aligns: str = "", title: str = "", rules: Sequence[int] = ()
     ) -> None:
         headers = ["\n".join(map(flat, column)) for column in zip(*header, strict=True)]
         super().__init__([list(map(flat, row)) for row in rows], headers=headers, title=title)
