@@ -443,6 +443,7 @@ class CausalResults(OneEffect):
     outcome_predictions = property(of_record(fitted_models.outcome_predictions, plain=True))
     learner_fit = property(of_record(fitted_models.learner_fit, plain=True))
     stack = property(of_record(fitted_models.stack_table, plain=True))
+    matches = property(of_record(matched_pairs, plain=True))
     estimating_equations = of_record(fitted_models.estimating_equations)
     predict = of_record(fitted_models.predict)
     get_prediction = of_record(fitted_models.get_prediction)
@@ -511,7 +512,7 @@ class CausalResults(OneEffect):
         """Return the names that are used most. The documentation has the other names."""
         if isinstance(self, JREResults):
             return sorted({*SHOWN, "joint", "start", "start_difference"} - {"potential_outcomes", "resid"})
-        return sorted({*SHOWN, "matches"} - {"resid"} if isinstance(self, MatchingResults) else SHOWN)
+        return sorted({*SHOWN, "matches"} - {"resid"} if self._record.spec.matched else SHOWN)
 
     def __getattr__(self, name: str) -> Any:
         if name in OTHER_NAMES:
@@ -575,15 +576,6 @@ class JointView:
     def optimize_result(self) -> Any:
         """The `OptimizeResult` of the minimisation by scipy. Its numbers are free of units."""
         return copy.copy(self._joint.fit.result)
-
-
-class MatchingResults(CausalResults):
-    """Results of `Matching`, with the matches."""
-
-    @property
-    def matches(self) -> pd.DataFrame:
-        """Matched pairs: row labels "unit" and "match", "weight" (1 / number of matches of the unit) and "distance"."""
-        return matched_pairs(self._record)
 
 
 class JREResults(CausalResults):
