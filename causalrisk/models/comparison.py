@@ -166,10 +166,8 @@ class ComparisonResults(Shown):
     def __repr__(self) -> str:
         design, count = self._data.design, len(self._data.names)
         effects = self._data.effects.reshape(count, -1)
-        ranges = ", ".join(
-            f"{name} {format_number(low)} to {format_number(high)}"
-            for name, low, high in zip(self._data.effect_names, effects.min(axis=0), effects.max(axis=0), strict=True)
-        )
+        limits = zip(self._data.effect_names, effects.min(axis=0), effects.max(axis=0), strict=True)
+        ranges = ", ".join(f"{name} {format_number(low)} to {format_number(high)}" for name, low, high in limits)
         return f"{count} estimator{'s' * (count > 1)}: {ranges}, {design.contrast}, n {design.nobs}"
 
 
@@ -231,10 +229,9 @@ def simultaneous(
     numbered = [str(k + 1) for k in range(len(records))]
     distinct = next(found for found in (outcomes, estimators, numbered) if len(set(found)) == len(records))
     if not records or (names is not None and len(set(names)) != len(records)):
-        raise errors.OptionError(
-            f"there are {len(records)} fits and names={names!r}; expected at least one fit, and one distinct name "
-            "per fit.\nUse `simultaneous([res1, res2])`."
-        )
+        found = f"there are {len(records)} fits and names={names!r}"
+        expected = "expected at least one fit, and one distinct name per fit"
+        raise errors.OptionError(f"{found}; {expected}.\nUse `simultaneous([res1, res2])`.")
     return tidy.Frame(simultaneous_frame(records, distinct if names is None else list(names), adjust, alpha))
 
 
@@ -315,10 +312,8 @@ def compare(
     models = chosen_models(options.pop("estimators", estimators), options.get("effect"))
     of_joint = [name for name in JRE_OPTIONS if name in options]
     if of_joint and JRE not in models:
-        raise errors.OptionError(
-            f"{of_joint[0]}= is an option of JRE, which is not in estimators=.\n"
-            f'Add "JRE" to estimators=, or leave {of_joint[0]}= out.'
-        )
+        found = f"{of_joint[0]}= is an option of JRE, which is not in estimators="
+        raise errors.OptionError(f'{found}.\nAdd "JRE" to estimators=, or leave {of_joint[0]}= out.')
     fits = "Use `etable([model.fit(n_boot=200, rng=0) for model in models])`: one seed, equal resamples. "
     check_in_memory("compare()", data, fits)
     specs = [model.spec for model in models]
@@ -328,7 +323,7 @@ def compare(
 
 @one_blas_thread()
 def _compared(design: Design, specs: Sequence[Specification], given: Mapping[str, Any]) -> ComparisonResults:
-    options, joint_options = kinds.model_options(design, given), kinds.options_of(kinds.JREOptions, given)
+    options, joint = kinds.model_options(design, given), kinds.options_of(kinds.JREOptions, given)
     inference = kinds.options_of(kinds.InferenceOptions, {**given, "cov_type": "bootstrap"})
     inference = dataclasses.replace(inference, rng=seed_sequence(inference.rng))  # one seed for all
     if options.n_repeats > 1:
@@ -346,9 +341,7 @@ def _compared(design: Design, specs: Sequence[Specification], given: Mapping[str
     of_joint = dataclasses.replace(robust, bootstrap=of_replicates)
     # several fits give the same warning
     with warnings.catch_warnings(record=True, action="always", category=errors.CausalRiskWarning) as given:
-        fits = [
-            fit_estimator(design, spec, options, of_joint if spec.joint else robust, joint_options) for spec in specs
-        ]
+        fits = [fit_estimator(design, spec, options, of_joint if spec.joint else robust, joint) for spec in specs]
         bare = tuple(dataclasses.replace(record, bootstrap=kind) for record in fits)
         records = tuple(with_covariance(record, robust) for record in bare)
     for text, category in dict.fromkeys((str(warning.message), warning.category) for warning in given):
@@ -386,8 +379,6 @@ def _check_failures(comparison: Comparison, max_failed: float, notes: errors.Not
             ComparisonResults(dataclasses.replace(comparison, drawn=tuple(known))),
         )
     if failed.any():
-        notes.warn(
-            f"some of {drawn} resamples were left out of the standard errors: {counts}.\n"
-            "Use a simpler formula. `boot_ledger` of the results lists them.",
-            errors.ResampleWarning,
-        )
+        lost = f"some of {drawn} resamples were left out of the standard errors: {counts}"
+        advice = "Use a simpler formula. `boot_ledger` of the results lists them."
+        notes.warn(f"{lost}.\n{advice}", errors.ResampleWarning)

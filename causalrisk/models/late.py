@@ -153,10 +153,8 @@ class LATE:
         check_in_memory("LATE", data)
         model = model_named(method, METHODS)
         if (outcome_predictions is None) != (treatment_predictions is None):
-            raise errors.OptionError(
-                "LATE needs predictions of both the outcome and the treatment.\n"
-                'Use `outcome_predictions=["g0", "g1"], treatment_predictions=["r0", "r1"]`.'
-            )
+            use = 'Use `outcome_predictions=["g0", "g1"], treatment_predictions=["r0", "r1"]`.'
+            raise errors.OptionError(f"LATE needs predictions of both the outcome and the treatment.\n{use}")
         frame, scope = as_pandas(data), callers_variables(2)
         for role, name in (("treat", treat), ("instrument", instrument)):
             _check_column(frame, role, name)
@@ -217,11 +215,9 @@ class LATE:
         with warnings.catch_warnings(action="ignore", category=errors.CausalRiskWarning):
             found = LATEResults(self, outcome, self.first_stage.fit(**options))
         if found.first_stage_f < WEAK:
-            found._notes.warn(
-                f"the instrument is weak: its first-stage F is {found.first_stage_f:.1f}, less than {WEAK:g}. Normal "
-                'intervals can be far too short.\nUse `res.conf_int(method="anderson-rubin")`.',
-                errors.DesignWarning,
-            )
+            weak = f"the instrument is weak: its first-stage F is {found.first_stage_f:.1f}, less than {WEAK:g}"
+            advice = 'Normal intervals can be far too short.\nUse `res.conf_int(method="anderson-rubin")`.'
+            found._notes.warn(f"{weak}. {advice}", errors.DesignWarning)
         return found
 
     def __repr__(self) -> str:
@@ -256,10 +252,8 @@ class LATEResults(OneEffect):
         self.model, self.outcome, self.first_stage, self.nobs = model, outcome, first_stage, outcome.nobs
         self._effects, records = np.array([outcome.effect, first_stage.effect]), (outcome._record, first_stage._record)
         if self._effects[1] == 0:
-            raise errors.CausalRiskError(
-                f"the instrument {model.instrument!r} has no effect on {model.treat!r}, so there are no compliers.\n"
-                "Use another instrument."
-            )
+            none = f"the instrument {model.instrument!r} has no effect on {model.treat!r}, so there are no compliers"
+            raise errors.CausalRiskError(f"{none}.\nUse another instrument.")
         record, late = records[0], self._effects[0] / self._effects[1]
         estimates, slopes = np.append(self._effects, late), np.c_[np.eye(2), np.array([1, -late]) / self._effects[1]]
         refits = [refits.values[:, 0] for of in records if (refits := intervals.refits_of(of)) is not None]

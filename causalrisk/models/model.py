@@ -491,10 +491,9 @@ class CausalModel:
         if found is None:
             return self._of(self.design, options)
         if not isinstance(found, Mapping) or not {"groups"} <= found.keys() <= {"groups", "use_correction"}:
-            raise OptionError(
-                f"cov_kwds={found!r:.60}; expected a dict with clusters as 'groups' (and 'use_correction').\n"
-                'Use `cov_kwds={"groups": data["id"]}`, or leave cov_kwds= out.'
-            )
+            expected = "expected a dict with clusters as 'groups' (and 'use_correction')"
+            use = 'Use `cov_kwds={"groups": data["id"]}`, or leave cov_kwds= out.'
+            raise OptionError(f"cov_kwds={found!r:.60}; {expected}.\n{use}")
         if self.design.on_disk:
             raise not_on_disk("cov_kwds=", use='from_formula(..., cluster="column")')
         given["small_sample"] = bool(found.get("use_correction", given.get("small_sample", False)))
@@ -516,10 +515,8 @@ def design_of(
 ) -> Design:
     """Return the design of one model, or of several models to compare. `scope` has the caller's variables."""
     if given.get("treat") is None:
-        raise OptionError(
-            "`treat` is missing; expected the treatment column, which is not part of the formula.\n"
-            'Use `from_formula("y ~ x1 + x2", data, treat="d")`.'
-        )
+        found = "`treat` is missing; expected the treatment column, which is not part of the formula"
+        raise OptionError(f'{found}.\nUse `from_formula("y ~ x1 + x2", data, treat="d")`.')
     columns, propensity = kinds.options_of(ColumnOptions, given), given.get("propensity")
     if columns.did is not None:
         formula, data = with_change(columns.did, formula, data, columns.treat)

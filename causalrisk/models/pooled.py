@@ -420,11 +420,9 @@ def pool(results: Iterable[CausalResults], *more: Any, df_complete: float | None
     if not is_number(df_complete) or not df_complete > 0:
         raise OptionError(f"df_complete={df_complete!r}; expected a positive number.\nUse `df_complete=numpy.inf`.")
     if all(np.array_equal(res.params, given[0].params) for res in given):
-        errors.warn_user(
-            "all fits have the same estimates, so the variance between the imputed data sets is zero.\n"
-            "Use fits to data sets that were imputed independently.",
-            errors.DesignWarning,
-        )
+        found = "all fits have the same estimates, so the variance between the imputed data sets is zero"
+        advice = "Use fits to data sets that were imputed independently."
+        errors.warn_user(f"{found}.\n{advice}", errors.DesignWarning)
     return PooledResults(given, float(df_complete))
 
 
@@ -441,11 +439,9 @@ def _check_alike(records: list[FitRecord]) -> None:
         for name in sorted({**first, **other}, key=lambda name: (name != "estimator ", name[-1] != "=")):
             if first.get(name) != other.get(name):
                 a, b = (f"{name}{made[name]}" if name in made else f"no {name}" for made in (first, other))
-                raise DesignError(
-                    f"the results are from different models: {a:.120} and {b:.120}; expected fits of one model.\n"
-                    "Fit the same model to each data set. Impute every variable, or leave the same rows out of "
-                    "all data sets."
-                )
+                found = f"the results are from different models: {a:.120} and {b:.120}; expected fits of one model"
+                advice = "Impute every variable, or leave the same rows out of all data sets."
+                raise DesignError(f"{found}.\nFit the same model to each data set. {advice}")
 
 
 def _model_of(record: FitRecord) -> dict[str, object]:

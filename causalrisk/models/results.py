@@ -97,10 +97,9 @@ def restore(version: str, kind: type) -> Any:
         for text in (version, __version__)
     )
     if written > own:
-        raise errors.CausalRiskError(
-            f"the pickle was written by causalrisk {version}; this is causalrisk {__version__}, which "
-            f"cannot read newer pickles.\nUse `pip install 'causalrisk>={version}'`."
-        )
+        found = f"the pickle was written by causalrisk {version}; this is causalrisk {__version__}"
+        use = f"Use `pip install 'causalrisk>={version}'`."
+        raise errors.CausalRiskError(f"{found}, which cannot read newer pickles.\n{use}")
     return object.__new__(kind)
 
 
@@ -159,10 +158,9 @@ class Shown(table.HasSummary):
         try:
             content = pickle.dumps(self)
         except (pickle.PicklingError, AttributeError, TypeError) as error:
-            raise errors.UnavailableError(
-                f"the results contain an object that cannot be pickled: {error}.\n"
-                "Define it at the top level of a module (def, not lambda), then fit again."
-            ) from error
+            advice = "Define it at the top level of a module (def, not lambda), then fit again."
+            found = f"the results contain an object that cannot be pickled: {error}"
+            raise errors.UnavailableError(f"{found}.\n{advice}") from error
         return write_whole(path, content)
 
 
@@ -188,10 +186,9 @@ class OneEffect(Shown):
         """Return the value of the only effect. With several effects, an UnavailableError says how to choose one."""
         effects = self._record.effect_names
         if len(effects) > 1:
-            raise errors.UnavailableError(
-                f"`{name}` needs a single effect; there are {len(effects)} effects here, {errors.listed(effects)}.\n"
-                f"Use `res.{instead}[{effects[0]!r}]`."
-            )
+            found = f"there are {len(effects)} effects here, {errors.listed(effects)}"
+            use = f"Use `res.{instead}[{effects[0]!r}]`."
+            raise errors.UnavailableError(f"`{name}` needs a single effect; {found}.\n{use}")
         return float(getattr(self, instead).iloc[0])
 
 
@@ -514,10 +511,8 @@ def given_results(results: Any, typed: str) -> list[CausalResults]:
     given = list(several) if isinstance(several, Iterable) else [several]
     for res in given:
         if not isinstance(res, CausalResults):
-            raise errors.OptionError(
-                f"results contains a {type(res).__name__}; expected results of an estimator such as AIPW or JRE.\n"
-                f"Use `{typed}`."
-            )
+            found = f"results contains a {type(res).__name__}; expected results of an estimator such as AIPW or JRE"
+            raise errors.OptionError(f"{found}.\nUse `{typed}`.")
     return given
 
 

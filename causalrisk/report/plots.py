@@ -375,10 +375,8 @@ def plot_effects_by(
     encoder = moderators(record.design, by, data).encoder if along else None
     variables = () if encoder is None else encoder.variables
     if along and len(variables) != 1:
-        raise OptionError(
-            f"the formula {by!r} has {len(variables)} variables; expected one.\n"
-            'Use `res.plot_effects_by("~ bs(x, df=4)")` with its name.'
-        )
+        found = f"the formula {by!r} has {len(variables)} variables; expected one"
+        raise OptionError(f'{found}.\nUse `res.plot_effects_by("~ bs(x, df=4)")` with its name.')
     frames = [effects_by(record, by, data, alpha, at=at if along else None, adjust=how) for how in (None, adjust)]
     level = f" {100 * (1 - alpha):.4g}%"
 

@@ -114,11 +114,9 @@ def check_page(path: str | os.PathLike[str], variable: str = "res") -> None:
     The message suggests a call of `report` on `variable`, the name of the results.
     """
     if Path(path).suffix.lower() not in ("", ".html", ".htm"):
-        page_path = Path(path).with_suffix(".html").as_posix()
-        raise OptionError(
-            f"path={os.fspath(path)!r} is not a web page; expected a name that ends in .html.\n"
-            f'Use `{variable}.report("{page_path}")`. A browser can print the page as PDF.'
-        )
+        found = f"path={os.fspath(path)!r} is not a web page; expected a name that ends in .html"
+        use = f'Use `{variable}.report("{Path(path).with_suffix(".html").as_posix()}")`.'
+        raise OptionError(f"{found}.\n{use} A browser can print the page as PDF.")
 
 
 def _parts(record: FitRecord, alpha: float, assumptions: Part) -> list[Part]:

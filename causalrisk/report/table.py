@@ -465,11 +465,8 @@ class ResultSummary(Summary):
         if kind == ".html":
             return write_whole(file, PAGE.format("\n".join(table.make("gt").as_raw_html() for table in self._made())))
         if kind not in ENDINGS:
-            typed = file.with_suffix(".docx").as_posix()
-            raise OptionError(
-                f"the ending {file.suffix!r} is not known; expected {', '.join(ENDINGS[:-1])} or {ENDINGS[-1]}.\n"
-                f'Use `save("{typed}")`.'
-            )
+            found = f"the ending {file.suffix!r} is not known; expected {', '.join(ENDINGS[:-1])} or {ENDINGS[-1]}"
+            raise OptionError(f'{found}.\nUse `save("{file.with_suffix(".docx").as_posix()}")`.')
         whole, *others = [table.make("docx") for table in self._made()]
         for other in others:  # one below the other
             whole.add_paragraph()  # Word would merge tables that touch

@@ -333,10 +333,9 @@ def _groups(
     known = ~missing_mask(column)
     codes, found = treatment_levels(column[known], name)
     if not 2 <= len(found) <= MANY_LEVELS:
-        raise DesignError(
-            f"group {name!r} has {len(found)} values; expected two to {MANY_LEVELS} groups.\n"
-            "Leave out by= for one table of all rows, or cut it into groups with pandas.cut."
-        )
+        problem = f"group {name!r} has {len(found)} values; expected two to {MANY_LEVELS} groups"
+        advice = "Leave out by= for one table of all rows, or cut it into groups with pandas.cut."
+        raise DesignError(f"{problem}.\n{advice}")
     first = found[0] if treated is None and reference is None else reference
     asked = {"treated": treated, "reference": first, "levels": levels}
     groups = arms_in_order(found, np.bincount(codes), name, named=True, **asked)
