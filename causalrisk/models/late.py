@@ -393,8 +393,7 @@ class LATEResults(OneEffect):
             + " The first stage is weak, so this share and its direction are uncertain."
             * (self.first_stage_f < WEAK),
             f"Anderson and Rubin's {level} interval, valid with a weak instrument: {self._ends(alpha)}.",
-            f"Outcome: {design.formula}",
-            f"Propensity: {design.propensity_formula}",
+            *summary.formulas(record),
             f"It is causal only if {model.instrument} is as good as random given the covariates, affects the outcome "
             f"only through {model.treat}, and moves no unit's {model.treat} in the opposite direction.",
         ]
