@@ -143,7 +143,6 @@ def balance(
     if between == OBSERVED:
         if design.observation is None:
             raise UnavailableError('between="observed" needs missing outcomes.\nUse `from_formula(..., observed=)`.')
-        _ = record.used_weight_fit  # raises an error for estimators without one
         arms, labels, denominator = {label: a for a, label in enumerate(labels)}, ("all", OBSERVED), 0
     for name, given in {"also": also, "by": by, "interactions": interactions or None}.items():
         if design.on_disk and given is not None:
@@ -153,11 +152,9 @@ def balance(
     levels = [k for k, asked in enumerate((by is not None, observed)) if asked]
     every = [] if design.on_disk else chosen_covariates(record, also, data, interactions, names, observed)
     for (group, members), (label, arm) in product(groups.items(), arms.items()):
-        part = compared(rows, arm, members)
+        part, key = compared(rows, arm, members), tuple((group, label)[k] for k in levels)
         columns = covariates_on_disk(record, names) if design.on_disk else iter(every)
-        tables[tuple((group, label)[k] for k in levels)] = balance_table(
-            part, columns, labels, denominator, raw_binary=binary == "raw", means=means
-        )
+        tables[key] = balance_table(part, columns, labels, denominator, raw_binary=binary == "raw", means=means)
     table = pd.concat(tables, names=[("group", "arm")[k] for k in levels]) if levels else tables[()]
     return table if threshold is None else table.assign(balanced=table["diff after"].abs() <= threshold)
 

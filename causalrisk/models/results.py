@@ -413,10 +413,7 @@ class CausalResults(OneEffect):
     @property
     def potential_outcomes(self) -> pd.DataFrame:
         """Predicted outcome of every row in every treatment group, one column per group (not for JRE)."""
-        record = self._record
-        fitted_models.check_unit_level(record, "potential_outcomes")
-        record.check_means("potential_outcomes")
-        return fitted_models.predict(record)
+        return fitted_models.predict(self._record)
 
     @property
     def resid(self) -> pd.Series:
