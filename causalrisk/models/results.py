@@ -37,9 +37,6 @@ from causalrisk.report import explain, labels, methods, plots, sections, summary
 from causalrisk.report import tidy as frames
 from causalrisk.runtime import one_blas_thread, write_whole
 
-# Errors of reading a pickle, which depend on the objects that it names and where it was truncated.
-NO_PICKLE = (pickle.UnpicklingError, ArithmeticError, AttributeError, EOFError, ImportError, LookupError, MemoryError,
-             RuntimeError, SyntaxError, TypeError, ValueError)  # fmt: skip
 DATA_ENDINGS = (".parquet", ".pq", ".csv", ".csv.gz", ".feather", ".arrow", ".dta", ".xlsx")
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -82,7 +79,7 @@ def load(path: str | os.PathLike[str]) -> Any:
         results = pickle.loads(content)
     except errors.CausalRiskError:  # the pickle of a newer version was refused
         raise
-    except NO_PICKLE as error:
+    except Exception as error:  # of any kind: it depends on the objects that the file names, and on where it ends
         found = f"{shown} does not contain results that causalrisk {__version__} can read ({error})"
         raise errors.DesignError(f"{found}.\n{typed}") from error
     if not isinstance(results, Shown):
@@ -92,10 +89,7 @@ def load(path: str | os.PathLike[str]) -> Any:
 
 def restore(version: str, kind: type) -> Any:
     """Return an object without its state. Refuse the pickle of a newer version before the state is read."""
-    written, own = (
-        tuple(map(int, re.match(r"[0-9]+(?:\.[0-9]+)*", text)[0].split(".")))  # type: ignore[index]
-        for text in (version, __version__)
-    )
+    written, own = ([int(part) for part in re.findall("[0-9]+", text)[:3]] for text in (version, __version__))
     if written > own:
         found = f"the pickle was written by causalrisk {version}; this is causalrisk {__version__}"
         use = f"Use `pip install 'causalrisk>={version}'`."
