@@ -194,9 +194,8 @@ class EventStudy(Shown):
         """
         before = self.placebos
         if not before.any():
-            raise errors.OptionError(
-                "there are no placebos: each needs two periods before treatment.\nUse data with earlier periods."
-            )
+            none = "there are no placebos: each needs two periods before treatment"
+            raise errors.OptionError(f"{none}.\nUse data with earlier periods.")
         left = np.eye(len(before))[before]
         covariance = self._covariance(self.contributions)
         statistic, count, _ = intervals.wald_statistic(left, np.zeros(len(left)), self.params.to_numpy(), covariance)

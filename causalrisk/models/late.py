@@ -94,9 +94,8 @@ class LATE:
 
     def __init__(self, outcome: Any = None, first_stage: Any = None, treat: Any = None, instrument: Any = None) -> None:
         if not isinstance(outcome, CausalModel):
-            raise errors.OptionError(
-                'LATE() takes two models.\nUse `LATE.from_formula("y ~ x", data, treat="d", instrument="z")`.'
-            )
+            use = 'Use `LATE.from_formula("y ~ x", data, treat="d", instrument="z")`.'
+            raise errors.OptionError(f"LATE() takes two models.\n{use}")
         self.outcome, self.first_stage, self.treat, self.instrument = outcome, first_stage, treat, instrument
 
     @classmethod
@@ -397,10 +396,9 @@ class LATEResults(OneEffect):
             f"It is causal only if {model.instrument} is as good as random given the covariates, affects the outcome "
             f"only through {model.treat}, and moves no unit's {model.treat} in the opposite direction.",
         ]
-        tables = [
-            summary.head(title or "Local Average Treatment Effect (LATE) Results", design.endog_name, texts, shown),
-            summary.numbers_table(self.summary_frame(alpha), "", one_unit=False),
-        ]
+        title = title or "Local Average Treatment Effect (LATE) Results"
+        numbers = summary.numbers_table(self.summary_frame(alpha), "", one_unit=False)
+        tables = [summary.head(title, design.endog_name, texts, shown), numbers]
         return ResultSummary(tables, [*notes, *self._notes])
 
     def tidy(self, conf_int: bool = True, alpha: float = 0.05) -> pd.DataFrame:

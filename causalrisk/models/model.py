@@ -280,10 +280,8 @@ class CausalModel:
         """
         if isinstance(endog, str) or endog is None or exog is None or treat is None:
             name = type(self).__name__
-            raise OptionError(
-                f"{name}(endog, exog, treat) takes arrays: outcome, covariates and treatment.\n"
-                f'Use `{name}.from_formula("y ~ x1 + x2", data, treat="d")` for a formula.'
-            )
+            use = f'Use `{name}.from_formula("y ~ x1 + x2", data, treat="d")` for a formula.'
+            raise OptionError(f"{name}(endog, exog, treat) takes arrays: outcome, covariates and treatment.\n{use}")
         known = {name: value for name, value in OPTIONS.items() if name not in OF_FORMULAS}
         options, read_as = read("model", options, known)
         columns = kinds.options_of(ColumnOptions, {**options, "treat": treat})

@@ -156,10 +156,8 @@ def read_sensitivity(first: pd.Series, alpha: float) -> Reading:
         headline += f" With {first['E-value of limit']:.2f}, the {interval} would include {none}."
     if first["E-value of limit"] == 1:
         of = f" of the {first['basis']}" * (none == "1")
-        headline = (
-            f"The {interval}{of} already includes {none}. To explain the estimate away, a confounder would need "
-            f"{needed}."
-        )
+        already = f"The {interval}{of} already includes {none}."
+        headline = f"{already} To explain the estimate away, a confounder would need {needed}."
     texts = ["Compare the E-value with the risk ratios of your strongest covariate (VanderWeele and Ding 2017)."]
     if "robustness value" in first:
         texts.append(

@@ -209,8 +209,7 @@ def matching_words(record: FitRecord) -> str:
     whom = "unit" if toward is None else f"unit of group {record.design.labels[toward]}"
     return (
         f"Each {whom} is matched to the {nearest} of {'each' if several else 'the'} other group by "
-        f"{DISTANCES[options.metric]}{exact}{caliper}. "
-        f"Ties are all used.{adjusted * bool(options.bias_adjust)}"
+        f"{DISTANCES[options.metric]}{exact}{caliper}. Ties are all used.{adjusted * bool(options.bias_adjust)}"
     )
 
 

@@ -394,10 +394,8 @@ def late_report(
     check_page(path)
     record = res._record
     asked = explain.questions(record, assumptions, treat=res.model.treat, instrument=record.design.treat_name)
-    own = [
-        assumptions_part(asked, assumptions),
-        Part("compliers", "Compliers", table_html(res.compliers(), "Means of all units and of compliers")),
-    ]
+    compliers = table_html(res.compliers(), "Means of all units and of compliers")
+    own = [assumptions_part(asked, assumptions), Part("compliers", "Compliers", compliers)]
     if record.spec.uses_propensity:
         own.append(Part("overlap", "Overlap of the instrument", *_overlap(record, alpha)))
         own.append(Part("balance", "Balance of the covariates", *_balance(record, alpha)))

@@ -476,9 +476,8 @@ def _overlap_note(record: FitRecord) -> str:
     sandwich = record.spec == IPWRA and record.cov_type in ("robust", "HC1", "cluster")
     if not sandwich or record.options.quantiles:
         joint = "Prefer IPWRA (`res.start`) to JRE here. " * (record.joint is not None)
-        return (
-            left and f'{left}{joint}`target="overlap"` estimates the effect for comparable {design.unit_name}s instead.'
-        )
+        instead = f'`target="overlap"` estimates the effect for comparable {design.unit_name}s instead.'
+        return left and f"{left}{joint}{instead}"
     jackknife = not design.on_disk and design.second_cluster is None
     remedy = 'Use `fit(cov_type="jackknife", use_t=True)`, whose coverage' if jackknife else "The jackknife's coverage"
     return (
@@ -517,7 +516,6 @@ def _dropped_notes(design: Design) -> list[str]:
         covariates = {*design.outcome_encoder.variables, *design.propensity_encoder.variables}
         missing = any(name in covariates for used_in, name, *_ in lines if used_in not in ("trim", "weights"))
         fill = " `causalrisk.impute` fills in missing covariates (multiple imputation)." * missing
-        notes.append(
-            f"{words.count(design.n_dropped, 'row')} dropped: {reasons}{several}. See res.sample_ledger.{fill}"
-        )
+        dropped = words.count(design.n_dropped, "row")
+        notes.append(f"{dropped} dropped: {reasons}{several}. See res.sample_ledger.{fill}")
     return notes
