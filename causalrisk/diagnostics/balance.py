@@ -282,7 +282,7 @@ def ks_distances(x: Array, rows: Compared) -> Array:
 
 
 def balance_table(
-    rows: Compared, every: Iterable[Covariate], labels: Sequence[str], denominator: str | int, **shown: bool
+    rows: Compared, every: Iterable[Covariate], labels: Sequence[str], denominator: str | int, **shown: Any
 ) -> pd.DataFrame:
     """Compare propensity score and covariates in each set of rows with the first. Constant covariates are left out.
 

@@ -340,11 +340,11 @@ def _compared(design: Design, specs: Sequence[Specification], given: Mapping[str
     of_replicates = kind if kind in kinds.BOOTSTRAPS and design.survey is None else None
     of_joint = dataclasses.replace(robust, bootstrap=of_replicates)
     # several fits give the same warning
-    with warnings.catch_warnings(record=True, action="always", category=errors.CausalRiskWarning) as given:
+    with warnings.catch_warnings(record=True, action="always", category=errors.CausalRiskWarning) as warned:
         fits = [fit_estimator(design, spec, options, of_joint if spec.joint else robust, joint) for spec in specs]
         bare = tuple(dataclasses.replace(record, bootstrap=kind) for record in fits)
         records = tuple(with_covariance(record, robust) for record in bare)
-    for text, category in dict.fromkeys((str(warning.message), warning.category) for warning in given):
+    for text, category in dict.fromkeys((str(warning.message), warning.category) for warning in warned):
         errors.warn_user(text, category)
     notes = errors.Notes(max(records, key=lambda record: (record.spec.joint, record.spec.uses_propensity)).notes)
     of_draws = "bootstrap" if design.replication is None else "replicates"
