@@ -214,8 +214,6 @@ class ResultTable(SimpleTable):
     def _fields(self, width: int) -> list[int]:
         """Return the width of each column with the blanks before it. The first column gets the remaining width."""
         content = [max(map(display_width, map(str, column)), default=0) for column in zip(*self, strict=True)]
-        if not content:
-            return []
         if self.aligns == "lrlr":
             first, second = content[0] + GAP + content[1], 3 + content[2] + GAP + content[3]
             first = max(first, min((width - 3) // 2, width - second))
