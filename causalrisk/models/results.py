@@ -240,6 +240,14 @@ class Plots:
         return self._results.plot_diagnostics(*args, **keywords)
 
 
+SHOWN = """
+balance balance_test bse conf_int converged cov_params cov_type df_resid effect effect_se effects_by
+equivalence_test estimand explain glance influence methods model nlcom nobs overlap pairwise params permutation_test
+plot potential_outcomes predict propensity_scores pvalues report resid sample_ledger save sensitivity summary
+summary_frame t_test table_one tidy trim_curve tvalues wald_test
+""".split()  # noqa: SIM905
+
+
 class CausalResults(OneEffect):
     """Estimated effects with their uncertainty, returned by `fit`.
 
@@ -487,6 +495,12 @@ class CausalResults(OneEffect):
     __maketables_default_stat_keys__: ClassVar = list(frames.STATISTICS)
 
     plot = property(Plots, doc="All plots: `res.plot.balance()` is `res.plot_balance()`.")
+
+    def __dir__(self) -> list[str]:
+        """Return the names that are used most. The documentation has the other names."""
+        if isinstance(self, JREResults):
+            return sorted({*SHOWN, "joint", "start", "start_difference"} - {"potential_outcomes", "resid"})
+        return sorted({*SHOWN, "matches"} - {"resid"} if self._record.spec.matched else SHOWN)
 
     def __getattr__(self, name: str) -> Any:
         if name in OTHER_NAMES:

@@ -211,8 +211,10 @@ def test_summary_of_jre(births):
     np.testing.assert_allclose([float(v) for v in row[5:]], births.conf_int().loc["ATE"], atol=6e-3)
 
 
-def test_plots_are_together(births, ipwra):
-    assert "balance" in dir(ipwra.plot)
+def test_the_names_offered_are_few_and_plots_are_together(births, ipwra):
+    for res in (births, ipwra):
+        assert len(dir(res)) <= 45 and all(hasattr(res, name) for name in dir(res))
+    assert {"plot_balance", "boot_params"}.isdisjoint(dir(ipwra)) and "balance" in dir(ipwra.plot)
     assert re.findall(r"res\.plot\.(\w+)", ipwra.plot.__doc__) == dir(births.plot) and not hasattr(
         ipwra.plot, "__dict__"
     )
