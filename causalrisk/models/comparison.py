@@ -302,10 +302,9 @@ def compare(
     Unadjusted IPWRA     -18.4     10.8
     """
     if not isinstance(formula, str):
-        raise errors.OptionError(
-            f"compare() got a {type(formula).__name__}; expected a formula, because it fits the estimators itself.\n"
-            'Use `compare("y ~ x1 + x2", data, treat="d")`, or `etable([res1, res2])` for fits.'
-        )
+        found = f"compare() got a {type(formula).__name__}; expected a formula, because it fits the estimators itself"
+        use = 'Use `compare("y ~ x1 + x2", data, treat="d")`, or `etable([res1, res2])` for fits.'
+        raise errors.OptionError(f"{found}.\n{use}")
     options, read_as = errors.read("compare", options, COMPARED)
     typed = {name: value for name, value in options.items() if name in OPTIONS} | {"treat": treat}
     options |= {"read_as": read_as, "typed": {"formula": repr(formula)} | kinds.typed_options(typed, OPTIONS)}
@@ -334,9 +333,8 @@ def _compared(design: Design, specs: Sequence[Specification], given: Mapping[str
         task_of(design, spec, options, inference)
     kind = inference.resolved(design, joint=JRE.spec in specs)[1]
     cov_type = None if design.survey is not None else "robust" if design.cluster is None else "cluster"
-    robust = dataclasses.replace(
-        inference, cov_type=cov_type, bootstrap=None, n_boot=None, resamples=None, multiplier=None
-    )
+    of_resampling = dict.fromkeys(("bootstrap", "n_boot", "resamples", "multiplier"))
+    robust = dataclasses.replace(inference, cov_type=cov_type, **of_resampling)
     of_replicates = kind if kind in kinds.BOOTSTRAPS and design.survey is None else None
     of_joint = dataclasses.replace(robust, bootstrap=of_replicates)
     # several fits give the same warning
@@ -372,12 +370,11 @@ def _check_failures(comparison: Comparison, max_failed: float, notes: errors.Not
             known[k] = dataclasses.replace(known[k], boot=boot, covariance=unknown)
         drawn_units = known[0].draws_units and not known[0].given_resamples
         first = 'Use `bootstrap="bayesian"` for weights that are never zero. ' if drawn_units else ""
-        raise errors.BootstrapError(
-            f"{failed.max()} of {drawn} resamples failed, more than max_failed={max_failed:g} allows: {counts}.\n"
-            f"{first}Simplify the formulas, leave these estimators out, or use a larger max_failed=. `err.results` has "
-            "the comparison without their bootstrap.",
-            ComparisonResults(dataclasses.replace(comparison, drawn=tuple(known))),
-        )
+        lost = f"{failed.max()} of {drawn} resamples failed, more than max_failed={max_failed:g} allows: {counts}"
+        advice = f"{first}Simplify the formulas, leave these estimators out, or use a larger max_failed=."
+        results = ComparisonResults(dataclasses.replace(comparison, drawn=tuple(known)))
+        kept = "`err.results` has the comparison without their bootstrap."
+        raise errors.BootstrapError(f"{lost}.\n{advice} {kept}", results)
     if failed.any():
         lost = f"some of {drawn} resamples were left out of the standard errors: {counts}"
         advice = "Use a simpler formula. `boot_ledger` of the results lists them."

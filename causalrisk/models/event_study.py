@@ -407,11 +407,9 @@ def _check(given: Mapping[str, Any], data: Any) -> None:
             advice = "Use the name of a column of data=, because each fit uses different rows."
             raise errors.OptionError(f"{found}.\n{advice}")
     if data is None or not (given["begins"] and given["time"] and given["unit"]):
-        raise errors.OptionError(
-            "event_study needs begins=, time=, unit= and data with one row for each unit in every period. It does not "
-            "support repeated cross sections.\n"
-            'Use `event_study("y ~ x1 + x2", data, begins="first", time="year", unit="id")`.'
-        )
+        needed = "event_study needs begins=, time=, unit= and data with one row for each unit in every period"
+        use = 'Use `event_study("y ~ x1 + x2", data, begins="first", time="year", unit="id")`.'
+        raise errors.OptionError(f"{needed}. It does not support repeated cross sections.\n{use}")
     check_in_memory("event_study", data)
 
 

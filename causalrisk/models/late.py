@@ -45,9 +45,8 @@ def _check_column(frame: Any, role: str, name: Any) -> None:
         if len(found) != 2:
             raise errors.DesignError(f"{text}\nUse a column with two values.")
         low, high = found
-        raise errors.DesignError(
-            f'{text}\nUse `data["{name}"] = data["{name}"].map({{{low!r}: 0, {high!r}: 1}})` if {high!r} counts as 1.'
-        )
+        use = f'data["{name}"] = data["{name}"].map({{{low!r}: 0, {high!r}: 1}})'
+        raise errors.DesignError(f"{text}\nUse `{use}` if {high!r} counts as 1.")
 
 
 def _check_options(options: Iterable[str]) -> None:
