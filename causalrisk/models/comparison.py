@@ -333,7 +333,7 @@ def _compared(design: Design, specs: Sequence[Specification], given: Mapping[str
         task_of(design, spec, options, inference)
     kind = inference.resolved(design, joint=JRE.spec in specs)[1]
     cov_type = None if design.survey is not None else "robust" if design.cluster is None else "cluster"
-    of_resampling = dict.fromkeys(("bootstrap", "n_boot", "resamples", "multiplier"))
+    of_resampling: dict[str, Any] = dict.fromkeys(("bootstrap", "n_boot", "resamples", "multiplier"))
     robust = dataclasses.replace(inference, cov_type=cov_type, **of_resampling)
     of_replicates = kind if kind in kinds.BOOTSTRAPS and design.survey is None else None
     of_joint = dataclasses.replace(robust, bootstrap=of_replicates)

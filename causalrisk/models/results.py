@@ -37,6 +37,9 @@ from causalrisk.report import explain, labels, methods, plots, sections, summary
 from causalrisk.report import tidy as frames
 from causalrisk.runtime import one_blas_thread, write_whole
 
+# Errors of reading a pickle, which depend on the objects that it names and where it was truncated.
+NO_PICKLE = (pickle.UnpicklingError, ArithmeticError, AttributeError, EOFError, ImportError, LookupError, MemoryError,
+             RuntimeError, SyntaxError, TypeError, ValueError)  # fmt: skip
 DATA_ENDINGS = (".parquet", ".pq", ".csv", ".csv.gz", ".feather", ".arrow", ".dta", ".xlsx")
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -79,7 +82,7 @@ def load(path: str | os.PathLike[str]) -> Any:
         results = pickle.loads(content)
     except errors.CausalRiskError:  # the pickle of a newer version was refused
         raise
-    except Exception as error:  # of any kind: it depends on the objects that the file names, and on where it ends
+    except NO_PICKLE as error:
         found = f"{shown} does not contain results that causalrisk {__version__} can read ({error})"
         raise errors.DesignError(f"{found}.\n{typed}") from error
     if not isinstance(results, Shown):
