@@ -217,7 +217,7 @@ def summarize_event_study(study: Any, alpha: float = 0.05, title: str | None = N
         f"are placebos{', except in the anticipation periods' * bool(given['anticipation'])}. Intervals are "
         "simultaneous and match the adjusted p-values; P is not adjusted.",
         f"Outcome: {given['formula']}",
-        f"Propensity: {right}" * (record.weight_fit is not None),
+        f"Propensity: {right}" * (words.uses_score(record) and record.design.score is None),
         f"{words.study_groups(study)} Controls: {words.CONTROLS[given['controls']]}. Confidence intervals use "
         f"{words.distribution_of(study.df)}.",
         *study.notes,
