@@ -27,13 +27,7 @@ SCORE_DECIMALS = 10  # scores are rounded, as rounding error differs between equ
 
 
 def chosen_covariates(
-    record: FitRecord,
-    *,
-    also: Any = None,
-    data: Any = None,
-    interactions: bool = False,
-    names: Mapping[str, str] | None = None,
-    of_observation: bool = False,
+    record: FitRecord, also: Any, data: Any, interactions: bool, names: Any, of_observation: bool = False
 ) -> list[Covariate]:
     """Return the covariates of both models and of `also`, in memory. The options are the same as in `balance`."""
     full, design = record.full_design, record.design
@@ -149,22 +143,18 @@ def balance(
     if between == OBSERVED:
         if design.observation is None:
             raise UnavailableError('between="observed" needs missing outcomes.\nUse `from_formula(..., observed=)`.')
-        _ = record.used_weight_fit  # raises an error for estimators without one
         arms, labels, denominator = {label: a for a, label in enumerate(labels)}, ("all", OBSERVED), 0
     for name, given in {"also": also, "by": by, "interactions": interactions or None}.items():
         if design.on_disk and given is not None:
             raise not_on_disk(f"{name}=")
     rows, observed, tables = record.rows, between == OBSERVED, {}
-    chosen: dict[str, Any] = {"also": also, "data": data, "names": names, "interactions": interactions}
     groups = {"": None} if by is None else groups_of(design, by, data)
     levels = [k for k, asked in enumerate((by is not None, observed)) if asked]
-    every = [] if design.on_disk else chosen_covariates(record, **chosen, of_observation=observed)
+    every = [] if design.on_disk else chosen_covariates(record, also, data, interactions, names, observed)
     for (group, members), (label, arm) in product(groups.items(), arms.items()):
-        part = compared(rows, arm, members)
+        part, key = compared(rows, arm, members), tuple((group, label)[k] for k in levels)
         columns = covariates_on_disk(record, names) if design.on_disk else iter(every)
-        tables[tuple((group, label)[k] for k in levels)] = balance_table(
-            part, columns, labels, denominator, raw_binary=binary == "raw", means=means
-        )
+        tables[key] = balance_table(part, columns, labels, denominator, raw_binary=binary == "raw", means=means)
     table = pd.concat(tables, names=[("group", "arm")[k] for k in levels]) if levels else tables[()]
     return table if threshold is None else table.assign(balanced=table["diff after"].abs() <= threshold)
 
@@ -292,23 +282,20 @@ def ks_distances(x: Array, rows: Compared) -> Array:
 
 
 def balance_table(
-    rows: Compared,
-    every: Iterable[Covariate],
-    labels: Sequence[str],
-    denominator: str | int,
-    *,
-    raw_binary: bool,
-    means: bool,
+    rows: Compared, every: Iterable[Covariate], labels: Sequence[str], denominator: str | int, **shown: Any
 ) -> pd.DataFrame:
-    """Compare propensity score and covariates in each set of rows with the first. Constant covariates are left out."""
-    how, names, found, tables = (rows, labels, denominator, raw_binary, means), [rows.distance], [], {}
+    """Compare propensity score and covariates in each set of rows with the first. Constant covariates are left out.
+
+    `shown` has the options `raw_binary` and `means` of `comparisons`.
+    """
+    how, names, found, tables = (rows, labels, denominator), [rows.distance], [], {}
     for covariate in every:
         x = np.ascontiguousarray(covariate.values[rows.rows])
         if (x != x[:1]).any():
             names.append(covariate.name)
-            found.append(comparisons(x, *how, score=False))
+            found.append(comparisons(x, *how, **shown, score=False))
     for arm in range(1, len(labels)):
-        score = comparisons(np.round(rows.scores[arm], SCORE_DECIMALS), *how, score=True)
+        score = comparisons(np.round(rows.scores[arm], SCORE_DECIMALS), *how, **shown, score=True)
         table = [of_arms[arm - 1] for of_arms in (score, *found)]
         tables[f"{labels[arm]} vs {labels[0]}"] = pd.DataFrame(table, pd.Index(names, name="covariate"))
     return next(iter(tables.values())) if len(tables) == 1 else pd.concat(tables, names=["contrast", "covariate"])

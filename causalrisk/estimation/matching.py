@@ -329,7 +329,9 @@ def nearest_outcomes(columns: Array, sample: Sample, a: int, caliper: float | No
 
 
 def matched_pairs(record: Any) -> pd.DataFrame:
-    """Return the matches of each unit of the target, by row label."""
+    """Return the matched pairs: row labels "unit" and "match", "weight" (1 / matches of the unit) and "distance"."""
+    if not record.spec.matched:
+        raise UnavailableError(f"{record.spec.name} has no matches.\nUse `Matching.from_formula(...).fit()`.")
     sample, rows, parts = record.sample, record.estimate.rows, list[pd.DataFrame]()
     labels = record.design.index[sample.order]
     for a, b, found in rows.matches:

@@ -166,10 +166,8 @@ class ComparisonResults(Shown):
     def __repr__(self) -> str:
         design, count = self._data.design, len(self._data.names)
         effects = self._data.effects.reshape(count, -1)
-        ranges = ", ".join(
-            f"{name} {format_number(low)} to {format_number(high)}"
-            for name, low, high in zip(self._data.effect_names, effects.min(axis=0), effects.max(axis=0), strict=True)
-        )
+        limits = zip(self._data.effect_names, effects.min(axis=0), effects.max(axis=0), strict=True)
+        ranges = ", ".join(f"{name} {format_number(low)} to {format_number(high)}" for name, low, high in limits)
         return f"{count} estimator{'s' * (count > 1)}: {ranges}, {design.contrast}, n {design.nobs}"
 
 
@@ -231,10 +229,9 @@ def simultaneous(
     numbered = [str(k + 1) for k in range(len(records))]
     distinct = next(found for found in (outcomes, estimators, numbered) if len(set(found)) == len(records))
     if not records or (names is not None and len(set(names)) != len(records)):
-        raise errors.OptionError(
-            f"there are {len(records)} fits and names={names!r}; expected at least one fit, and one distinct name "
-            "per fit.\nUse `simultaneous([res1, res2])`."
-        )
+        found = f"there are {len(records)} fits and names={names!r}"
+        expected = "expected at least one fit, and one distinct name per fit"
+        raise errors.OptionError(f"{found}; {expected}.\nUse `simultaneous([res1, res2])`.")
     return tidy.Frame(simultaneous_frame(records, distinct if names is None else list(names), adjust, alpha))
 
 
@@ -305,38 +302,29 @@ def compare(
     Unadjusted IPWRA     -18.4     10.8
     """
     if not isinstance(formula, str):
-        raise errors.OptionError(
-            f"compare() got a {type(formula).__name__}; expected a formula, because it fits the estimators itself.\n"
-            'Use `compare("y ~ x1 + x2", data, treat="d")`, or `etable([res1, res2])` for fits.'
-        )
+        found = f"compare() got a {type(formula).__name__}; expected a formula, because it fits the estimators itself"
+        use = 'Use `compare("y ~ x1 + x2", data, treat="d")`, or `etable([res1, res2])` for fits.'
+        raise errors.OptionError(f"{found}.\n{use}")
     options, read_as = errors.read("compare", options, COMPARED)
     typed = {name: value for name, value in options.items() if name in OPTIONS} | {"treat": treat}
     options |= {"read_as": read_as, "typed": {"formula": repr(formula)} | kinds.typed_options(typed, OPTIONS)}
     models = chosen_models(options.pop("estimators", estimators), options.get("effect"))
-    inference = kinds.options_of(kinds.InferenceOptions, {**options, "cov_type": "bootstrap"})
-    inference = dataclasses.replace(inference, rng=seed_sequence(inference.rng))  # one seed for all
-    joint = kinds.options_of(kinds.JREOptions, options)
     of_joint = [name for name in JRE_OPTIONS if name in options]
     if of_joint and JRE not in models:
-        raise errors.OptionError(
-            f"{of_joint[0]}= is an option of JRE, which is not in estimators=.\n"
-            f'Add "JRE" to estimators=, or leave {of_joint[0]}= out.'
-        )
+        found = f"{of_joint[0]}= is an option of JRE, which is not in estimators="
+        raise errors.OptionError(f'{found}.\nAdd "JRE" to estimators=, or leave {of_joint[0]}= out.')
     fits = "Use `etable([model.fit(n_boot=200, rng=0) for model in models])`: one seed, equal resamples. "
     check_in_memory("compare()", data, fits)
     specs = [model.spec for model in models]
     design = design_of(formula, data, options | {"treat": treat}, callers_variables(2), specs)
-    return _compared(design, specs, kinds.model_options(design, options), inference, joint)
+    return _compared(design, specs, options)
 
 
 @one_blas_thread()
-def _compared(
-    design: Design,
-    specs: Sequence[Specification],
-    options: kinds.ModelOptions,
-    inference: kinds.InferenceOptions,
-    joint_options: kinds.JREOptions,
-) -> ComparisonResults:
+def _compared(design: Design, specs: Sequence[Specification], given: Mapping[str, Any]) -> ComparisonResults:
+    options, joint = kinds.model_options(design, given), kinds.options_of(kinds.JREOptions, given)
+    inference = kinds.options_of(kinds.InferenceOptions, {**given, "cov_type": "bootstrap"})
+    inference = dataclasses.replace(inference, rng=seed_sequence(inference.rng))  # one seed for all
     if options.n_repeats > 1:
         raise errors.OptionError(f"n_repeats={options.n_repeats} is not available in compare().\nLeave n_repeats= out.")
     check_one_way(design, f'cluster="{design.cluster_name}"')
@@ -345,19 +333,16 @@ def _compared(
         task_of(design, spec, options, inference)
     kind = inference.resolved(design, joint=JRE.spec in specs)[1]
     cov_type = None if design.survey is not None else "robust" if design.cluster is None else "cluster"
-    robust = dataclasses.replace(
-        inference, cov_type=cov_type, bootstrap=None, n_boot=None, resamples=None, multiplier=None
-    )
+    of_resampling: dict[str, Any] = dict.fromkeys(("bootstrap", "n_boot", "resamples", "multiplier"))
+    robust = dataclasses.replace(inference, cov_type=cov_type, **of_resampling)
     of_replicates = kind if kind in kinds.BOOTSTRAPS and design.survey is None else None
     of_joint = dataclasses.replace(robust, bootstrap=of_replicates)
     # several fits give the same warning
-    with warnings.catch_warnings(record=True, action="always", category=errors.CausalRiskWarning) as given:
-        fits = [
-            fit_estimator(design, spec, options, of_joint if spec.joint else robust, joint_options) for spec in specs
-        ]
+    with warnings.catch_warnings(record=True, action="always", category=errors.CausalRiskWarning) as warned:
+        fits = [fit_estimator(design, spec, options, of_joint if spec.joint else robust, joint) for spec in specs]
         bare = tuple(dataclasses.replace(record, bootstrap=kind) for record in fits)
         records = tuple(with_covariance(record, robust) for record in bare)
-    for text, category in dict.fromkeys((str(warning.message), warning.category) for warning in given):
+    for text, category in dict.fromkeys((str(warning.message), warning.category) for warning in warned):
         errors.warn_user(text, category)
     notes = errors.Notes(max(records, key=lambda record: (record.spec.joint, record.spec.uses_propensity)).notes)
     of_draws = "bootstrap" if design.replication is None else "replicates"
@@ -385,15 +370,12 @@ def _check_failures(comparison: Comparison, max_failed: float, notes: errors.Not
             known[k] = dataclasses.replace(known[k], boot=boot, covariance=unknown)
         drawn_units = known[0].draws_units and not known[0].given_resamples
         first = 'Use `bootstrap="bayesian"` for weights that are never zero. ' if drawn_units else ""
-        raise errors.BootstrapError(
-            f"{failed.max()} of {drawn} resamples failed, more than max_failed={max_failed:g} allows: {counts}.\n"
-            f"{first}Simplify the formulas, leave these estimators out, or use a larger max_failed=. `err.results` has "
-            "the comparison without their bootstrap.",
-            ComparisonResults(dataclasses.replace(comparison, drawn=tuple(known))),
-        )
+        lost = f"{failed.max()} of {drawn} resamples failed, more than max_failed={max_failed:g} allows: {counts}"
+        advice = f"{first}Simplify the formulas, leave these estimators out, or use a larger max_failed=."
+        results = ComparisonResults(dataclasses.replace(comparison, drawn=tuple(known)))
+        kept = "`err.results` has the comparison without their bootstrap."
+        raise errors.BootstrapError(f"{lost}.\n{advice} {kept}", results)
     if failed.any():
-        notes.warn(
-            f"some of {drawn} resamples were left out of the standard errors: {counts}.\n"
-            "Use a simpler formula. `boot_ledger` of the results lists them.",
-            errors.ResampleWarning,
-        )
+        lost = f"some of {drawn} resamples were left out of the standard errors: {counts}"
+        advice = "Use a simpler formula. `boot_ledger` of the results lists them."
+        notes.warn(f"{lost}.\n{advice}", errors.ResampleWarning)

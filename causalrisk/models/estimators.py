@@ -13,7 +13,7 @@ from causalrisk.estimation.options import Method, Objective
 from causalrisk.estimation.record import FitRecord
 from causalrisk.inference.covariance import start_record
 from causalrisk.models.model import CausalModel
-from causalrisk.models.results import CausalResults, JREResults, MatchingResults
+from causalrisk.models.results import CausalResults, JREResults
 
 
 class OutcomeRegression(CausalModel):
@@ -187,9 +187,6 @@ class Matching(CausalModel):
     """
 
     spec = specification.MATCHING
-
-    def _results(self, record: FitRecord) -> CausalResults:
-        return MatchingResults(self, record)
 
 
 class JRE(CausalModel):

@@ -194,18 +194,15 @@ class EventStudy(Shown):
         """
         before = self.placebos
         if not before.any():
-            raise errors.OptionError(
-                "there are no placebos: each needs two periods before treatment.\nUse data with earlier periods."
-            )
+            none = "there are no placebos: each needs two periods before treatment"
+            raise errors.OptionError(f"{none}.\nUse data with earlier periods.")
         left = np.eye(len(before))[before]
         covariance = self._covariance(self.contributions)
         statistic, count, _ = intervals.wald_statistic(left, np.zeros(len(left)), self.params.to_numpy(), covariance)
         m = self.df if np.isfinite(self.df) else self.n_units - 1.0
         if m < count:
-            raise errors.OptionError(
-                f"there are {count} placebos but only {m:g} degrees of freedom, too few for a joint test.\n"
-                "Use `study.effects()`, which has adjusted p-values of the placebos."
-            )
+            few = f"there are {count} placebos but only {m:g} degrees of freedom, too few for a joint test"
+            raise errors.OptionError(f"{few}.\nUse `study.effects()`, which has adjusted p-values of the placebos.")
         return intervals.joint_test(statistic * (m - count + 1) / m, count, m - count + 1)
 
     def plot(self, by: str = "exposure", ax: Any = None, alpha: float = 0.05) -> Any:
@@ -406,16 +403,13 @@ def _check(given: Mapping[str, Any], data: Any) -> None:
             raise errors.OptionError("event studies have no replicate weights.\nUse strata= and psu= instead.")
     for name, value in columns.items():
         if value is not None and not isinstance(value, str) and not hasattr(value, "fit"):
-            raise errors.OptionError(
-                f"{name} is a {type(value).__name__}; expected the name of a column.\nUse the name of a column of "
-                "data=, because each fit uses different rows."
-            )
+            found = f"{name} is a {type(value).__name__}; expected the name of a column"
+            advice = "Use the name of a column of data=, because each fit uses different rows."
+            raise errors.OptionError(f"{found}.\n{advice}")
     if data is None or not (given["begins"] and given["time"] and given["unit"]):
-        raise errors.OptionError(
-            "event_study needs begins=, time=, unit= and data with one row for each unit in every period. It does not "
-            "support repeated cross sections.\n"
-            'Use `event_study("y ~ x1 + x2", data, begins="first", time="year", unit="id")`.'
-        )
+        needed = "event_study needs begins=, time=, unit= and data with one row for each unit in every period"
+        use = 'Use `event_study("y ~ x1 + x2", data, begins="first", time="year", unit="id")`.'
+        raise errors.OptionError(f"{needed}. It does not support repeated cross sections.\n{use}")
     check_in_memory("event_study", data)
 
 
@@ -452,11 +446,9 @@ def _fits(
         warned += [one for one in said if not (group in alone and re.search(OF_ONE, one[1]))]
     _warn_once(warned, notes)
     if alone:
-        notes.warn(
-            f"Only one {'cluster' if cluster else 'unit'} begins in {listing(units.names[alone])}, so its variation is "
-            "unknown. The standard errors of such groups reflect only the controls and are too small.",
-            errors.DesignWarning,
-        )
+        found = f"Only one {'cluster' if cluster else 'unit'} begins in {listing(units.names[alone])}"
+        small = "The standard errors of such groups reflect only the controls and are too small."
+        notes.warn(f"{found}, so its variation is unknown. {small}", errors.DesignWarning)
     if not fits and (units.begins == len(units.names)).all():
         raise errors.DesignError(f"no unit begins treatment in a period of the data, by column {units.column!r}.")
     if not fits:

@@ -15,13 +15,13 @@ from causalrisk import errors
 from causalrisk.design.covariates import covariates_of_design
 from causalrisk.design.formulas import callers_variables
 from causalrisk.design.tables import as_pandas
-from causalrisk.estimation.options import InferenceOptions, model_options, typed_options
+from causalrisk.estimation.options import model_options, typed_options
 from causalrisk.estimation.record import influence_covariance
 from causalrisk.inference import covariance, intervals
 from causalrisk.models.estimators import model_named
 from causalrisk.models.model import FIT_OPTIONS, OPTIONS, CausalModel, check_in_memory, design_of
 from causalrisk.models.results import CausalResults, OneEffect
-from causalrisk.numerics.resampling import JACKKNIFE, seed_sequence
+from causalrisk.numerics.resampling import seed_sequence
 from causalrisk.report import methods, sections, summary, tidy
 from causalrisk.report.table import ResultSummary
 
@@ -45,9 +45,8 @@ def _check_column(frame: Any, role: str, name: Any) -> None:
         if len(found) != 2:
             raise errors.DesignError(f"{text}\nUse a column with two values.")
         low, high = found
-        raise errors.DesignError(
-            f'{text}\nUse `data["{name}"] = data["{name}"].map({{{low!r}: 0, {high!r}: 1}})` if {high!r} counts as 1.'
-        )
+        use = f'data["{name}"] = data["{name}"].map({{{low!r}: 0, {high!r}: 1}})'
+        raise errors.DesignError(f"{text}\nUse `{use}` if {high!r} counts as 1.")
 
 
 def _check_options(options: Iterable[str]) -> None:
@@ -94,9 +93,8 @@ class LATE:
 
     def __init__(self, outcome: Any = None, first_stage: Any = None, treat: Any = None, instrument: Any = None) -> None:
         if not isinstance(outcome, CausalModel):
-            raise errors.OptionError(
-                'LATE() takes two models.\nUse `LATE.from_formula("y ~ x", data, treat="d", instrument="z")`.'
-            )
+            use = 'Use `LATE.from_formula("y ~ x", data, treat="d", instrument="z")`.'
+            raise errors.OptionError(f"LATE() takes two models.\n{use}")
         self.outcome, self.first_stage, self.treat, self.instrument = outcome, first_stage, treat, instrument
 
     @classmethod
@@ -153,10 +151,8 @@ class LATE:
         check_in_memory("LATE", data)
         model = model_named(method, METHODS)
         if (outcome_predictions is None) != (treatment_predictions is None):
-            raise errors.OptionError(
-                "LATE needs predictions of both the outcome and the treatment.\n"
-                'Use `outcome_predictions=["g0", "g1"], treatment_predictions=["r0", "r1"]`.'
-            )
+            use = 'Use `outcome_predictions=["g0", "g1"], treatment_predictions=["r0", "r1"]`.'
+            raise errors.OptionError(f"LATE needs predictions of both the outcome and the treatment.\n{use}")
         frame, scope = as_pandas(data), callers_variables(2)
         for role, name in (("treat", treat), ("instrument", instrument)):
             _check_column(frame, role, name)
@@ -217,11 +213,9 @@ class LATE:
         with warnings.catch_warnings(action="ignore", category=errors.CausalRiskWarning):
             found = LATEResults(self, outcome, self.first_stage.fit(**options))
         if found.first_stage_f < WEAK:
-            found._notes.warn(
-                f"the instrument is weak: its first-stage F is {found.first_stage_f:.1f}, less than {WEAK:g}. Normal "
-                'intervals can be far too short.\nUse `res.conf_int(method="anderson-rubin")`.',
-                errors.DesignWarning,
-            )
+            weak = f"the instrument is weak: its first-stage F is {found.first_stage_f:.1f}, less than {WEAK:g}"
+            advice = 'Normal intervals can be far too short.\nUse `res.conf_int(method="anderson-rubin")`.'
+            found._notes.warn(f"{weak}. {advice}", errors.DesignWarning)
         return found
 
     def __repr__(self) -> str:
@@ -254,36 +248,30 @@ class LATEResults(OneEffect):
 
     def __init__(self, model: LATE, outcome: CausalResults, first_stage: CausalResults) -> None:
         self.model, self.outcome, self.first_stage, self.nobs = model, outcome, first_stage, outcome.nobs
-        self._effects, record = np.array([outcome.effect, first_stage.effect]), outcome._record
+        self._effects, records = np.array([outcome.effect, first_stage.effect]), (outcome._record, first_stage._record)
         if self._effects[1] == 0:
-            raise errors.CausalRiskError(
-                f"the instrument {model.instrument!r} has no effect on {model.treat!r}, so there are no compliers.\n"
-                "Use another instrument."
-            )
-        late = self._effects[0] / self._effects[1]
-        refits = [res._record.boot for res in (outcome, first_stage)]
-        if record.cov_type == JACKKNIFE:
-            refits = [covariance.leave_one_out(res._record, InferenceOptions()) for res in (outcome, first_stage)]
-        if record.cov_type == JACKKNIFE or record.boot is not None:
-            draws = np.stack([refit.values[:, 0] for refit in refits if refit is not None], axis=1)
+            none = f"the instrument {model.instrument!r} has no effect on {model.treat!r}, so there are no compliers"
+            raise errors.CausalRiskError(f"{none}.\nUse another instrument.")
+        record, late = records[0], self._effects[0] / self._effects[1]
+        estimates, slopes = np.append(self._effects, late), np.c_[np.eye(2), np.array([1, -late]) / self._effects[1]]
+        refits = [refits.values[:, 0] for of in records if (refits := intervals.refits_of(of)) is not None]
+        if refits:
+            draws = np.stack(refits, axis=1)
             draws = np.where(np.isfinite(draws).all(axis=1, keepdims=True), draws, np.nan)
-            ratios = draws[:, 0] / draws[:, 1]
             if record.multiplied:  # to first order, as the influence functions that are multiplied
-                moved = draws - self._effects
-                ratios = late + (moved[:, 0] - late * moved[:, 1]) / self._effects[1]
-            draws = np.column_stack([draws, ratios])
-            self._covariance = covariance.resample_covariance(record, draws, np.append(self._effects, late))
+                draws = estimates + (draws - self._effects) @ slopes
+            else:
+                draws = np.column_stack([draws, draws[:, 0] / draws[:, 1]])
+            self._covariance = covariance.resample_covariance(record, draws, estimates)
         else:
-            psi = np.stack([res._record.estimate.influence[:, 0] for res in (outcome, first_stage)], axis=1)
-            every = np.column_stack([psi, (psi[:, 0] - late * psi[:, 1]) / self._effects[1]])
-            self._covariance = influence_covariance(record, every)
+            influence = np.stack([of.estimate.influence[:, 0] for of in records], axis=1)
+            self._covariance = influence_covariance(record, influence @ slopes)
         known = {*record.notes, *first_stage.model.design.notes}  # the data are the same
         self._notes = errors.Notes([*record.notes, *(note for note in first_stage._record.notes if note not in known)])
         self.first_stage_f = float(self._effects[1] ** 2 / self._covariance[1, 1])
         self.complier_share = float(abs(self._effects[1]))
-        values = np.array([late, *self._effects[::-1]])
-        se = intervals.rounded_se(values, np.sqrt(np.diag(self._covariance))[::-1])
-        self._estimates = intervals.Estimates(values, se, se, df=record.df)
+        se = intervals.rounded_se(estimates[::-1], np.sqrt(np.diag(self._covariance))[::-1])
+        self._estimates = intervals.Estimates(estimates[::-1], se, se, df=record.df)
         frame = self.summary_frame()
         self.params, self.bse, self.tvalues, self.pvalues = (frame.iloc[:1, k] for k in range(4))
 
@@ -403,15 +391,13 @@ class LATEResults(OneEffect):
             + " The first stage is weak, so this share and its direction are uncertain."
             * (self.first_stage_f < WEAK),
             f"Anderson and Rubin's {level} interval, valid with a weak instrument: {self._ends(alpha)}.",
-            f"Outcome: {design.formula}",
-            f"Propensity: {design.propensity_formula}",
+            *summary.formulas(record),
             f"It is causal only if {model.instrument} is as good as random given the covariates, affects the outcome "
             f"only through {model.treat}, and moves no unit's {model.treat} in the opposite direction.",
         ]
-        tables = [
-            summary.head(title or "Local Average Treatment Effect (LATE) Results", design.endog_name, texts, shown),
-            summary.numbers_table(self.summary_frame(alpha), "", one_unit=False),
-        ]
+        title = title or "Local Average Treatment Effect (LATE) Results"
+        numbers = summary.numbers_table(self.summary_frame(alpha), "", one_unit=False)
+        tables = [summary.head(title, design.endog_name, texts, shown), numbers]
         return ResultSummary(tables, [*notes, *self._notes])
 
     def tidy(self, conf_int: bool = True, alpha: float = 0.05) -> pd.DataFrame:

@@ -280,10 +280,8 @@ class CausalModel:
         """
         if isinstance(endog, str) or endog is None or exog is None or treat is None:
             name = type(self).__name__
-            raise OptionError(
-                f"{name}(endog, exog, treat) takes arrays: outcome, covariates and treatment.\n"
-                f'Use `{name}.from_formula("y ~ x1 + x2", data, treat="d")` for a formula.'
-            )
+            use = f'Use `{name}.from_formula("y ~ x1 + x2", data, treat="d")` for a formula.'
+            raise OptionError(f"{name}(endog, exog, treat) takes arrays: outcome, covariates and treatment.\n{use}")
         known = {name: value for name, value in OPTIONS.items() if name not in OF_FORMULAS}
         options, read_as = read("model", options, known)
         columns = kinds.options_of(ColumnOptions, {**options, "treat": treat})
@@ -491,10 +489,9 @@ class CausalModel:
         if found is None:
             return self._of(self.design, options)
         if not isinstance(found, Mapping) or not {"groups"} <= found.keys() <= {"groups", "use_correction"}:
-            raise OptionError(
-                f"cov_kwds={found!r:.60}; expected a dict with clusters as 'groups' (and 'use_correction').\n"
-                'Use `cov_kwds={"groups": data["id"]}`, or leave cov_kwds= out.'
-            )
+            expected = "expected a dict with clusters as 'groups' (and 'use_correction')"
+            use = 'Use `cov_kwds={"groups": data["id"]}`, or leave cov_kwds= out.'
+            raise OptionError(f"cov_kwds={found!r:.60}; {expected}.\n{use}")
         if self.design.on_disk:
             raise not_on_disk("cov_kwds=", use='from_formula(..., cluster="column")')
         given["small_sample"] = bool(found.get("use_correction", given.get("small_sample", False)))
@@ -516,10 +513,8 @@ def design_of(
 ) -> Design:
     """Return the design of one model, or of several models to compare. `scope` has the caller's variables."""
     if given.get("treat") is None:
-        raise OptionError(
-            "`treat` is missing; expected the treatment column, which is not part of the formula.\n"
-            'Use `from_formula("y ~ x1 + x2", data, treat="d")`.'
-        )
+        found = "`treat` is missing; expected the treatment column, which is not part of the formula"
+        raise OptionError(f'{found}.\nUse `from_formula("y ~ x1 + x2", data, treat="d")`.')
     columns, propensity = kinds.options_of(ColumnOptions, given), given.get("propensity")
     if columns.did is not None:
         formula, data = with_change(columns.did, formula, data, columns.treat)

@@ -113,23 +113,17 @@ def impute(
     def completed(seed: np.random.SeedSequence) -> pd.DataFrame:
         draw, filled = np.random.default_rng(seed), used.copy()
         for name, gap in gaps.items():  # a random known value, to begin with
-            filled[name] = _filled(used[name], gap, draw.choice(np.flatnonzero(~gap), gap.sum()))
+            filled.loc[gap, name] = used[name].array[draw.choice(np.flatnonzero(~gap), gap.sum())]
         for name, gap in [*gaps.items()] * SWEEPS:
             others, known = _numbers(filled.drop(columns=name)), np.flatnonzero(~gap)
             tree = DecisionTreeRegressor(min_samples_leaf=LEAF, random_state=0)
             leaf = tree.fit(others[known], _numbers(used[[name]].iloc[known])).apply(others)
             known = known[np.argsort(leaf[known], kind="stable")]
             first, last = (np.searchsorted(leaf[known], leaf[gap], side) for side in ("left", "right"))
-            filled[name] = _filled(used[name], gap, known[draw.integers(first, last)])
+            filled.loc[gap, name] = used[name].array[known[draw.integers(first, last)]]
         return pd.concat([filled.astype(table.dtypes[used.columns]), table[left_out]], axis=1)[table.columns]
 
     return [completed(seed) for seed in seeds]
-
-
-def _filled(column: pd.Series, gap: np.ndarray, donors: np.ndarray) -> pd.Series:
-    values = column.array.copy()
-    values[gap] = column.array[donors]
-    return pd.Series(values, column.index)
 
 
 def _numbers(frame: pd.DataFrame) -> np.ndarray:
@@ -426,11 +420,9 @@ def pool(results: Iterable[CausalResults], *more: Any, df_complete: float | None
     if not is_number(df_complete) or not df_complete > 0:
         raise OptionError(f"df_complete={df_complete!r}; expected a positive number.\nUse `df_complete=numpy.inf`.")
     if all(np.array_equal(res.params, given[0].params) for res in given):
-        errors.warn_user(
-            "all fits have the same estimates, so the variance between the imputed data sets is zero.\n"
-            "Use fits to data sets that were imputed independently.",
-            errors.DesignWarning,
-        )
+        found = "all fits have the same estimates, so the variance between the imputed data sets is zero"
+        advice = "Use fits to data sets that were imputed independently."
+        errors.warn_user(f"{found}.\n{advice}", errors.DesignWarning)
     return PooledResults(given, float(df_complete))
 
 
@@ -447,11 +439,9 @@ def _check_alike(records: list[FitRecord]) -> None:
         for name in sorted({**first, **other}, key=lambda name: (name != "estimator ", name[-1] != "=")):
             if first.get(name) != other.get(name):
                 a, b = (f"{name}{made[name]}" if name in made else f"no {name}" for made in (first, other))
-                raise DesignError(
-                    f"the results are from different models: {a:.120} and {b:.120}; expected fits of one model.\n"
-                    "Fit the same model to each data set. Impute every variable, or leave the same rows out of "
-                    "all data sets."
-                )
+                found = f"the results are from different models: {a:.120} and {b:.120}; expected fits of one model"
+                advice = "Impute every variable, or leave the same rows out of all data sets."
+                raise DesignError(f"{found}.\nFit the same model to each data set. {advice}")
 
 
 def _model_of(record: FitRecord) -> dict[str, object]:

@@ -92,15 +92,11 @@ def load(path: str | os.PathLike[str]) -> Any:
 
 def restore(version: str, kind: type) -> Any:
     """Return an object without its state. Refuse the pickle of a newer version before the state is read."""
-    written, own = (
-        tuple(map(int, re.match(r"[0-9]+(?:\.[0-9]+)*", text)[0].split(".")))  # type: ignore[index]
-        for text in (version, __version__)
-    )
+    written, own = ([int(part) for part in re.findall("[0-9]+", text)[:3]] for text in (version, __version__))
     if written > own:
-        raise errors.CausalRiskError(
-            f"the pickle was written by causalrisk {version}; this is causalrisk {__version__}, which "
-            f"cannot read newer pickles.\nUse `pip install 'causalrisk>={version}'`."
-        )
+        found = f"the pickle was written by causalrisk {version}; this is causalrisk {__version__}"
+        use = f"Use `pip install 'causalrisk>={version}'`."
+        raise errors.CausalRiskError(f"{found}, which cannot read newer pickles.\n{use}")
     return object.__new__(kind)
 
 
@@ -159,10 +155,9 @@ class Shown(table.HasSummary):
         try:
             content = pickle.dumps(self)
         except (pickle.PicklingError, AttributeError, TypeError) as error:
-            raise errors.UnavailableError(
-                f"the results contain an object that cannot be pickled: {error}.\n"
-                "Define it at the top level of a module (def, not lambda), then fit again."
-            ) from error
+            advice = "Define it at the top level of a module (def, not lambda), then fit again."
+            found = f"the results contain an object that cannot be pickled: {error}"
+            raise errors.UnavailableError(f"{found}.\n{advice}") from error
         return write_whole(path, content)
 
 
@@ -188,10 +183,9 @@ class OneEffect(Shown):
         """Return the value of the only effect. With several effects, an UnavailableError says how to choose one."""
         effects = self._record.effect_names
         if len(effects) > 1:
-            raise errors.UnavailableError(
-                f"`{name}` needs a single effect; there are {len(effects)} effects here, {errors.listed(effects)}.\n"
-                f"Use `res.{instead}[{effects[0]!r}]`."
-            )
+            found = f"there are {len(effects)} effects here, {errors.listed(effects)}"
+            use = f"Use `res.{instead}[{effects[0]!r}]`."
+            raise errors.UnavailableError(f"`{name}` needs a single effect; {found}.\n{use}")
         return float(getattr(self, instead).iloc[0])
 
 
@@ -424,10 +418,7 @@ class CausalResults(OneEffect):
     @property
     def potential_outcomes(self) -> pd.DataFrame:
         """Predicted outcome of every row in every treatment group, one column per group (not for JRE)."""
-        record = self._record
-        fitted_models.check_unit_level(record, "potential_outcomes")
-        record.check_means("potential_outcomes")
-        return fitted_models.predict(record)
+        return fitted_models.predict(self._record)
 
     @property
     def resid(self) -> pd.Series:
@@ -443,6 +434,7 @@ class CausalResults(OneEffect):
     outcome_predictions = property(of_record(fitted_models.outcome_predictions, plain=True))
     learner_fit = property(of_record(fitted_models.learner_fit, plain=True))
     stack = property(of_record(fitted_models.stack_table, plain=True))
+    matches = property(of_record(matched_pairs, plain=True))
     estimating_equations = of_record(fitted_models.estimating_equations)
     predict = of_record(fitted_models.predict)
     get_prediction = of_record(fitted_models.get_prediction)
@@ -511,7 +503,7 @@ class CausalResults(OneEffect):
         """Return the names that are used most. The documentation has the other names."""
         if isinstance(self, JREResults):
             return sorted({*SHOWN, "joint", "start", "start_difference"} - {"potential_outcomes", "resid"})
-        return sorted({*SHOWN, "matches"} - {"resid"} if isinstance(self, MatchingResults) else SHOWN)
+        return sorted({*SHOWN, "matches"} - {"resid"} if self._record.spec.matched else SHOWN)
 
     def __getattr__(self, name: str) -> Any:
         if name in OTHER_NAMES:
@@ -527,10 +519,8 @@ def given_results(results: Any, typed: str) -> list[CausalResults]:
     given = list(several) if isinstance(several, Iterable) else [several]
     for res in given:
         if not isinstance(res, CausalResults):
-            raise errors.OptionError(
-                f"results contains a {type(res).__name__}; expected results of an estimator such as AIPW or JRE.\n"
-                f"Use `{typed}`."
-            )
+            found = f"results contains a {type(res).__name__}; expected results of an estimator such as AIPW or JRE"
+            raise errors.OptionError(f"{found}.\nUse `{typed}`.")
     return given
 
 
@@ -575,15 +565,6 @@ class JointView:
     def optimize_result(self) -> Any:
         """The `OptimizeResult` of the minimisation by scipy. Its numbers are free of units."""
         return copy.copy(self._joint.fit.result)
-
-
-class MatchingResults(CausalResults):
-    """Results of `Matching`, with the matches."""
-
-    @property
-    def matches(self) -> pd.DataFrame:
-        """Matched pairs: row labels "unit" and "match", "weight" (1 / number of matches of the unit) and "distance"."""
-        return matched_pairs(self._record)
 
 
 class JREResults(CausalResults):

@@ -198,9 +198,7 @@ def etable(
     said = [] if below is None else [BELOW[below].format(level=f"{100 * (1 - alpha):.4g}")]
     said += ["Intervals by exposure are pointwise."] * (below == "ci" and any("units" in c.statistics for c in columns))
     said += ["* p < 0.1, ** p < 0.05, *** p < 0.01."] * stars
-    orders = {
-        column.groups for column in columns if column.groups not in ((), ("0", "1")) and "effective_n" in statistics
-    }
+    orders = {column.groups for column in columns if "effective_n" in statistics} - {(), ("0", "1")}
     said += [f"Groups in order: {', '.join(groups)}." for groups in sorted(orders)]
     stacked = {f"({i}) {column.name}": column.estimates.reindex(terms).stack() for i, column in enumerate(columns, 1)}
     index = pd.MultiIndex.from_product([terms, list(NUMBERS)], names=["term", "number"])

@@ -156,10 +156,8 @@ def read_sensitivity(first: pd.Series, alpha: float) -> Reading:
         headline += f" With {first['E-value of limit']:.2f}, the {interval} would include {none}."
     if first["E-value of limit"] == 1:
         of = f" of the {first['basis']}" * (none == "1")
-        headline = (
-            f"The {interval}{of} already includes {none}. To explain the estimate away, a confounder would need "
-            f"{needed}."
-        )
+        already = f"The {interval}{of} already includes {none}."
+        headline = f"{already} To explain the estimate away, a confounder would need {needed}."
     texts = ["Compare the E-value with the risk ratios of your strongest covariate (VanderWeele and Ding 2017)."]
     if "robustness value" in first:
         texts.append(
@@ -235,11 +233,7 @@ def explain(record: FitRecord, alpha: float = 0.05) -> Prose:
         "The question": [_question(record), *said["effect"], *said["sample"]],
         "The groups as observed": [_observed(record)],
         f"The {'propensity score and the ' * words.uses_score(record)}weights": [*said["score"], *_weights(record)],
-        f"The {models}": [
-            *said["outcome"],
-            *said["joint"],
-            *_training(record),
-        ],
+        f"The {models}": [*said["outcome"], *said["joint"], *_training(record)],
         "The effect": _effects(record),
         "The standard error": [*said["errors"], *_tests(record, alpha)],
     }
@@ -270,12 +264,10 @@ def questions(record: FitRecord, stated: Iterable[str] | None = None, **named: s
     }
     if seen is not None and record.spec.uses_propensity:
         names["formula"] = seen.formula
-    other = {"unconfoundedness"} if did else {"parallel_trends"}
-    other |= {"same_population"} if design.periods is None else set()
-    other |= {"equal_effects"} if record.frame is None else set()
-    other |= {"missing_at_random"} if seen is None else set()
+    holds = {"unconfoundedness": not did, "parallel_trends": did, "same_population": design.periods is not None}
+    holds |= {"equal_effects": record.frame is not None, "missing_at_random": seen is not None}
     texts = TEXTS["assumptions"] | (TEXTS["instruments"] if "instrument" in named else {})
-    asked = {key: text for key, text in texts.items() if key not in other}
+    asked = {key: text for key, text in texts.items() if holds.get(key, True)}
     for name in stated or ():
         one_of("assumptions", name, tuple(asked))
     return {key: (heading, question.format(**names | named)) for key, (heading, question) in asked.items()}

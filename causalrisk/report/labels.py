@@ -209,8 +209,7 @@ def matching_words(record: FitRecord) -> str:
     whom = "unit" if toward is None else f"unit of group {record.design.labels[toward]}"
     return (
         f"Each {whom} is matched to the {nearest} of {'each' if several else 'the'} other group by "
-        f"{DISTANCES[options.metric]}{exact}{caliper}. "
-        f"Ties are all used.{adjusted * bool(options.bias_adjust)}"
+        f"{DISTANCES[options.metric]}{exact}{caliper}. Ties are all used.{adjusted * bool(options.bias_adjust)}"
     )
 
 
@@ -301,10 +300,8 @@ def missing_words(record: FitRecord) -> str:
     lost = count(design.n_unrecorded, design.unit_name)
     rows = f"{lost} with all covariates but no outcome are kept ({by_group})."
     if not record.spec.uses_propensity:
-        return (
-            f"{rows} The averages include them; the outcome models are fitted to the rows with an outcome. "
-            f"{record.spec.name} does not use the model in `observed=`."
-        )
+        rows += " The averages include them; the outcome models are fitted to the rows with an outcome."
+        return f"{rows} {record.spec.name} does not use the model in `observed=`."
     return (
         f"{rows} The averages include them. The weights of the other rows are multiplied by 1 / (probability that the "
         f"outcome is observed), from a logit: {seen.formula} (Robins, Rotnitzky and Zhao 1995). Standard errors "
@@ -433,10 +430,8 @@ def ladder_end_words(joint: JointRecord) -> str:
         return ""
     last, other = path.anchor, LADDER[0] + LADDER[-1] - path.anchor
     beyond, near = (last / 3, "farthest from IPWRA") if last < other else (last * 3, "nearest to IPWRA")
-    return (
-        f"The chosen shrinkage, {last:g}, is the value {near} that was tried. A value beyond it might be better: "
-        f"see `res.anchor_path()`, or use `fit(anchor={beyond:.2g})`."
-    )
+    tried = f"The chosen shrinkage, {last:g}, is the value {near} that was tried."
+    return f"{tried} A value beyond it might be better: see `res.anchor_path()`, or use `fit(anchor={beyond:.2g})`."
 
 
 # --- event studies -------------------------------------------------------------------------------------------------

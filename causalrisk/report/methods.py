@@ -116,7 +116,8 @@ def study_methods(study: Any) -> str:
     if not record.spec.constants:
         models += f"; outcome models were {words.outcome_model_text(record)}: {given['formula']}"
     if record.weight_fit is not None:
-        models += f"; the propensity model was {words.propensity_text(record)}: {right}"
+        formula = f": {right}" * (record.design.score is None)
+        models += f"; the propensity model was {words.propensity_text(record)}{formula}"
     source = "from the influence functions of all fits"
     if survey is not None:
         source += f" for the survey design, {words.survey_words(survey)}"

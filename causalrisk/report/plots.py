@@ -133,16 +133,14 @@ def log_scale(ax: Any) -> None:
     ax.minorticks_off()
 
 
-def panel_by_arm(
-    record: FitRecord, draw: Callable[[int, Any], Any], *, ax: Any = None, arm: Any = None, effect: bool = False
-) -> Any:
+def panel_by_arm(record: FitRecord, draw: Callable[[int, Any], Any], ax: Any, arm: Any) -> Any:
     """Draw a plot of one treatment group, or one panel for each group except the reference.
 
     `draw` takes the position of a group, and the axes. Given axes show the first of several groups, and their label
-    says so. With `effect`, the reference group cannot be plotted.
+    says so. The reference group cannot be plotted.
     """
     if arm is not None:
-        return draw(record.contrast_position(arm) if effect else record.arm_position(arm), axes_or_new(ax))
+        return draw(record.contrast_position(arm), axes_or_new(ax))
     count = record.design.n_arms - 1
     if ax is not None or count == 1:
         ax = draw(1, axes_or_new(ax))
@@ -258,7 +256,7 @@ def plot_overlap(record: FitRecord, ax: Any = None, arm: Any = None) -> Any:
         across = f"propensity score: probability of {labels[0]}"
         return finish(ax, across, "share of the group", columns=2, handles=[handles[0], *handles[2:]])
 
-    return panel_by_arm(record, draw, ax=ax, arm=arm)
+    return panel_by_arm(record, draw, ax, arm)
 
 
 def plot_calibration(record: FitRecord, ax: Any = None, bins: int = 10, arm: Any = None) -> Any:
@@ -291,7 +289,7 @@ def plot_calibration(record: FitRecord, ax: Any = None, bins: int = 10, arm: Any
         ax.set(xlim=(-0.02 * limits[1], limits[1]), ylim=(-0.02 * limits[1], limits[1]))
         return finish(ax, f"propensity score: probability of {label}", f"observed share of {label}", columns=2)
 
-    return panel_by_arm(record, draw, ax=ax, arm=arm)
+    return panel_by_arm(record, draw, ax, arm)
 
 
 def draw_forest(frame: pd.DataFrame, label: str, ax: Any, null: float = 0.0) -> Any:
@@ -375,10 +373,8 @@ def plot_effects_by(
     encoder = moderators(record.design, by, data).encoder if along else None
     variables = () if encoder is None else encoder.variables
     if along and len(variables) != 1:
-        raise OptionError(
-            f"the formula {by!r} has {len(variables)} variables; expected one.\n"
-            'Use `res.plot_effects_by("~ bs(x, df=4)")` with its name.'
-        )
+        found = f"the formula {by!r} has {len(variables)} variables; expected one"
+        raise OptionError(f'{found}.\nUse `res.plot_effects_by("~ bs(x, df=4)")` with its name.')
     frames = [effects_by(record, by, data, alpha, at=at if along else None, adjust=how) for how in (None, adjust)]
     level = f" {100 * (1 - alpha):.4g}%"
 
@@ -400,7 +396,7 @@ def plot_effects_by(
         mark_if_seen(ax, record.options.effect_scale.null, across=along)
         return finish(ax, label, upright, columns=2)
 
-    return panel_by_arm(record, draw, ax=ax, arm=arm, effect=True)
+    return panel_by_arm(record, draw, ax, arm)
 
 
 def plot_bootstrap(
@@ -455,7 +451,7 @@ def plot_bootstrap(
         ax.annotate("estimate", (estimate, top), (4, 2), textcoords="offset points", fontsize="small", va="bottom")
         return finish(ax, effect_label(record, position), "resamples")
 
-    return panel_by_arm(record, draw, ax=ax, arm=arm, effect=True)
+    return panel_by_arm(record, draw, ax, arm)
 
 
 def plot_distribution(record: FitRecord, ax: Any = None, grid: Any = None, alpha: float = 0.05) -> Any:
@@ -510,7 +506,7 @@ def plot_influence(
     def draw(position: int, ax: Any) -> Any:
         return draw_changes(record, tables[position - 1], ax, top, position, clusters)
 
-    return panel_by_arm(record, draw, ax=ax, arm=arm, effect=True)
+    return panel_by_arm(record, draw, ax, arm)
 
 
 def draw_changes(record: FitRecord, table: pd.DataFrame, ax: Any, top: int, position: int, clusters: bool) -> Any:

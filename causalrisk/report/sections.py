@@ -114,11 +114,9 @@ def check_page(path: str | os.PathLike[str], variable: str = "res") -> None:
     The message suggests a call of `report` on `variable`, the name of the results.
     """
     if Path(path).suffix.lower() not in ("", ".html", ".htm"):
-        page_path = Path(path).with_suffix(".html").as_posix()
-        raise OptionError(
-            f"path={os.fspath(path)!r} is not a web page; expected a name that ends in .html.\n"
-            f'Use `{variable}.report("{page_path}")`. A browser can print the page as PDF.'
-        )
+        found = f"path={os.fspath(path)!r} is not a web page; expected a name that ends in .html"
+        use = f'Use `{variable}.report("{Path(path).with_suffix(".html").as_posix()}")`.'
+        raise OptionError(f"{found}.\n{use} A browser can print the page as PDF.")
 
 
 def _parts(record: FitRecord, alpha: float, assumptions: Part) -> list[Part]:
@@ -396,10 +394,8 @@ def late_report(
     check_page(path)
     record = res._record
     asked = explain.questions(record, assumptions, treat=res.model.treat, instrument=record.design.treat_name)
-    own = [
-        assumptions_part(asked, assumptions),
-        Part("compliers", "Compliers", table_html(res.compliers(), "Means of all units and of compliers")),
-    ]
+    compliers = table_html(res.compliers(), "Means of all units and of compliers")
+    own = [assumptions_part(asked, assumptions), Part("compliers", "Compliers", compliers)]
     if record.spec.uses_propensity:
         own.append(Part("overlap", "Overlap of the instrument", *_overlap(record, alpha)))
         own.append(Part("balance", "Balance of the covariates", *_balance(record, alpha)))

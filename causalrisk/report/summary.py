@@ -217,7 +217,7 @@ def summarize_event_study(study: Any, alpha: float = 0.05, title: str | None = N
         f"are placebos{', except in the anticipation periods' * bool(given['anticipation'])}. Intervals are "
         "simultaneous and match the adjusted p-values; P is not adjusted.",
         f"Outcome: {given['formula']}",
-        f"Propensity: {right}" * (record.weight_fit is not None),
+        f"Propensity: {right}" * (words.uses_score(record) and record.design.score is None),
         f"{words.study_groups(study)} Controls: {words.CONTROLS[given['controls']]}. Confidence intervals use "
         f"{words.distribution_of(study.df)}.",
         *study.notes,
@@ -368,7 +368,7 @@ def _model_notes(record: FitRecord) -> list[str]:
     """Return the notes on formulas, options and data, which pooled fits share."""
     return [
         _logged_note(record),
-        *_formulas(record),
+        *formulas(record),
         "The weights of each group are normalised to sum to one (Hajek)." * (record.spec == IPW),
         words.trend_words(record),
         *record.options.read_as,
@@ -402,7 +402,7 @@ def _comparison_notes(comparison: Comparison) -> list[str]:
         * (len(records) > 1),
         NOTE_LOG_SCALE * (not last.options.effect_scale.additive),
         _logged_note(last),
-        *_formulas(last, any(record.weight_fit is not None for record in records)),
+        *formulas(*records),
         words.trend_words(max(records, key=lambda record: len(words.variables_of(record)))),
         f"Predictions of the learner are used {used}. {words.TAKEN}" * bool(uses),
         words.missing_words(last),
@@ -415,16 +415,14 @@ def _comparison_notes(comparison: Comparison) -> list[str]:
     return [*notes, *comparison.notes]
 
 
-def _formulas(record: FitRecord, scored: bool | None = None) -> list[str]:
-    """Return one note for each formula of a fit. `scored` says whether any of several fits has a propensity model."""
-    design = record.design
+def formulas(*records: FitRecord) -> list[str]:
+    """Return one note for each formula that a fit, or any of several fits to the same data, uses."""
+    design = records[0].design
     if design.formula is None:
         return []
-    seen, outcome = None, design.formula
-    if scored is None:  # one fit
-        seen = design.observation if record.spec.uses_propensity else None
-        outcome = design.endog_name if record.spec.constants else design.formula
-        scored = words.uses_score(record) and design.score is None
+    outcome = design.endog_name if all(record.spec.constants for record in records) else design.formula
+    scored = design.score is None and any(map(words.uses_score, records))
+    seen = design.observation if any(record.spec.uses_propensity for record in records) else None
     observed = "" if seen is None else f"Observed: {seen.formula}"
     return [f"Outcome: {outcome}", f"Propensity: {design.propensity_formula}" * scored, observed]
 
@@ -478,9 +476,8 @@ def _overlap_note(record: FitRecord) -> str:
     sandwich = record.spec == IPWRA and record.cov_type in ("robust", "HC1", "cluster")
     if not sandwich or record.options.quantiles:
         joint = "Prefer IPWRA (`res.start`) to JRE here. " * (record.joint is not None)
-        return (
-            left and f'{left}{joint}`target="overlap"` estimates the effect for comparable {design.unit_name}s instead.'
-        )
+        instead = f'`target="overlap"` estimates the effect for comparable {design.unit_name}s instead.'
+        return left and f"{left}{joint}{instead}"
     jackknife = not design.on_disk and design.second_cluster is None
     remedy = 'Use `fit(cov_type="jackknife", use_t=True)`, whose coverage' if jackknife else "The jackknife's coverage"
     return (
@@ -519,7 +516,6 @@ def _dropped_notes(design: Design) -> list[str]:
         covariates = {*design.outcome_encoder.variables, *design.propensity_encoder.variables}
         missing = any(name in covariates for used_in, name, *_ in lines if used_in not in ("trim", "weights"))
         fill = " `causalrisk.impute` fills in missing covariates (multiple imputation)." * missing
-        notes.append(
-            f"{words.count(design.n_dropped, 'row')} dropped: {reasons}{several}. See res.sample_ledger.{fill}"
-        )
+        dropped = words.count(design.n_dropped, "row")
+        notes.append(f"{dropped} dropped: {reasons}{several}. See res.sample_ledger.{fill}")
     return notes

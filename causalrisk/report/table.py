@@ -141,6 +141,7 @@ def escape_markdown(text: str) -> str:
 
 # --- tables ----------------------------------------------------------------------------------------------------------
 
+Lines = Sequence[Sequence[str]]
 WIDTH = 78  # of a text; longer cells widen it
 FIELD, GAP = 10, 2  # usual width of a column of numbers, and the blanks before it at least
 LEAST_LABEL = 12  # width left to the labels of rows
@@ -164,18 +165,12 @@ class ResultTable(SimpleTable):
         pairs of label and value.
     title : str
         Title line, centred above the table.
-    rules : tuple of int
+    rules : sequence of int
         Rows, counted from 0, that have a thin rule above them.
     """
 
     def __init__(
-        self,
-        rows: Sequence[Sequence[str]],
-        header: Sequence[Sequence[str]] = (),
-        *,
-        aligns: str = "",
-        title: str = "",
-        rules: tuple[int, ...] = (),
+        self, rows: Lines, header: Lines = (), *, aligns: str = "", title: str = "", rules: Sequence[int] = ()
     ) -> None:
         headers = ["\n".join(map(flat, column)) for column in zip(*header, strict=True)]
         super().__init__([list(map(flat, row)) for row in rows], headers=headers, title=title)
@@ -219,8 +214,6 @@ class ResultTable(SimpleTable):
     def _fields(self, width: int) -> list[int]:
         """Return the width of each column with the blanks before it. The first column gets the remaining width."""
         content = [max(map(display_width, map(str, column)), default=0) for column in zip(*self, strict=True)]
-        if not content:
-            return []
         if self.aligns == "lrlr":
             first, second = content[0] + GAP + content[1], 3 + content[2] + GAP + content[3]
             first = max(first, min((width - 3) // 2, width - second))
@@ -470,11 +463,8 @@ class ResultSummary(Summary):
         if kind == ".html":
             return write_whole(file, PAGE.format("\n".join(table.make("gt").as_raw_html() for table in self._made())))
         if kind not in ENDINGS:
-            typed = file.with_suffix(".docx").as_posix()
-            raise OptionError(
-                f"the ending {file.suffix!r} is not known; expected {', '.join(ENDINGS[:-1])} or {ENDINGS[-1]}.\n"
-                f'Use `save("{typed}")`.'
-            )
+            found = f"the ending {file.suffix!r} is not known; expected {', '.join(ENDINGS[:-1])} or {ENDINGS[-1]}"
+            raise OptionError(f'{found}.\nUse `save("{file.with_suffix(".docx").as_posix()}")`.')
         whole, *others = [table.make("docx") for table in self._made()]
         for other in others:  # one below the other
             whole.add_paragraph()  # Word would merge tables that touch

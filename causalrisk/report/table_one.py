@@ -247,10 +247,10 @@ def balance_for_paper(
     Married           -0.596     -0.003
     """
     check_threshold(threshold)
-    design, population, chosen = record.design, record.options.population, {"also": also, "data": data}
-    whole = balance(record, "std", **chosen, interactions=interactions, means=True, names=names)
+    design, population = record.design, record.options.population
+    whole = balance(record, also=also, data=data, interactions=interactions, means=True, names=names)
     parts = [whole.xs(contrast) for contrast in record.contrasts] if design.n_arms > 2 else [whole]
-    every = chosen_covariates(record, **chosen, interactions=interactions, names=names)
+    every = chosen_covariates(record, also, data, interactions, names)
     constant = [covariate.name for covariate in every if covariate.name not in parts[0].index]
     covariates = [covariate for covariate in every if covariate.name in parts[0].index]
     numbers = parts[0].loc[:, parts[0].columns.str.match("mean |sd ")].iloc[1:]  # the first row is the score's
@@ -333,10 +333,9 @@ def _groups(
     known = ~missing_mask(column)
     codes, found = treatment_levels(column[known], name)
     if not 2 <= len(found) <= MANY_LEVELS:
-        raise DesignError(
-            f"group {name!r} has {len(found)} values; expected two to {MANY_LEVELS} groups.\n"
-            "Leave out by= for one table of all rows, or cut it into groups with pandas.cut."
-        )
+        problem = f"group {name!r} has {len(found)} values; expected two to {MANY_LEVELS} groups"
+        advice = "Leave out by= for one table of all rows, or cut it into groups with pandas.cut."
+        raise DesignError(f"{problem}.\n{advice}")
     first = found[0] if treated is None and reference is None else reference
     asked = {"treated": treated, "reference": first, "levels": levels}
     groups = arms_in_order(found, np.bincount(codes), name, named=True, **asked)
@@ -399,10 +398,7 @@ def _described(c: Covariate, rows: np.ndarray, weights: Array, units: Array) -> 
 
 
 def _describe_by_quartiles(
-    parts: Sequence[dict[str, Any]],
-    given: Sequence[tuple[Array, Array]],
-    weight_type: WeightType | None,
-    digits: int | None,
+    parts: list[dict[str, Any]], given: list[tuple[Array, Array]], weight_type: WeightType | None, digits: int | None
 ) -> None:
     """Set the text of each group in `parts` to its weighted median and quartiles. Empty if no value is known.
 
