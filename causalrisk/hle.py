@@ -89,7 +89,7 @@ def _arm(arm: str, path: Any, questions: pd.DataFrame) -> pd.DataFrame:
     if unknown:
         problem = f"{len(unknown)} of {len(entries)} entries are not among the {len(questions)} questions"
         advice = "Use `questions=` with all questions asked, and select rows afterwards."
-        raise DesignError(f"{where}: {problem}, the first {unknown[0]!r}.\n{advice}")
+        raise DesignError(f"{where}: {problem}, such as {unknown[0]!r}.\n{advice}")
     judged = {key: entry.get("judge_response") if isinstance(entry, dict) else entry for key, entry in entries.items()}
     missing = [key for key, judgement in judged.items() if judgement is None]
     if entries and len(missing) == len(entries):

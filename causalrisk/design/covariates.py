@@ -129,8 +129,8 @@ def _values_on_sample(
 def clustered(design: Design, groups: Any) -> Design:
     """Return the design with clusters.
 
-    `groups` is the name of a variable in the formulas, or one value per row of the data or of the sample. Two of these,
-    in a list or as two columns, give two-way clusters.
+    `groups` is the name of a variable in the formulas, or one value per row of the data or of the sample. A list of
+    two names, or two columns, gives two-way clusters.
     """
     if design.cluster is not None or design.survey is not None:
         own = "the survey design" if design.survey is not None else f"cluster={design.cluster_name!r}"

@@ -296,7 +296,8 @@ def survey_design(
     moved = stratum != stratum[first][unit]
     if psu is not None and moved.any():
         twice = listing(psu[moved].unique().tolist())
-        raise DesignError(f"psu {psu.name!r} has {twice} in several strata.\nUse `nest=True` if they differ.")
+        found = f"psu {psu.name!r}: {twice} occur in several strata"
+        raise DesignError(f"{found}.\nUse `nest=True` if these are different units.")
     strata, of_units = labels_of(names), stratum[first]
     units = np.bincount(of_units, minlength=len(strata)).astype(float)
     fractions = np.zeros(len(strata))

@@ -199,7 +199,7 @@ class Compared:
 def compared(fitted: FittedRows, arm: int | None = None, members: NDArray[np.bool_] | None = None) -> Compared:
     """Return the sets of rows to compare, within `members` if given.
 
-    The sets are the arms. With missing outcomes and an `arm`, they are all rows of this arm and its rows with an
+    The sets are the arms. With missing outcomes and an `arm`, the sets are its rows, and its rows with an
     outcome.
     """
     if arm is None or fitted.chances is None:

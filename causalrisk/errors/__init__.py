@@ -113,15 +113,15 @@ class OverlapWarning(CausalRiskWarning):
 
     It is given if
 
-    - the effective n of a group, (sum w)^2 / sum w^2, is below a third of its rows, or below a fifth if the target is
-      not everybody (such weights leave rows out on purpose); if the target is a group with fewer rows, the share is
-      relative to its rows; with probability weights, it is relative to the effective n of these weights alone;
+    - the effective n of a group, (sum w)^2 / sum w^2, is below a third of its rows. The limit is a fifth if the target
+      is not everybody, because such weights leave rows out on purpose. If the target is a smaller group, that group's
+      rows count instead. With probability weights, the effective n of these weights alone counts instead;
     - one row has more than a fifth of its group's weight, and twice the largest share by probability weights alone;
     - a weight exceeds a million;
     - more than 5% of all rows have a propensity score within 0.001 of 0 or 1 (if everybody is the target);
     - the mean of a group lies outside the range of the outcomes by more than the width of this range.
 
-    The message names other targets. `CausalResults.overlap` has these numbers for every fit.
+    The message suggests other targets. `CausalResults.overlap` has these numbers for every fit.
     """
 
 
@@ -274,7 +274,7 @@ def with_other_names(function: Callable[P, R]) -> Callable[P, R]:
         try:
             signature.bind(*args, **named)
         except TypeError as error:
-            more = " Its documentation has more." * reads
+            more = " See its documentation." * reads
             raise OptionError(f"{error}.\n{aliases.options_text(defaults)}{more}") from None
         return function(*args, **named)
 

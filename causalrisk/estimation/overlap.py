@@ -99,7 +99,7 @@ def refuse_other(weights: WeightFit, design: Design) -> None:
     """Raise a SeparationError if the membership model or the observation model separates its rows."""
     if separated(weights, "member") is not None:
         problem = "the membership model (logit) predicts perfectly which rows are from the target frame"
-        advice = "Simplify propensity=, or drop rows of the data or the frame without comparable rows in the other."
+        advice = "Simplify propensity=, or drop rows of either sample without comparable rows in the other."
         raise SeparationError(f"{problem}, so no weight exists.\n{advice}")
     if separated(weights, "observed") is not None:
         formula = None if design.observation is None else design.observation.formula
@@ -300,7 +300,8 @@ def poor_overlap(
             alone = f" ({arm.alone_n:.1f} by the probability weights alone)" if arm.alone_n < arm.n * ALMOST else ""
             size = f"{arm.effective_n:.1f}{alone}, of {arm.n} {unit_name}s"
             if toward is not None and arms[toward].alone_n < arm.alone_n:
-                size = f"{arm.effective_n:.1f}{alone}, for {arms[toward].n} {unit_name}s of group {labels[toward]!r}"
+                size = f"{arm.effective_n:.1f}{alone}; the target group {labels[toward]!r} has "
+                size += f"{arms[toward].n} {unit_name}s"
             found.append(f"after {method}, the effective n of group {label!r} is only {size}")
     return found
 

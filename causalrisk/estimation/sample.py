@@ -151,7 +151,7 @@ class Sample:
 def make_sample(design: Design, options: ModelOptions, frame: TargetRows | None, *, given: bool = False) -> Sample:
     """Sort the rows of a design by arm and orthonormalise its columns, except predictions that are `given`.
 
-    The rows of a target frame come first. With an offset and such a frame, the means are at one exposure.
+    The rows of a target frame come first. With an offset and a target frame, means are at one exposure.
     """
     own: Callable[[str], Any]
     if isinstance(design, DesignOnDisk):

@@ -68,7 +68,7 @@ def resampled(records: tuple[FitRecord, ...], inference: InferenceOptions) -> li
 def bootstrap_with_fallback(
     records: tuple[FitRecord, ...], inference: InferenceOptions, notes: Notes
 ) -> tuple[tuple[FitRecord, ...], list[Refits]]:
-    """Bootstrap several fits to one sample. Return the fits, which name the bootstrap that was used, and the resamples.
+    """Bootstrap several fits to one sample. Return the fits (they name the bootstrap used) and the resamples.
 
     If JRE is among the fits and the caller chose no bootstrap, there are two fallbacks. If too many draws of units
     fail, units get random weights instead. If too many of these refits fail too, the multiplier bootstrap is used. The
@@ -330,7 +330,7 @@ def _check_coefficients(record: FitRecord, notes: Notes) -> None:
         if spec.controls_only and fewest == 1:
             advice = 'Use `fit(cov_type="jackknife", use_t=True)`.'
         too_small = 1 - np.sqrt(max(1 - k / counts[fewest], 0))
-        found = f"group {design.labels[fewest]!r} has {counts[fewest]} observations for {k} outcome coefficients"
+        found = f"group {design.labels[fewest]!r} has {counts[fewest]} observations and {k} outcome coefficients"
         notes.warn(f"{found}. Robust standard errors are up to {too_small:.0%} too small.\n{advice}", DesignWarning)
 
 

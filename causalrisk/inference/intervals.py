@@ -421,8 +421,8 @@ def boot_pvalues(record: FitRecord, null: float | None = None, method: str = "st
     Returns
     -------
     Series
-        P-values 2 (1 + m) / (1 + B), at most 1. m is the number of the B resamples beyond the null value, in the tail
-        where this number is smaller. A p-value is the smallest alpha whose interval excludes the null value, up to a
+        P-values 2 (1 + m) / (1 + B), at most 1. m is the number of the B resamples in the smaller of the two tails
+        beyond the null value. A p-value is the smallest alpha whose interval excludes the null value, up to a
         difference of one resample.
 
     Raises

@@ -202,9 +202,10 @@ class JRE(CausalModel):
     enters the effect, so the models are fitted jointly, over a distribution of propensity scores [1]_. By default they
     minimise the expected ATE risk: the squared net bias plus the sampling variance of the effect. This risk is averaged
     over propensity scores that vary half as much as in repeated samples. The net bias at the fitted score is
-    constrained to zero. The sampling variance excludes the effect heterogeneity that IPWRA estimates, apart from its
-    noise. This makes JRE doubly robust. ``objective="erm"`` instead minimises the importance-weighted loss plus n^2 / 2
-    times the squared net bias. Both are averaged over propensity scores that vary as much as in repeated samples.
+    constrained to zero. The sampling variance excludes IPWRA's estimate of the effect heterogeneity, less its noise.
+    This exclusion makes JRE doubly robust. ``objective="erm"`` instead minimises the importance-weighted loss plus
+    n^2 / 2 times the squared net bias. Both are averaged over propensity scores that vary as much as in repeated
+    samples.
 
     Interpret only the effect, not the group means, coefficients or predictions. Report IPWRA's effect (`start`) too,
     and the difference of the two effects with its standard error (`start_difference`). JRE does not fix poor overlap.

@@ -456,8 +456,8 @@ def _fits(
         raise errors.DesignError(f"no group has controls in any period, because every unit begins treatment.{other}")
     left_out = max(res.model.design.n_dropped for res in fits.values())
     if left_out:
-        lost = "1 unit is" if left_out == 1 else f"{left_out} units are"
-        notes.append(f"Up to {lost} left out of a fit, because of missing values.")
+        lost = "1 unit" if left_out == 1 else f"{left_out} units"
+        notes.append(f"Each fit leaves out up to {lost} with missing values.")
     if without:
         notes.warn(f"These groups and periods have no controls: {', '.join(without)}.", errors.DesignWarning)
     return fits
@@ -471,7 +471,7 @@ def _warn_once(warned: Sequence[tuple[str, str, Any]], notes: errors.Notes) -> N
     for (fit, text, category), *others in (sorted(each, key=itemgetter(1)) for each in alike.values()):
         text = re.sub(r"\bfit\((?=use_t|small_sample|cov_type)", "event_study(..., ", re.sub(NOT_OF_STUDIES, "", text))
         said, *advice = text.rstrip().split("\n")
-        where = f" (Group {fit}{f', and {len(others)} more' if others else ''}.)"
+        where = f" (In the fit of group {fit}{f' and {len(others)} more' if others else ''}.)"
         notes.warn("\n".join([said + where, *advice]), category)
 
 

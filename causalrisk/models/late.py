@@ -392,8 +392,8 @@ class LATEResults(OneEffect):
             * (self.first_stage_f < WEAK),
             f"Anderson and Rubin's {level} interval, valid with a weak instrument: {self._ends(alpha)}.",
             *summary.formulas(record),
-            f"It is causal only if {model.instrument} is as good as random given the covariates, affects the outcome "
-            f"only through {model.treat}, and moves no unit's {model.treat} in the opposite direction.",
+            f"LATE is causal only if {model.instrument} is as good as random given the covariates, affects the outcome "
+            f"only through {model.treat}, and never moves {model.treat} in the opposite direction.",
         ]
         title = title or "Local Average Treatment Effect (LATE) Results"
         numbers = summary.numbers_table(self.summary_frame(alpha), "", one_unit=False)

@@ -159,7 +159,7 @@ def _of_clusters(design: Design, codes: NDArray[np.intp], name: str, strata: str
             words = f"the {design.n} {design.unit_name}s within {within.max() + 1} strata ({of}, {name})"
         return Assignment(design.arm, within, np.arange(design.n), words)
     if several.any():
-        raise OptionError(f"the treatment varies within some clusters of {of!r}, not all.\nUse `strata={of!r}`.")
+        raise OptionError(f"the treatment varies within some but not all clusters of {of!r}.\nUse `strata={of!r}`.")
     if _varies_within(cluster, codes).any():
         found = f"clusters of {of!r} are in several strata of {name}"
         raise OptionError(f"{found}.\nLeave `strata=` out, or use strata of whole clusters.")

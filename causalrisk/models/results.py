@@ -123,7 +123,8 @@ class Shown(table.HasSummary):
         if self._fits and hasattr(CausalResults, name) and not answer(self._place[0], name):
             call = "()" if callable(getattr(CausalResults, name)) else ""
             typed = " or ".join(f"`{of_fit.format(name + call)}`" for of_fit in self._fits)
-            raise errors.UnavailableError(f"{type(self).__name__} has no {name!r}; each fit alone has.\nUse {typed}.")
+            found = f"{type(self).__name__} has no {name!r}; only its fits have it"
+            raise errors.UnavailableError(f"{found}.\nUse {typed}.")
         raise errors.UnavailableError(attribute(*self._place, name, dir(type(self))))
 
     def save(self, path: str | os.PathLike[str]) -> Path:

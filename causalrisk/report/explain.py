@@ -305,7 +305,7 @@ def _weights(record: FitRecord) -> list[str]:
         return [f"{name} uses the propensity score only to define the target."]
     weight = "Each row's weight is the target's weight function divided by the probability of the row's own group."
     if record.spec.matched:
-        weight = "A row's weight is 1 if it is in the target, plus its shares in the matches of other rows."
+        weight = "A row counts once if it is in the target, plus its share each time it is a match."
     elif population is EVERYBODY:
         weight = "Each row's weight is 1 / (probability of its own group)."
     elif record.frame is not None:

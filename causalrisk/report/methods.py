@@ -98,7 +98,8 @@ def late_methods(record: FitRecord, treat: str, found: str) -> str:
     return _paragraph(
         f"We estimated the local average treatment effect (LATE) of {treat} on {outcome}, the average effect on "
         f"compliers, with the instrument {instrument} (Imbens and Angrist 1994). It is the effect of {instrument} on "
-        f"{outcome} divided by its effect on {treat} (Tan 2006), for {words.rows_words(record)}, by {record.spec.how}.",
+        f"{outcome} divided by its effect on {treat} (Tan 2006), for {words.rows_words(record)}, estimated by "
+        f"{record.spec.how}.",
         *said["outcome"],
         *said["score"],
         *said["sample"],
@@ -245,7 +246,7 @@ def _objective_sentence(record: FitRecord, joint: JointRecord) -> str:
     if path is not None and path.raised_from is not None:
         why = "because JRE's robust variance was above IPWRA's"
         chosen = f"raised from {path.raised_from:.3g} ({chosen}), {why}"
-    share = f" JRE's objective leaves out the share {joint.share:.3g} of the estimated effect heterogeneity. "
+    share = f" JRE's objective leaves out {joint.share:.1%} of the estimated effect heterogeneity. "
     share = (share + "The standard errors include all of it.") * bool(joint.share)
     return (
         "The outcome models of all groups were fitted together to minimise the expected risk of the "
@@ -264,7 +265,7 @@ def _errors_source(record: FitRecord) -> str:
         return f"are {how} for the survey design, {words.survey_words(survey)} (Lumley 2010)"
     kept = ["the predictions of the learner"] * (record.learned is not None)
     kept += ["the outcome predictions"] * (design.predictions is not None)
-    kept += ["the choices of JRE (shrinkage, share and columns)"] * (record.joint is not None)
+    kept += ["JRE's shrinkage, heterogeneity share and columns"] * (record.joint is not None)
     kept += ["the trimmed sample"] * bool(record.trimmed)
     again = f"every step but keep {words.joined(kept)}" if kept else "every step"
     factor = f", with variances multiplied by {words.factor_text(record)}" * record.small_sample

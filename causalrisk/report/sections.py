@@ -193,7 +193,7 @@ def _front(record: FitRecord, alpha: float, parts: Sequence[Part], short: bool) 
         lines.append(f"{badge(gap)}{html.escape(gap.headline)}")
     return [
         f'<div class="answer">{"".join(map(paragraph, answers))}</div>',
-        paragraph(f"{what}{words.rows_words(record)}, by {record.spec.title.removesuffix(' Results')}.", "soft"),
+        paragraph(f"{what}{words.rows_words(record)}. Estimator: {record.spec.name}.", "soft"),
         "<h2>In short</h2>",
         f'<ul class="verdicts">{"".join(f"<li>{line}</li>" for line in lines)}</ul>',
     ]

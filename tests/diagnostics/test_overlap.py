@@ -111,7 +111,7 @@ def test_poor_overlap_with_a_target_group_names_its_rows(tmp_path, unprinted_plo
     with pytest.warns(cr.OverlapWarning) as caught:
         res = model.fit()
     row, n = res.overlap().loc["0"], int(res.overlap().loc["1", "n"])
-    size = f"the effective n of group '0' is only {row['effective n']:.1f}, for {n} rows of group '1'."
+    size = f"the effective n of group '0' is only {row['effective n']:.1f}; the target group '1' has {n} rows."
     assert row["n"] > n and size in str(caught[0].message)
     page = res.report(tmp_path / "report.html").read_text("utf-8")
     assert f"Overlap is poor: after weighting, the effective n of group 0 is {row['effective n']:.0f}, " in page

@@ -730,7 +730,7 @@ def test_a_study_is_printed_drawn_and_kept(unprinted_plots):
         assert said in text
     assert "Clusters: c (30)" in " ".join(str(study(SHORT, cluster="c").summary()).split())
     missing = study(SHORT.assign(x=SHORT.x.where(SHORT.id > 5)))
-    assert "units are left out of a fit" in " ".join(str(missing.summary()).split())
+    assert "units with missing values" in " ".join(str(missing.summary()).split())
     again = pickle.loads(pickle.dumps(STUDY))
     pd.testing.assert_frame_equal(again.effects(adjust=None), STUDY.effects(adjust=None))
 

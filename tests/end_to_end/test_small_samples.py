@@ -405,11 +405,11 @@ def test_many_coefficients_for_the_rows_of_an_arm_are_told_with_the_remedy(estim
         **({} if estimator is cr.OutcomeRegression else {"propensity": "d ~ x1"}),
     )  # fmt: skip
     options = {"n_replicates": 4} if estimator is cr.JRE else {}
-    found = "group '0' has 39 observations for 10 outcome coefficients.* up to 14% too small"
+    found = "group '0' has 39 observations and 10 outcome coefficients.* up to 14% too small"
     with pytest.warns(cr.DesignWarning, match=found) as told:
         res = model.fit(cov_type="robust", **options)
     assert "Use `fit(small_sample=True, use_t=True)`" in str(told[0].message)
-    assert "39 observations for 10 outcome coefficients" in " ".join(str(res.summary()).split())
+    assert "39 observations and 10 outcome coefficients" in " ".join(str(res.summary()).split())
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         model.fit(cov_type="robust", small_sample=True, use_t=True, **options)

@@ -122,7 +122,7 @@ MALFORMED = {
     "a list": ([1], r"holds \[1\]; expected a JSON object of question id -> entry"),
     "entry no object": ({"q0": judged(), "q1": "B"}, r"entry 'q1': judge_response is 'B'; expected 'correct'"),
     "nothing in it": ({"q0": {"model": "m"}}, r"has no 'judge_response'; expected a judged file"),
-    "unknown id": ({"x9": judged(), "q0": judged()}, r"1 of 2 entries are not among the 5 questions, the first 'x9'"),
+    "unknown id": ({"x9": judged(), "q0": judged()}, r"1 of 2 entries are not among the 5 questions, such as 'x9'"),
     "no object": (
         {"q1": {"judge_response": "yes"}},
         r"entry 'q1': judge_response is 'yes'; expected 'correct', .*\nJudge the answer again",

@@ -393,7 +393,7 @@ def test_squares_in_the_formulas_answer_the_disagreement():
 
 
 @QUIET
-@pytest.mark.filterwarnings("ignore:group .* observations for")
+@pytest.mark.filterwarnings("ignore:group .* observations and")
 def test_replicates_whose_weights_have_no_bounds_are_left_out():
     rng, columns = np.random.default_rng(7), [f"x{j}" for j in range(45)]
     data = pd.DataFrame(rng.normal(size=(150, 45)), columns=columns)

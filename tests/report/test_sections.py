@@ -383,7 +383,7 @@ def test_methods_of_jre(cattaneo):
     text = res.methods()
     assert res.share == 0 and "the share" not in text and "from seed 0." in text
     robust = model.fit(cov_type="robust", share=0.5).methods()
-    left_out = "leaves out the share 0.5 of the estimated effect heterogeneity. The standard errors include all of it."
+    left_out = "leaves out 50.0% of the estimated effect heterogeneity. The standard errors include all of it."
     assert left_out in robust
     assert "implementation of that paper's idea. The default objective, used here, is not in any paper." in robust
     assert "not in any paper" not in model.fit(cov_type="robust", objective="erm", n_replicates=40).methods()
