@@ -77,7 +77,7 @@ def bootstrap_with_fallback(
     found, asked = resampled(records, inference), inference.bootstrap is not None or inference.resamples is not None
     if asked or not records[0].draws_units or not any(record.joint is not None for record in records):
         return records, found
-    units = "rows" if records[0].design.cluster_name is None else "clusters"
+    units, told = "rows" if records[0].design.cluster_name is None else "clusters", ""
     for kind, typed, words in (  # kind of record, option, description
         ("bayesian", "bayesian", f"fractional random weights of the {units}"),
         ("rademacher", "multiplier", f"random multipliers of the influence of the {units}"),
@@ -89,9 +89,11 @@ def bootstrap_with_fallback(
         lost = f"{failed} of {drawn} resamples of {units} failed, more than max_failed={inference.max_failed:g} allows"
         instead = f'{words} instead (`bootstrap="{typed}", small_sample=True`)'
         used = f"Standard errors are from {instead}. They are imprecise if a group has few rows per covariate"
-        notes.warn(f"{lost}: {failure_text(failures)}. {used}.\nUse a simpler `propensity=`.", ResampleWarning)
+        told = f"{lost}: {failure_text(failures)}. {used}.\nUse simpler formulas."
         records = tuple(dataclasses.replace(record, bootstrap=kind, small_sample=True) for record in records)
         found = resampled(records, inference)
+    if told:
+        notes.warn(told, ResampleWarning)
     return records, found
 
 

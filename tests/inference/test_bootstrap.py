@@ -249,3 +249,15 @@ def test_fault_66_two_threads_fit_at_once():
         thread.join()
     for res in results:
         np.testing.assert_array_equal(res.boot_params, alone.boot_params)
+
+
+@pytest.mark.filterwarnings("ignore::causalrisk.CausalRiskWarning")
+def test_only_the_bootstrap_that_was_used_is_named():
+    rng = np.random.default_rng(8)
+    data = pd.DataFrame({"x": rng.normal(size=150)})
+    data["d"] = (rng.random(150) < 1 / (1 + np.exp(-0.8 - 0.8 * data.x))).astype(int)
+    at = 1 / (1 + np.exp(0.4 - 0.3 * data.x - 0.5 * data.x**2 - 0.5 * data.d))
+    data["y"] = (rng.random(150) < at).astype(int)
+    res = cr.JRE.from_formula("y ~ x", data, treat="d", family="binomial").fit(n_boot=40)
+    (note,) = [note for note in res.summary().notes if "Standard errors are from" in note]
+    assert "random multipliers" in note
