@@ -200,7 +200,7 @@ ANSWERS: dict[str, dict[str, str]] = {
     },
     "study": {
         "aggte aggregate dynamic event simple overall": 'Use `study.effects("exposure")`, `"group"` or `"simple"`.',
-        "att att_gt coef bse pvalues conf_int tidy": "Use `study.params`, or `study.effects(None)` for a table.",
+        "att att_gt coef bse pvalues conf_int": "Use `study.params`, or `study.effects(None)` for a table.",
         "vcov cov": "Use `study.cov_params()`.",
         "to_latex as_latex to_html to_word to_docx": 'Use `study.summary().as_latex()` or `.save("table.docx")`.',
     },

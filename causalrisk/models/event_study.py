@@ -227,6 +227,28 @@ class EventStudy(Shown):
         reference = -1 - self.given["anticipation"] if self.given["base"] == "universal" else None
         return plots.draw_event_study(each, joint, reference, f"ATT on {self.outcome}", plots.axes_or_new(ax))
 
+    def tidy(self, by: str | None = "exposure", conf_int: bool = True, alpha: float = 0.05) -> pd.DataFrame:
+        """Return the effects as plain data, under the column names of broom and marginaleffects.
+
+        Parameters
+        ----------
+        by : str, optional
+            How to average the effects, as in `effects`.
+        conf_int : bool, default True
+            Whether to add the limits of pointwise intervals.
+        alpha : float, default 0.05
+            Significance level of the intervals.
+
+        Returns
+        -------
+        DataFrame
+            One row per effect: term, estimate, std_error, statistic, p_value, conf_low, conf_high.
+        """
+        frame = self.effects(by, alpha, adjust=None)
+        if by is None:
+            frame.index = frame.index.map("{0[0]} in {0[1]}".format)
+        return tidy.tidy_frame(frame, conf_int)
+
     summary = summary.summarize_event_study
     methods = methods.study_methods
     report = sections.study_report

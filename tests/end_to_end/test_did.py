@@ -733,6 +733,10 @@ def test_a_study_is_printed_drawn_and_kept(unprinted_plots):
     assert "units with missing values" in " ".join(str(missing.summary()).split())
     again = pickle.loads(pickle.dumps(STUDY))
     pd.testing.assert_frame_equal(again.effects(adjust=None), STUDY.effects(adjust=None))
+    for by in ("exposure", "all", None):
+        table, effects = STUDY.tidy(by), STUDY.effects(by, adjust=None)
+        np.testing.assert_array_equal(table.drop(columns="term"), effects)
+    assert STUDY.tidy(None).term[0] == "{} in {}".format(*STUDY.params.index[0])
 
 
 def test_a_study_stands_beside_other_results_in_a_table():
