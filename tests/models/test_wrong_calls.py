@@ -42,7 +42,7 @@ CALLS = {
         "y ~ x1", DATA.assign(t=1), treat="d", exposure="t"
     ),
     "rho='x'; expected a correlation": lambda f: f["res"].sensitivity_bounds(rho="x"),
-    r"Use `study.summary\(\).save\(\"s.csv\"\)`": lambda f: f["study"].save("s.csv"),
+    r"Use `study.tidy\(\)`": lambda f: f["study"].save("s.csv"),
     "missing a required argument: 'expression'": lambda f: f["res"].nlcom(),
     "3 is not text": lambda f: f["res"].nlcom(3),
     "(?s)cf_y='x1'; .*or `benchmark=": lambda f: f["res"].sensitivity_bounds("x1"),
