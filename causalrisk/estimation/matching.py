@@ -245,8 +245,8 @@ def estimate_matched(
     if estimated:
         covariance = covariance + score_correction(weights, options, means)
     jacobian = scale.jacobian(means)
-    if not jacobian[0] @ covariance @ jacobian[0] > 0 and np.ptp(sample.y):
-        problem = "the estimated variance of the effect is not positive, so its standard error is NaN"
+    if jacobian[0] @ covariance @ jacobian[0] < 0:
+        problem = "the estimated variance of the effect is negative, so its standard error is NaN"
         notes.warn(f"{problem}.\nUse a larger `caliper=`, or another `metric=`.", DesignWarning)
         covariance = np.full_like(covariance, np.nan)
     rows = MatchedRows(predicted, inside, matches, columns)

@@ -312,7 +312,15 @@ class JRE(CausalModel):
 
 
 class Unadjusted(CausalModel):
-    """The difference of the treatment groups' raw means. Covariates are ignored."""
+    """The difference of the treatment groups' raw means. Covariates are ignored.
+
+    Examples
+    --------
+    >>> from causalrisk import Unadjusted, datasets
+    >>> births = datasets.load_cattaneo2()
+    >>> Unadjusted.from_formula("bweight ~ 1", births, treat="mbsmoke").fit()
+    Unadjusted: ATE -275.25 (21.21), 1 vs 0, n 4642
+    """
 
     spec = specification.UNADJUSTED
 

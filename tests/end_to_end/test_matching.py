@@ -289,3 +289,11 @@ def test_units_beyond_the_caliper_do_not_count_in_the_correction_for_the_score(t
         model = Matching.from_formula("y ~ x1", data, treat="d", metric="propensity", target=target, caliper=0.02)
         ses.append(model.fit().effect_se)
     assert ses[0] == pytest.approx(ses[1], rel=1e-10)
+
+
+@pytest.mark.parametrize("metric", ["mahalanobis", "propensity"])
+@pytest.mark.filterwarnings("ignore:outcome 'y' does not vary within a group")
+def test_outcomes_that_are_constant_within_the_groups_have_no_error(metric):
+    frame = simulate(200).assign(y=lambda own: 1.0 * own.d)
+    res = Matching.from_formula("y ~ x1", frame, treat="d", metric=metric, target="treated").fit()
+    assert res.effect == 1.0 and res.effect_se == pytest.approx(0, abs=1e-12)
