@@ -65,7 +65,7 @@ def risk_table(record: FitRecord) -> pd.DataFrame:
     predicted["JRE"] = joint.fit.predicted
     every, variances = joint.fit.risks_of(np.stack([*predicted.values()]))
     rows, slopes = [], joint.problem.bias_slopes  # slopes of the net bias in the biases (K, B)
-    for name, bias, variance in zip(predicted, every, np.asarray(variances) / joint.problem.n_units, strict=True):
+    for name, bias, variance in zip(predicted, every, variances / sample.total, strict=True):
         if name in corrected:  # the estimator has subtracted the bias under the fitted propensity score
             own = np.concatenate([predicted[name][a, of_arm] for a, of_arm in enumerate(sample.slices)])
             error = (own - sample.y) * sample.with_outcome

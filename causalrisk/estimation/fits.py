@@ -283,11 +283,14 @@ class WeightFit:
         """Refit the models of the weights under row weights (n, R).
 
         Returns three things: the equations, which include a classifier's new scores; the coefficients; and a failure
-        code for each resample.
+        code for each resample, which marks empty arms too.
         """
+        sample = self.equations.sample
+        sums = load_all(s[max(rows.start, sample.n_frame) : rows.stop].sum(axis=0) for rows in sample.slices)
+        empty = np.where((np.stack(sums) > 0).all(axis=0), Failure.OK, Failure.EMPTY_ARM)
         equations, codes = under_weights(self.equations, s)
         beta, failures = solve(equations.weight_blocks, s, self.beta)
-        return equations, beta, first_failure(codes, *failures.values())
+        return equations, beta, first_failure(empty, codes, *failures.values())
 
 
 def probabilities_of(equations: Equations, at: Point) -> Array:
@@ -416,17 +419,14 @@ class SeparateRows(FieldsAlone):
 
     def refit(self, s: Array, weighed: RefittedScores | None = None) -> Refits:
         """Refit under row weights (n, R), starting from the sample's coefficients, as `Estimate` describes."""
-        sample, equations = self.equations.sample, self.equations
-        sums = load_all(s[max(rows.start, sample.n_frame) : rows.stop].sum(axis=0) for rows in sample.slices)
-        empty = np.where((np.stack(sums) > 0).all(axis=0), Failure.OK, Failure.EMPTY_ARM)
-        scored, beta, codes = weighed or self.weights.refit(s)
+        equations, (scored, beta, codes) = self.equations, weighed or self.weights.refit(s)
         if equations.model is not None and equations.model.classifier is not None:  # its scores have no coefficients
             equations = dataclasses.replace(equations, model=scored.model)
         rest = [block for block in equations.blocks if block.name not in beta]
         beta, failures = solve(rest, s, self.beta, known=beta)
         params, *others = dataclasses.replace(self, equations=equations, beta=beta).estimates()
         theta, gamma = (np.broadcast_to(each, (*each.shape[:-1], s.shape[1])) for each in others)
-        return collect_refits(params, theta, gamma, first_failure(empty, codes, *failures.values()))
+        return collect_refits(params, theta, gamma, first_failure(codes, *failures.values()))
 
     def steps(self, s: Array, weighed: RefittedScores) -> Array:
         """Return each row's weight in the weighted mean of its arm, under R resamples, shape (n, R)."""

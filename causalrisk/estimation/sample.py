@@ -21,7 +21,7 @@ from causalrisk.design.scan import Folder, lazily_mapped
 from causalrisk.design.survey import SurveyDesign
 from causalrisk.estimation.options import ModelOptions
 from causalrisk.numerics import arrays, resampling
-from causalrisk.numerics.arrays import Arms, Array, Basis, Numbers, chunk_sizes, chunks_of, is_dask, load_all, loaded
+from causalrisk.numerics.arrays import Arms, Array, Basis, Numbers, chunk_sizes, chunks_of, is_dask, loaded
 from causalrisk.numerics.families import OutcomeFamily
 from causalrisk.numerics.resampling import JACKKNIFE, WIDTH, Resampler, folds_of
 
@@ -112,12 +112,6 @@ class Sample:
         """The arrays that have one entry per row of the sample, by name."""
         known = {name: getattr(self, name) for name in (*BY_ROW, "X", "R", *(["Z"] if self.Z is not self.X else []))}
         return {n: of.columns if isinstance(of, Basis) else of for n, of in known.items() if of is not None}
-
-    @property
-    def with_rows(self) -> Sample:
-        """The same sample with all rows in memory."""
-        columns = dict(zip(self.columns, load_all(self.columns.values()), strict=True))
-        return self.some(columns, (0, self.n))
 
     @cached_property
     def empty(self) -> Sample:

@@ -24,9 +24,10 @@ import numpy as np
 
 from causalrisk.errors import Failure, first_failure
 from causalrisk.estimation.engine import Dual, Linear, value_of
+from causalrisk.estimation.equations import LINEAR
 from causalrisk.estimation.fits import Estimate, Refits, RefittedScores, collect_refits
 from causalrisk.joint.minimum import Objective, determined, newton, solve_constrained
-from causalrisk.joint.objective import Expansion, Rows, Terms, bias_gradient, by_means, centred, risk_of
+from causalrisk.joint.objective import Expansion, Rows, Terms, bias_gradient, by_means, centred, expand, sums
 from causalrisk.joint.rows import Replicates, Scores, WeightedRows
 from causalrisk.joint.start import JointProblem, refitted
 from causalrisk.numerics.arrays import Array, add_up
@@ -230,12 +231,25 @@ class JointFit:
     def risks_of(self, predicted: Array) -> tuple[Array, Array]:
         """Return biases, shape (M, K, B), and variances V, shape (M,), of M sets of predictions.
 
-        `predicted` has shape (M, K, n). The variances count all effect heterogeneity.
+        `predicted` has shape (M, K, n). The variances count all effect heterogeneity. Predictions, and those of IPWRA,
+        are treated as columns of linear models, less a number near their mean.
         """
-        own, every = self.rows.with_rows, slice(0, self.problem.equations.sample.n)
-        rows, weights = own.rows(every), own.weights(every, slice(0, 1))
-        found = [risk_of(rows, weights, mean[..., None], self.objective.start, self.terms) for mean in predicted]
-        return np.stack([biases for biases, _ in found]), self.left_out + np.array([value for _, value in found])
+        n_arms, origin = predicted.shape[1], float(self.estimate.model_means.mean())
+        models, start = np.split(np.eye(2 * n_arms)[..., None], 2)
+        none = {"n_units": 0.0, "level": np.zeros(n_arms), "constant": np.zeros(2 * n_arms)}
+        terms = dataclasses.replace(self.terms, risk=True, **none)
+
+        def of_piece(part: WeightedRows, here: slice, place: slice) -> list[dict[str, Array]]:
+            rows, weights = part.rows(here), part.weights(here, slice(0, 1))
+            started = rows.family.mean(rows.predictors(self.objective.start))[..., 0]
+            linear = dataclasses.replace(rows, y=rows.y - origin, family=LINEAR, offset=None)
+            every = [np.concatenate([means, started]).T - origin for means in predicted[..., place]]
+            return [sums(dataclasses.replace(linear, X=X), weights, models, start, terms) for X in every]
+
+        found = add_up(of_piece(*piece) for piece in self.rows.pieces(self.rows.replicates.count))
+        at = [expand(of, terms, framed=self.rows.equations.target.frame) for of in found]
+        variances = self.left_out + 2 * np.array([each.risk[0][0] for each in at])
+        return np.stack([each.biases[0][0] for each in at]), variances
 
     # --- resamples --------------------------------------------------------------------------------------------------
 

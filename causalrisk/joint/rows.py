@@ -202,14 +202,6 @@ class WeightedRows(FieldsAlone):
                 own = (None if each is None else each[here] for each in owned)
                 yield part, here, slice(first + here.start, first + here.stop), *own
 
-    @property
-    def with_rows(self) -> WeightedRows:
-        """The same object with all rows in memory."""
-        if not is_dask(self.s):
-            return self
-        equations = dataclasses.replace(self.equations, sample=self.equations.sample.with_rows)
-        return dataclasses.replace(self, equations=equations, s=loaded(self.s))
-
     @cached_property
     def lift(self) -> Array:
         """Matrix L that turns the coefficients theta of the models into the coefficients of the columns of `Rows.X`.
