@@ -24,7 +24,7 @@ from causalrisk.estimation.engine import ALL, LARGEST, Block, FieldsAlone, Linea
 from causalrisk.estimation.sample import Sample
 from causalrisk.estimation.specification import Specification, TargetPopulation
 from causalrisk.learners.cross_fitting import fitted_copy, learner_errors
-from causalrisk.numerics.arrays import Array, add_up, in_chunks
+from causalrisk.numerics.arrays import Array, add_up, chunk_sizes, chunks_of, in_chunks, is_dask
 from causalrisk.numerics.families import BINARY_LINKS, OutcomeFamily, outcome_family
 from causalrisk.numerics.resampling import nearly_whole
 
@@ -486,23 +486,25 @@ class Equations(FieldsAlone):
 
     @cached_property
     def chunks(self) -> tuple[Any, ...]:
-        """The equations of each chunk of rows, as delayed objects. The list is empty if the rows are in memory."""
-        if not self.sample.chunks:
+        """The equations of each chunk of rows, as delayed objects. Empty if the rows are in memory."""
+        if not is_dask(self.sample.y):
             return ()
         import dask
 
-        of_chunk = dask.delayed(partial(dataclasses.replace, self.empty))
-        return tuple(of_chunk(sample=chunk) for chunk in self.sample.chunks)
+        of_rows, edges = dask.delayed(self.empty.of_rows), np.cumsum([0, *chunk_sizes(self.sample.y)]).tolist()
+        parts = {name: chunks_of(values) for name, values in self.sample.columns.items()}
+        columns = ({name: each[k] for name, each in parts.items()} for k in range(len(edges) - 1))
+        return tuple(of_rows(*each) for each in zip(columns, edges, edges[1:], strict=False))
 
-    def each(self, function: Callable[..., T], *given: Any) -> list[T]:
-        """Return a list of `function(equations, *given)`: one item for rows in memory, otherwise one per chunk."""
-        return in_chunks(function, self.chunks, *given) if self.chunks else [function(self, *given)]
+    def of_rows(self, columns: dict[str, Array], first: int, last: int) -> Equations:
+        """Return the equations of the rows from `first` to `last`. `columns` has arrays of these rows by name."""
+        return dataclasses.replace(self, sample=self.sample.of_rows(columns, first, last))
 
     def by_row(self, function: Callable[..., NDArray[D]], *given: Any) -> NDArray[D]:
         """Return `function(equations, *given)` for all rows, shape (n, ...), concatenated over the chunks."""
-        found = self.each(function, *given)
+        found = in_chunks(function, self.chunks, self, *given)
         return np.concatenate(found) if len(found) > 1 else found[0]
 
     def totals(self, function: Callable[..., Any], *given: Any) -> Any:
         """Add up `function(equations, *given)`, a sum over rows, over the chunks."""
-        return add_up(self.each(function, *given))
+        return add_up(in_chunks(function, self.chunks, self, *given))

@@ -156,9 +156,8 @@ def sandwich(
     """
 
     def over_rows(function: Callable[..., Array], *given: Any) -> Array:
-        if not is_dask(influence):
-            return function(influence, *given)
-        return arrays.add_up(arrays.in_chunks(function, arrays.chunks_of(influence), *given))
+        chunks = arrays.chunks_of(influence) if is_dask(influence) else []
+        return arrays.add_up(arrays.in_chunks(function, chunks, influence, *given))
 
     units = cluster if strata is None or cluster is not None else stratum
     if units is None:
@@ -234,7 +233,7 @@ class WeightFit:
     @cached_property
     def probabilities(self) -> Array:
         """Probability of each arm, shape (K, n)."""
-        return np.ascontiguousarray(self.equations.by_row(probabilities_of, self.at).T)
+        return np.ascontiguousarray(self.equations.by_row(lambda of, at: np.hstack(of.probabilities(at)), self.at).T)
 
     @cached_property
     def raw_weights(self) -> Array:
@@ -291,12 +290,6 @@ class WeightFit:
         equations, codes = under_weights(self.equations, s)
         beta, failures = solve(equations.weight_blocks, s, self.beta)
         return equations, beta, first_failure(empty, codes, *failures.values())
-
-
-def probabilities_of(equations: Equations, at: Point) -> Array:
-    """Return the probability of each arm, shape (n, K)."""
-    n = equations.sample.n
-    return np.stack([np.broadcast_to(e[:, 0], n) for e in equations.probabilities(at)], axis=1)
 
 
 def by_arm(equations: Equations, at: Point, function: Callable[[Point, int], Any], width: int = 1) -> Any:
