@@ -381,7 +381,7 @@ def influence(blocks: Sequence[Block], s: Array, beta: Beta, total: float, known
     by = frozenset([*factors, *(block.name for block in blocks)])
     with np.errstate(all="ignore"):  # fits that diverged have a failure code
         chunks = [*zip(*(block.chunks for block in blocks), strict=True)]
-        every = add_up(in_chunks(_slopes, chunks, blocks, s, beta, by))
+        every = add_up(in_chunks(lambda of, s: [_sums(block, s, beta, by)[1] for block in of], chunks, blocks, s))
     for block, slopes in zip(blocks, every, strict=True):
         slope = slopes.pop(block.name)[0] / total
         inverse = -(np.linalg.pinv(slope, rcond=1e-10, hermitian=True) if block.least_norm else inverse_or_nan(slope))
@@ -391,7 +391,3 @@ def influence(blocks: Sequence[Block], s: Array, beta: Beta, total: float, known
                 own[source] = own.get(source, 0.0) + inverse @ (slope[0] / total) @ factor
         factors[block.name] = own
     return Influence(len(s), (*known.blocks, *blocks), beta, factors, known.known)
-
-
-def _slopes(blocks: Sequence[Block], s: Array, beta: Beta, by: frozenset[str]) -> list[dict[str, Array]]:
-    return [_sums(block, s, beta, by)[1] for block in blocks]

@@ -25,7 +25,7 @@ from causalrisk.estimation.sample import Sample
 from causalrisk.estimation.specification import Specification, TargetPopulation
 from causalrisk.learners.cross_fitting import fitted_copy, learner_errors
 from causalrisk.numerics.arrays import Array, add_up, chunk_sizes, chunks_of, in_chunks, is_dask
-from causalrisk.numerics.families import BINARY_LINKS, OutcomeFamily, outcome_family
+from causalrisk.numerics.families import BINARY_LINKS, LINEAR, OutcomeFamily
 from causalrisk.numerics.resampling import nearly_whole
 
 SMALLEST = 1e-12  # replaces a classifier's score of zero until the score is clipped
@@ -217,7 +217,6 @@ class Classifier:
 
 T = TypeVar("T")
 D = TypeVar("D", bound=np.generic)
-LINEAR = outcome_family("gaussian", None)
 WEIGHT_NAMES = ("score", "member", "observed")
 
 
@@ -462,9 +461,8 @@ class Equations(FieldsAlone):
         if self.chunks:
             import dask
 
-            of_chunk = dask.delayed(lambda chunk, name: next(block for block in chunk.blocks if block.name == name))
-            empty = self.empty.blocks
-            chunks = [tuple(of_chunk(chunk, block.name) for chunk in self.chunks) for block in empty]
+            of_chunk, empty = dask.delayed(lambda chunk, k: chunk.blocks[k]), self.empty.blocks
+            chunks = [tuple(of_chunk(chunk, k) for chunk in self.chunks) for k in range(len(empty))]
             return tuple(dataclasses.replace(block, chunks=own) for block, own in zip(empty, chunks, strict=True))
         sample, blocks = self.sample, list[Block]()
         if self.score is not None:

@@ -26,10 +26,11 @@ from causalrisk.estimation.sample import folds_by_position, given_block
 from causalrisk.estimation.specification import AIPW, IPWRA, JRE, FunctionTilt, Specification, bad_tilt
 from causalrisk.joint.fit import JointFit
 from causalrisk.joint.minimum import determined, minimize_from_start
-from causalrisk.joint.rows import Replicates, WeightedRows
+from causalrisk.joint.objective import Rows, Weights
+from causalrisk.joint.rows import Replicates
 from causalrisk.joint.shrinkage import FOLDS, choose_shrinkage, raised
 from causalrisk.joint.start import JointProblem, objective_of, outcome_misses_square, points_about, rejected
-from causalrisk.numerics.arrays import Array, add_up, loaded
+from causalrisk.numerics.arrays import Array, loaded
 from causalrisk.numerics.resampling import JACKKNIFE, numbered_blocks, seed_sequence
 
 LARGE = 5_000  # independent units from which the score is close to normal, and cubature replaces random replicates
@@ -55,10 +56,9 @@ def fit_estimator(
     if options.did is not None:
         spec = with_change(spec, options.did)
     use = use_of_learner(spec, options)
-    if options.normalize:
-        spec = dataclasses.replace(spec, normalized=True)
     task = task_of(design, spec, options, inference)
     if options.normalize:
+        task = dataclasses.replace(task, spec=dataclasses.replace(spec, normalized=True))
         task.notes.append("The weights of the residuals add up to one in each group.")
     note_ignored(design, spec, task.notes)
     task = prepare(task)
@@ -362,13 +362,11 @@ def drawn_replicates(start: FitRecord, given: Array | None, options: JREOptions,
 
 def bounded(problem: JointProblem, replicates: Replicates, notes: Notes) -> Replicates:
     """Leave out propensity replicates with extreme weights, with a warning. If none is left, use the fitted score."""
-    weighed = problem.weighed(replicates)
 
-    def of_arms(part: WeightedRows, here: slice) -> Array:
-        share, replicated = part.s[here] / part.total, part.scores(here).replicated
-        return np.stack([share[own, 0] @ replicated[own] for own in part.rows(here).slices])
+    def of_arms(rows: Rows, weights: Weights, _: slice) -> Array:
+        return np.stack([weights.share[own, 0] @ weights.factor[0, own] for own in rows.slices])
 
-    sums = add_up(of_arms(part, here) for part, here, _ in weighed.pieces(replicates.count))
+    sums = problem.weighed(replicates).over(of_arms)
     fine, failures = (sums < HEAVIEST).all(axis=0), replicates.failures.copy()
     failures[np.flatnonzero(failures == Failure.OK)[~fine]] = Failure.SEPARATION
     notes.warn(

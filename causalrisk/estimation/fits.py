@@ -408,7 +408,11 @@ class SeparateRows(FieldsAlone):
             return psi.of(*every)
         width = sum(len(next(iter(of.values()))) for of in every)
         shapes = [(rows, width) for rows in chunk_sizes(self.equations.sample.y)]
-        return lazy_rows(_influence, self.equations.chunks, shapes, self.beta, psi.factors, every)
+
+        def of_chunk(chunk: Equations, beta: Beta, factors: Any) -> Array:
+            return Influence(chunk.sample.n, chunk.blocks, beta, factors).of(*every)
+
+        return lazy_rows(of_chunk, self.equations.chunks, shapes, self.beta, psi.factors)
 
     def refit(self, s: Array, weighed: RefittedScores | None = None) -> Refits:
         """Refit under row weights (n, R), starting from the sample's coefficients, as `Estimate` describes."""
@@ -430,10 +434,6 @@ class SeparateRows(FieldsAlone):
 
 def _predicted(equations: Equations, at: Point) -> Array:
     return np.concatenate([value_of(equations.predicted(at, a)) for a in range(equations.sample.n_arms)], axis=1)
-
-
-def _influence(equations: Equations, beta: Beta, factors: Any, combinations: Any) -> Array:
-    return Influence(equations.sample.n, equations.blocks, beta, factors).of(*combinations)
 
 
 def centred(equations: Equations) -> Equations:

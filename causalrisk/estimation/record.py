@@ -230,11 +230,6 @@ class FitRecord(Task):
         return self.factor_with(n_clusters + self.sample.n_frame if n_clusters else None)
 
     @property
-    def resample_factor(self) -> float:
-        """Product of `choice_variance` and `small_sample_factor`, by which variances over resamples are multiplied."""
-        return self.choice_variance * self.small_sample_factor
-
-    @property
     def used_weight_fit(self) -> WeightFit:
         """The importance weights that the estimator uses. Raises an UnavailableError if the estimator uses none."""
         if self.weight_fit is None or not self.spec.uses_propensity:
@@ -314,20 +309,18 @@ class FitRecord(Task):
         rows = np.arange(self.design.n)
         return np.repeat(rows, self.design.weights.astype(int)) if self.frequency else rows
 
-    def arm_position(self, arm: Any) -> int:
-        """Return the position of an arm. By default (None), it is the first arm that is compared with the reference."""
+    def arm_position(self, arm: Any, *, effect: bool = False) -> int:
+        """Return the position of an arm. By default (None), it is the first arm that is compared with the reference.
+
+        With `effect`, the reference arm raises an error, because it has no effect.
+        """
         if arm is None:
             return 1
         labels, position = self.design.labels, self.design.arm_named(arm)
         if position is None:
             raise OptionError(f"arm={arm!r} is not one of {', '.join(map(repr, labels))}.\nUse `arm={labels[-1]!r}`.")
-        return position
-
-    def contrast_position(self, arm: Any) -> int:
-        """Return the position of an arm that has an effect, by default the first. The reference arm has no effect."""
-        position = self.arm_position(arm)
-        if not position:
-            raise OptionError(f"arm={arm!r} is the reference group.\nUse `arm={self.design.labels[-1]!r}`.")
+        if effect and not position:
+            raise OptionError(f"arm={arm!r} is the reference group.\nUse `arm={labels[-1]!r}`.")
         return position
 
     def resampler(self) -> SampleResampler:

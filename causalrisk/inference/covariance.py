@@ -167,7 +167,8 @@ def resample_covariance(record: FitRecord, values: Array, estimates: Array) -> A
         return jackknife_of(record, values)
     if record.design.replication is not None:
         return record.choice_variance * record.design.replication.covariance(values, estimates)
-    return record.resample_factor * covariance_over(values, None if record.joint is None else estimates)
+    factor = record.choice_variance * record.small_sample_factor
+    return factor * covariance_over(values, None if record.joint is None else estimates)
 
 
 # --- the multiplier bootstrap ----------------------------------------------------------------------------------------
