@@ -176,16 +176,13 @@ class Classifier:
     limits: tuple[float, float] | None
     repeat: int = 0
 
-    def scores(self, s: Array) -> tuple[Array, NDArray[np.int8]]:
-        """Return scores (n, K, R) under row weights (n, R), and failure codes (R,), which mark empty arms."""
+    def scores(self, s: Array) -> Array:
+        """Return scores (n, K, R) under row weights (n, R). If an arm has no rows in a resample, all are 1 / K."""
         found = np.full((len(self.arm), self.n_arms, s.shape[1]), 1 / self.n_arms)
-        codes = np.zeros(s.shape[1], dtype=np.int8)
         for r in range(s.shape[1]):
             if (np.bincount(self.arm, s[:, r] > 0, self.n_arms) > 0).all():
                 found[:, :, r] = self._under(s[:, r])
-            else:
-                codes[r] = Failure.EMPTY_ARM
-        return found, codes
+        return found
 
     def _under(self, weights: Array) -> Array:
         scores = np.empty((len(self.arm), self.n_arms))
@@ -240,6 +237,10 @@ class Equations(FieldsAlone):
         """Return the equations of another estimator for the same target, without propensity scores if not needed."""
         model = self.model if spec.uses_propensity or self.target.tilt is not None else None
         return self if spec == self.spec and model is self.model else dataclasses.replace(self, spec=spec, model=model)
+
+    def with_scores(self, e: Array) -> Equations:
+        """Return the equations with other known scores, or scores of a classifier; see `ScoreModel`."""
+        return dataclasses.replace(self, model=dataclasses.replace(cast(ScoreModel, self.model), e=e))
 
     @cached_property
     def score(self) -> Score | None:

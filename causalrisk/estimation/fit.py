@@ -241,7 +241,7 @@ def check_gap(record: FitRecord, joint: JointRecord, notes: Notes) -> None:
     ses = np.sqrt(np.diag(influence_covariance(record, joint.start.influence[:, effects])))
     if not (np.abs(own - start) > LEAST_GAP * ses).any():
         return
-    if not (score_misses_square(record, joint) and outcome_misses_square(joint.problem)):
+    if not (score_misses_square(record, joint) and outcome_misses_square(joint.fit.problem)):
         return
     names, starts = (", ".join(f"{value:.4g}" for value in values) for values in (own, start))
     notes.warn(
@@ -258,7 +258,7 @@ def score_misses_square(record: FitRecord, joint: JointRecord) -> bool:
     with np.errstate(divide="ignore", invalid="ignore"):  # scores of 0 or 1: no test
         squares = np.log(e[1:] / e[0]) ** 2
     treated = sample.arm == np.arange(1, len(e))[:, None]
-    moments, score = (sample.in_sample * (treated - e[1:]) * squares).T, joint.problem.score_influence
+    moments, score = (sample.in_sample * (treated - e[1:]) * squares).T, joint.fit.problem.score_influence
     weighted = (score.T * sample.s) @ score, (score.T * sample.s) @ moments
     gram, product = (loaded(each) for each in weighted)
     rest = moments - score @ (np.linalg.pinv(gram, hermitian=True) @ product)
@@ -326,7 +326,7 @@ def train_from(
             advice = "Simplify the outcome formula, or keep the chosen value. See `res.anchor_path()`."
             notes.warn(f"{told}.\n{advice}", errors.ConvergenceWarning)
     fit, options = trained(alpha), dataclasses.replace(options, replicates=None)
-    return JointRecord(problem, replicates, fit, fit.expected_risk(), options, path, drawn)
+    return JointRecord(replicates, fit, fit.expected_risk(), options, path, drawn)
 
 
 def drawn_replicates(start: FitRecord, given: Array | None, options: JREOptions, notes: Notes) -> Replicates:

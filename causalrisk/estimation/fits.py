@@ -287,9 +287,9 @@ class WeightFit:
         sample = self.equations.sample
         sums = load_all(s[max(rows.start, sample.n_frame) : rows.stop].sum(axis=0) for rows in sample.slices)
         empty = np.where((np.stack(sums) > 0).all(axis=0), Failure.OK, Failure.EMPTY_ARM)
-        equations, codes = under_weights(self.equations, s)
+        equations = under_weights(self.equations, s)
         beta, failures = solve(equations.weight_blocks, s, self.beta)
-        return equations, beta, first_failure(empty, codes, *failures.values())
+        return equations, beta, first_failure(empty, *failures.values())
 
 
 def by_arm(equations: Equations, at: Point, function: Callable[[Point, int], Any], width: int = 1) -> Any:
@@ -319,19 +319,16 @@ def gamma_of(beta: Beta, width: int) -> Array:
     return np.concatenate([np.empty((0, width)), *own])
 
 
-def under_weights(equations: Equations, s: Array) -> tuple[Equations, NDArray[np.int8]]:
-    """Refit a classifier under row weights (n, R). Return equations with the new scores, and failure codes."""
-    model = equations.model
-    if model is None or model.classifier is None:
-        return equations, np.zeros(s.shape[1], dtype=np.int8)
-    e, codes = model.classifier.scores(s)
-    return dataclasses.replace(equations, model=dataclasses.replace(model, e=e)), codes
+def under_weights(equations: Equations, s: Array) -> Equations:
+    """Return the equations with the scores of a classifier, if any, that is refitted under row weights (n, R)."""
+    classifier = None if equations.model is None else equations.model.classifier
+    return equations if classifier is None else equations.with_scores(classifier.scores(s))
 
 
 def fit_weights(equations: Equations) -> WeightFit:
     """Fit the models of the importance weights."""
     s = equations.sample.s[:, None]
-    equations, _ = under_weights(equations, s)
+    equations = under_weights(equations, s)
     beta, failures = solve(equations.weight_blocks, s)
     return WeightFit(equations, beta, all(codes[0] == Failure.OK for codes in failures.values()))
 
@@ -516,7 +513,7 @@ def at_estimate(weights: WeightFit, spec: Specification, theta: Array) -> tuple[
 def means_under(weights: WeightFit, spec: Specification, gamma: Array, theta: Array, columns: Array, s: Array) -> Array:
     """Return the coefficients (K, k, R) of arm means projected on columns, for R refits with row weights `s`."""
     equations, beta = at_estimate(weights, spec, theta)
-    equations, _ = under_weights(equations, s)
+    equations = under_weights(equations, s)
     if gamma.size:
         beta |= weights.beta_of(gamma)
     beta, _ = solve(equations.arm_blocks(columns), s, known=beta)

@@ -36,7 +36,6 @@ from causalrisk.estimation.specification import DIFFERENCE, EffectScale, Specifi
 from causalrisk.joint.fit import JointFit
 from causalrisk.joint.rows import Replicates
 from causalrisk.joint.shrinkage import Path
-from causalrisk.joint.start import JointProblem
 from causalrisk.numerics.arrays import Array, loaded
 from causalrisk.numerics.optimize import non_negative_least_squares
 from causalrisk.numerics.resampling import JACKKNIFE, MULTIPLIERS
@@ -48,9 +47,8 @@ MEAN_ROUNDING = 1e-9  # a mean within this share of a constant outcome is the co
 class JointRecord:
     """The parts of a fit that only JRE has."""
 
-    problem: JointProblem  # the input of the fit; without rows if the data are on disk
     replicates: Replicates  # of the propensity score
-    fit: JointFit  # the minimum
+    fit: JointFit  # the minimum, with the input of the fit
     expected_risk: float
     options: JREOptions  # without the caller's weights
     path: Path | None  # how the amount of shrinkage was chosen; None if it was given
@@ -59,7 +57,7 @@ class JointRecord:
     @property
     def start(self) -> Estimate:
         """The IPWRA estimate that JRE started from."""
-        return self.problem.start
+        return self.fit.problem.start
 
     @property
     def share(self) -> float:

@@ -442,7 +442,7 @@ class RowParts:
             own, f, h = arms * r.T, np.ravel(rows.averaged), np.ravel(rows.measured)
             t_psi = of.t2.T * centred(rows, d, at.centres)[..., 0] + of.tw.T * own
             added, measured = f * of.t1.T * d[..., 0], of.w1.T * own
-            every = ((f, added), (h, measured)) if rows.framed else ((f, added + measured),)
+            every = ((f, added), (h, measured)) if len(at.centres) == 2 else ((f, added + measured),)
             for ((_, N_slope), (_, P_slope)), (among, to_mean) in zip(at.centres, every, strict=True):
                 found -= (among * (D @ t_psi)).T[:, :, None] * N_slope[0]
                 found -= (D @ to_mean).T[:, :, None] * P_slope[0]

@@ -72,15 +72,13 @@ class Objective:
 
     def of_models(self, theta: Array) -> Expansion:
         """Return the expansion of the objective about `theta` (K, p, R), the models' coefficients."""
-        return self._narrow(self.at(self.rows.lifted(theta)))
+        at = self.at(self.rows.lifted(theta))
+        return at if self.rows.joined is None else at.projected(self.rows.lift_of_arms)
 
     @cached_property
     def first(self) -> Expansion:
         """Expansion of the objective about IPWRA's models."""
-        return self._narrow(self._at_start)
-
-    def _narrow(self, at: Expansion) -> Expansion:
-        return at if self.rows.joined is None else at.projected(self.rows.lift_of_arms)
+        return self.of_models(self.models)
 
     def curvature(self, beta: Array, at: Expansion, nu: Array) -> Array:
         """Return the part of the Hessian that comes from second derivatives of the means, shape (R, K P, K P)."""

@@ -111,11 +111,6 @@ class Rows:
     measured: Array | float = 1.0
 
     @property
-    def framed(self) -> bool:
-        """Whether there is a target frame."""
-        return not isinstance(self.measured, float)
-
-    @property
     def indicators(self) -> Array:
         """Indicators of the arms, shape (K, n, 1): 1.0 if the row is in the arm, otherwise 0.0."""
         return np.eye(len(self.slices))[:, self.arm, None]
