@@ -64,13 +64,13 @@ def risk_table(record: FitRecord) -> pd.DataFrame:
         corrected += [spec.name] if spec.corrected else []
     predicted["JRE"] = joint.fit.predicted
     every, variances = joint.fit.risks_of(np.stack([*predicted.values()]))
-    rows, slopes = [], joint.problem.bias_slopes  # slopes of the net bias in the biases (K, B)
-    for name, bias, variance in zip(predicted, every, np.asarray(variances) / joint.problem.n_units, strict=True):
+    rows, slopes = [], joint.fit.problem.bias_slopes  # slopes of the net bias in the biases (K, B)
+    for name, bias, variance in zip(predicted, every, variances / sample.total, strict=True):
         if name in corrected:  # the estimator has subtracted the bias under the fitted propensity score
             own = np.concatenate([predicted[name][a, of_arm] for a, of_arm in enumerate(sample.slices)])
             error = (own - sample.y) * sample.with_outcome
             bias = bias - loaded(sample.indicators.T @ (sample.s / sample.total * fit.w * error))[:, None]
-        mean, squared_net = bias.mean(axis=1), float(((joint.problem.contrasts @ bias) ** 2).sum(axis=0).mean())
+        mean, squared_net = bias.mean(axis=1), float(((joint.fit.problem.contrasts @ bias) ** 2).sum(axis=0).mean())
         suffixes = [f"[{label}]" if len(labels) > 2 else "" for label in labels]
         row = {f"bias[{label}]": value for label, value in zip(labels, mean, strict=True)}
         row |= {f"net{suffixes[a]}": slopes[a] * mean[a] - slopes[0] * mean[0] for a in range(1, len(labels))}

@@ -82,7 +82,7 @@ def influence(
     record.check_means("influence()")
     if top is not None:
         errors.whole_number("top", top, 1)
-    position = record.contrast_position(arm)
+    position = record.arm_position(arm, effect=True)
     frame = influence_tables(record, influence_method(record, method, clusters), clusters)[position - 1]
     return frame if top is None else most_influential(frame, top)
 

@@ -178,11 +178,6 @@ class Block:
         return self.own[0].block
 
 
-def over_rows(function: Callable[..., T], block: Block, s: Array, *given: Any) -> list[T]:
-    """Return a list of `function(block, s, *given)`: one result if the rows are in memory, otherwise one per chunk."""
-    return in_chunks(function, block.chunks, s, *given) if block.chunks else [function(block, s, *given)]
-
-
 def _gram(one: Linear, other: Linear, rows: slice, v: Any) -> Any:
     """Return X' diag(v_r) Y for each column v_r of `v`, shape (R, p, q), where `one` has X and `other` has Y."""
     if one.X is other.X:
@@ -245,7 +240,7 @@ def newton(block: Block, known: Beta, s: Array, start: Array | None) -> tuple[Ar
     def at(coefficients: Array) -> tuple[Array, Array]:
         there = {**before, block.name: coefficients.reshape(m, p, -1)}
         by = [block.name] if common is None else []
-        equations, slopes = add_up(over_rows(_sums, block, weights, there, frozenset(by)))
+        equations, slopes = add_up(in_chunks(_sums, block.chunks, block, weights, there, frozenset(by)))
         return equations, -slopes[block.name] if common is None else common
 
     if block.linear:
@@ -257,7 +252,7 @@ def newton(block: Block, known: Beta, s: Array, start: Array | None) -> tuple[Ar
     if start is not None:
         first = start[..., 0]
     elif block.start is not None:
-        gram, moments = add_up(over_rows(lambda of, _: of.start(), block, s))
+        gram, moments = add_up(in_chunks(lambda of: of.start(), block.chunks, block))
         first = np.linalg.lstsq(gram, moments, rcond=1e-13)[0]
     beta = np.repeat(first.reshape(m * p, 1), R, axis=1)
     codes, active, last = np.full(R, block.unsettled, dtype=np.int8), np.arange(R), np.full(R, np.inf)
@@ -297,7 +292,7 @@ def newton(block: Block, known: Beta, s: Array, start: Array | None) -> tuple[Ar
     bad = np.flatnonzero(codes != Failure.OK)
     if block.separated is not None and bad.size:
         there = {name: some(each, bad) for name, each in known.items()} | {block.name: beta[:, bad].reshape(m, p, -1)}
-        largest = np.max(over_rows(farthest, block, s[:, bad], there), axis=0)
+        largest = np.max(in_chunks(farthest, block.chunks, block, s[:, bad], there), axis=0)
         codes[bad[largest > SEPARATED]] = block.separated
     return beta.reshape(m, p, R), codes
 
@@ -385,11 +380,8 @@ def influence(blocks: Sequence[Block], s: Array, beta: Beta, total: float, known
     factors = dict(known.factors)
     by = frozenset([*factors, *(block.name for block in blocks)])
     with np.errstate(all="ignore"):  # fits that diverged have a failure code
-        if blocks and blocks[0].chunks:
-            chunks = [*zip(*(block.chunks for block in blocks), strict=True)]
-            every = add_up(in_chunks(_slopes, chunks, s, beta, by))
-        else:
-            every = _slopes(blocks, s, beta, by)
+        chunks = [*zip(*(block.chunks for block in blocks), strict=True)]
+        every = add_up(in_chunks(lambda of, s: [_sums(block, s, beta, by)[1] for block in of], chunks, blocks, s))
     for block, slopes in zip(blocks, every, strict=True):
         slope = slopes.pop(block.name)[0] / total
         inverse = -(np.linalg.pinv(slope, rcond=1e-10, hermitian=True) if block.least_norm else inverse_or_nan(slope))
@@ -399,7 +391,3 @@ def influence(blocks: Sequence[Block], s: Array, beta: Beta, total: float, known
                 own[source] = own.get(source, 0.0) + inverse @ (slope[0] / total) @ factor
         factors[block.name] = own
     return Influence(len(s), (*known.blocks, *blocks), beta, factors, known.known)
-
-
-def _slopes(blocks: Sequence[Block], s: Array, beta: Beta, by: frozenset[str]) -> list[dict[str, Array]]:
-    return [_sums(block, s, beta, by)[1] for block in blocks]

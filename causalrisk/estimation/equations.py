@@ -24,8 +24,8 @@ from causalrisk.estimation.engine import ALL, LARGEST, Block, FieldsAlone, Linea
 from causalrisk.estimation.sample import Sample
 from causalrisk.estimation.specification import Specification, TargetPopulation
 from causalrisk.learners.cross_fitting import fitted_copy, learner_errors
-from causalrisk.numerics.arrays import Array, add_up, in_chunks
-from causalrisk.numerics.families import BINARY_LINKS, OutcomeFamily, outcome_family
+from causalrisk.numerics.arrays import Array, add_up, chunk_sizes, chunks_of, in_chunks, is_dask
+from causalrisk.numerics.families import BINARY_LINKS, LINEAR, OutcomeFamily
 from causalrisk.numerics.resampling import nearly_whole
 
 SMALLEST = 1e-12  # replaces a classifier's score of zero until the score is clipped
@@ -176,16 +176,13 @@ class Classifier:
     limits: tuple[float, float] | None
     repeat: int = 0
 
-    def scores(self, s: Array) -> tuple[Array, NDArray[np.int8]]:
-        """Return scores (n, K, R) under row weights (n, R), and failure codes (R,), which mark empty arms."""
+    def scores(self, s: Array) -> Array:
+        """Return scores (n, K, R) under row weights (n, R). If an arm has no rows in a resample, all are 1 / K."""
         found = np.full((len(self.arm), self.n_arms, s.shape[1]), 1 / self.n_arms)
-        codes = np.zeros(s.shape[1], dtype=np.int8)
         for r in range(s.shape[1]):
             if (np.bincount(self.arm, s[:, r] > 0, self.n_arms) > 0).all():
                 found[:, :, r] = self._under(s[:, r])
-            else:
-                codes[r] = Failure.EMPTY_ARM
-        return found, codes
+        return found
 
     def _under(self, weights: Array) -> Array:
         scores = np.empty((len(self.arm), self.n_arms))
@@ -217,7 +214,6 @@ class Classifier:
 
 T = TypeVar("T")
 D = TypeVar("D", bound=np.generic)
-LINEAR = outcome_family("gaussian", None)
 WEIGHT_NAMES = ("score", "member", "observed")
 
 
@@ -241,6 +237,10 @@ class Equations(FieldsAlone):
         """Return the equations of another estimator for the same target, without propensity scores if not needed."""
         model = self.model if spec.uses_propensity or self.target.tilt is not None else None
         return self if spec == self.spec and model is self.model else dataclasses.replace(self, spec=spec, model=model)
+
+    def with_scores(self, e: Array) -> Equations:
+        """Return the equations with other known scores, or scores of a classifier; see `ScoreModel`."""
+        return dataclasses.replace(self, model=dataclasses.replace(cast(ScoreModel, self.model), e=e))
 
     @cached_property
     def score(self) -> Score | None:
@@ -462,9 +462,8 @@ class Equations(FieldsAlone):
         if self.chunks:
             import dask
 
-            of_chunk = dask.delayed(lambda chunk, name: next(block for block in chunk.blocks if block.name == name))
-            empty = self.empty.blocks
-            chunks = [tuple(of_chunk(chunk, block.name) for chunk in self.chunks) for block in empty]
+            of_chunk, empty = dask.delayed(lambda chunk, k: chunk.blocks[k]), self.empty.blocks
+            chunks = [tuple(of_chunk(chunk, k) for chunk in self.chunks) for k in range(len(empty))]
             return tuple(dataclasses.replace(block, chunks=own) for block, own in zip(empty, chunks, strict=True))
         sample, blocks = self.sample, list[Block]()
         if self.score is not None:
@@ -486,23 +485,25 @@ class Equations(FieldsAlone):
 
     @cached_property
     def chunks(self) -> tuple[Any, ...]:
-        """The equations of each chunk of rows, as delayed objects. The list is empty if the rows are in memory."""
-        if not self.sample.chunks:
+        """The equations of each chunk of rows, as delayed objects. Empty if the rows are in memory."""
+        if not is_dask(self.sample.y):
             return ()
         import dask
 
-        of_chunk = dask.delayed(partial(dataclasses.replace, self.empty))
-        return tuple(of_chunk(sample=chunk) for chunk in self.sample.chunks)
+        of_rows, edges = dask.delayed(self.empty.of_rows), np.cumsum([0, *chunk_sizes(self.sample.y)]).tolist()
+        parts = {name: chunks_of(values) for name, values in self.sample.columns.items()}
+        columns = ({name: each[k] for name, each in parts.items()} for k in range(len(edges) - 1))
+        return tuple(of_rows(*each) for each in zip(columns, edges, edges[1:], strict=False))
 
-    def each(self, function: Callable[..., T], *given: Any) -> list[T]:
-        """Return a list of `function(equations, *given)`: one item for rows in memory, otherwise one per chunk."""
-        return in_chunks(function, self.chunks, *given) if self.chunks else [function(self, *given)]
+    def of_rows(self, columns: dict[str, Array], first: int, last: int) -> Equations:
+        """Return the equations of the rows from `first` to `last`. `columns` has arrays of these rows by name."""
+        return dataclasses.replace(self, sample=self.sample.of_rows(columns, first, last))
 
     def by_row(self, function: Callable[..., NDArray[D]], *given: Any) -> NDArray[D]:
         """Return `function(equations, *given)` for all rows, shape (n, ...), concatenated over the chunks."""
-        found = self.each(function, *given)
+        found = in_chunks(function, self.chunks, self, *given)
         return np.concatenate(found) if len(found) > 1 else found[0]
 
     def totals(self, function: Callable[..., Any], *given: Any) -> Any:
         """Add up `function(equations, *given)`, a sum over rows, over the chunks."""
-        return add_up(self.each(function, *given))
+        return add_up(in_chunks(function, self.chunks, self, *given))

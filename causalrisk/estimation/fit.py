@@ -22,15 +22,16 @@ from causalrisk.estimation.options import InferenceOptions, JREOptions, ModelOpt
 from causalrisk.estimation.prepare import equations_of, prepare, task_of, with_learner
 from causalrisk.estimation.quantiles import estimate_quantiles
 from causalrisk.estimation.record import FitRecord, JointRecord, Task, influence_covariance, robust_covariance, stacked
-from causalrisk.estimation.sample import folds_by_position
+from causalrisk.estimation.sample import folds_by_position, given_block
 from causalrisk.estimation.specification import AIPW, IPWRA, JRE, FunctionTilt, Specification, bad_tilt
 from causalrisk.joint.fit import JointFit
 from causalrisk.joint.minimum import determined, minimize_from_start
-from causalrisk.joint.rows import Replicates, WeightedRows
+from causalrisk.joint.objective import Rows, Weights
+from causalrisk.joint.rows import Replicates
 from causalrisk.joint.shrinkage import FOLDS, choose_shrinkage, raised
 from causalrisk.joint.start import JointProblem, objective_of, outcome_misses_square, points_about, rejected
-from causalrisk.numerics.arrays import Array, add_up, load_all, loaded
-from causalrisk.numerics.resampling import JACKKNIFE, WIDTH, seed_sequence
+from causalrisk.numerics.arrays import Array, loaded
+from causalrisk.numerics.resampling import JACKKNIFE, numbered_blocks, seed_sequence
 
 LARGE = 5_000  # independent units from which the score is close to normal, and cubature replaces random replicates
 MIN_ROWS_PER_COLUMN = (
@@ -55,10 +56,9 @@ def fit_estimator(
     if options.did is not None:
         spec = with_change(spec, options.did)
     use = use_of_learner(spec, options)
-    if options.normalize:
-        spec = dataclasses.replace(spec, normalized=True)
     task = task_of(design, spec, options, inference)
     if options.normalize:
+        task = dataclasses.replace(task, spec=dataclasses.replace(spec, normalized=True))
         task.notes.append("The weights of the residuals add up to one in each group.")
     note_ignored(design, spec, task.notes)
     task = prepare(task)
@@ -241,7 +241,7 @@ def check_gap(record: FitRecord, joint: JointRecord, notes: Notes) -> None:
     ses = np.sqrt(np.diag(influence_covariance(record, joint.start.influence[:, effects])))
     if not (np.abs(own - start) > LEAST_GAP * ses).any():
         return
-    if not (score_misses_square(record, joint) and outcome_misses_square(joint.problem)):
+    if not (score_misses_square(record, joint) and outcome_misses_square(joint.fit.problem)):
         return
     names, starts = (", ".join(f"{value:.4g}" for value in values) for values in (own, start))
     notes.warn(
@@ -258,7 +258,7 @@ def score_misses_square(record: FitRecord, joint: JointRecord) -> bool:
     with np.errstate(divide="ignore", invalid="ignore"):  # scores of 0 or 1: no test
         squares = np.log(e[1:] / e[0]) ** 2
     treated = sample.arm == np.arange(1, len(e))[:, None]
-    moments, score = (sample.in_sample * (treated - e[1:]) * squares).T, joint.problem.score_influence
+    moments, score = (sample.in_sample * (treated - e[1:]) * squares).T, joint.fit.problem.score_influence
     weighted = (score.T * sample.s) @ score, (score.T * sample.s) @ moments
     gram, product = (loaded(each) for each in weighted)
     rest = moments - score @ (np.linalg.pinv(gram, hermitian=True) @ product)
@@ -268,11 +268,14 @@ def score_misses_square(record: FitRecord, joint: JointRecord) -> bool:
 def train_from(
     start: FitRecord, options: JREOptions, notes: Notes, replicates: Replicates | None = None
 ) -> JointRecord:
-    """Fit the arms jointly, starting from IPWRA. Propensity replicates are drawn unless `replicates` is given."""
-    if options.replicates is not None and start.design.on_disk:
+    """Fit the arms jointly, starting from IPWRA. Propensity replicates are drawn unless `replicates` is given.
+
+    The amount of shrinkage is chosen first, unless the options give it.
+    """
+    design, sample, given = start.design, start.sample, options.replicates is not None
+    if given and design.on_disk:
         raise not_on_disk("replicates=", use="n_replicates=200")
-    drawn = None if options.replicates is None else start.resampler().given("replicates", options.replicates)
-    design, sample = start.design, start.sample
+    drawn = start.resampler().given("replicates", options.replicates) if given else None
     count = min(FOLDS, design.n_clusters) if design.n_clusters else FOLDS
     own = folds_by_position(design, count)[sample.order]
     problem = JointProblem(
@@ -280,17 +283,50 @@ def train_from(
         start=start.estimate,
         covariance=cast(Array, start.robust),
         scale=start.options.effect_scale,
-        n_units=float(design.nobs),
         frequency=start.frequency,
-        cluster=sample.cluster,
         folds=np.concatenate([np.arange(sample.n_frame) % count, own]),
     )
     points, few = points_about(problem, options.replicate_spread), 2 * len(problem.weights.gamma) < options.n_drawn
     large = (design.n_clusters or design.nobs) >= LARGE
-    if drawn is None and options.n_replicates is None and points.cubature and few and large:
-        replicates = replicates or points
-    replicates = replicates or drawn_replicates(start, drawn, options, notes)
-    return dataclasses.replace(train_by(start, problem, replicates, options, notes), drawn=drawn)
+    if replicates is None:
+        cubature = not given and options.n_replicates is None and points.cubature and few and large
+        replicates = points if cubature else drawn_replicates(start, drawn, options, notes)
+    points = replicates if given else points
+    objective = objective_of(problem, replicates, options)
+    if not given and not determined(objective.first, 1.0):
+        replicates = bounded(problem, replicates, notes)
+        objective = objective_of(problem, replicates, options)
+    path, alpha = None, options.anchor if options.objective == "risk" else 1.0
+
+    @cache
+    def trained(anchor: float) -> JointFit:
+        found = minimize_from_start(objective, anchor, options.method or kinds.DEFAULT_METHOD)
+        return JointFit(problem, objective, points, anchor, *found)
+
+    def variance(covariance: Array) -> float:
+        C, means = problem.contrasts, problem.start.block("means")
+        return float(np.trace(C @ covariance[means, means] @ C.T))
+
+    def variance_at(anchor: float) -> float:
+        there = dataclasses.replace(start, estimate=trained(anchor).estimate, robust=None)
+        return variance(robust_covariance(there, whole=False))
+
+    if alpha is None:
+        path, failures = choose_shrinkage(problem, objective, points)
+        path = raised(path, variance_at, variance(problem.covariance), problem)
+        alpha = path.anchor
+        failed = int((failures != Failure.OK).sum())
+        if failed:
+            told = f"{failed} of {len(failures)} folds of the cross-validation could not be fitted and were left out: "
+            notes.append(f"{told}{errors.failure_text(failures)}.")
+        converged = path.table["converged"]
+        if not converged.all():
+            anchors = errors.listed(converged.index[~converged].tolist())
+            told = f"the joint objective did not converge at shrinkage {anchors}, so it was not chosen"
+            advice = "Simplify the outcome formula, or keep the chosen value. See `res.anchor_path()`."
+            notes.warn(f"{told}.\n{advice}", errors.ConvergenceWarning)
+    fit, options = trained(alpha), dataclasses.replace(options, replicates=None)
+    return JointRecord(replicates, fit, fit.expected_risk(), options, path, drawn)
 
 
 def drawn_replicates(start: FitRecord, given: Array | None, options: JREOptions, notes: Notes) -> Replicates:
@@ -299,16 +335,11 @@ def drawn_replicates(start: FitRecord, given: Array | None, options: JREOptions,
     if not weights.estimated:
         return Replicates.of_normal(weights, None)
     model, parts = cast(Any, weights.equations.model), list[tuple[Any, Any, Any]]()
-    for first in range(0, options.n_drawn if given is None else given.shape[1], WIDTH):
-        if given is None:
-            width = min(WIDTH, options.n_drawn - first)
-            s = resampler.perturb(first // WIDTH, width, options.replicate_spread)
-        else:
-            s = given[:, first : first + WIDTH]
+    for block in numbered_blocks(options.n_drawn if given is None else given.shape[1]):
+        s = resampler.perturb(*block, options.replicate_spread) if given is None else given_block(given, *block)
         equations, beta, failed = weights.refit(s)
-        empty = np.stack(load_all(s[rows].sum(axis=0) for rows in start.sample.slices)).min(axis=0) <= 0
         ratio = None if model.e is None else cast(Any, equations.model).e / model.e
-        parts.append((beta, np.where(empty, Failure.EMPTY_ARM, failed).astype(np.int8), ratio))
+        parts.append((beta, failed, ratio))
     betas, codes, ratios = zip(*parts, strict=True)
     failures = np.concatenate(codes)
     fine, shifts = failures == Failure.OK, dict[str, Array]()
@@ -331,13 +362,11 @@ def drawn_replicates(start: FitRecord, given: Array | None, options: JREOptions,
 
 def bounded(problem: JointProblem, replicates: Replicates, notes: Notes) -> Replicates:
     """Leave out propensity replicates with extreme weights, with a warning. If none is left, use the fitted score."""
-    weighed = problem.weighed(replicates)
 
-    def of_arms(part: WeightedRows, here: slice) -> Array:
-        share, replicated = part.s[here] / part.total, part.scores(here).replicated
-        return np.stack([share[own, 0] @ replicated[own] for own in part.rows(here).slices])
+    def of_arms(rows: Rows, weights: Weights, _: slice) -> Array:
+        return np.stack([weights.share[own, 0] @ weights.factor[0, own] for own in rows.slices])
 
-    sums = add_up(of_arms(part, here) for part, here, _ in weighed.pieces(replicates.count))
+    sums = problem.weighed(replicates).over(of_arms)
     fine, failures = (sums < HEAVIEST).all(axis=0), replicates.failures.copy()
     failures[np.flatnonzero(failures == Failure.OK)[~fine]] = Failure.SEPARATION
     notes.warn(
@@ -350,49 +379,6 @@ def bounded(problem: JointProblem, replicates: Replicates, notes: Notes) -> Repl
     shifts = {name: each[:, :, fine] for name, each in replicates.shifts.items()}
     ratio = None if replicates.ratio is None else replicates.ratio[:, :, fine]
     return Replicates(shifts, failures, ratio, replicates.cubature)
-
-
-def train_by(
-    record: FitRecord, problem: JointProblem, replicates: Replicates, options: JREOptions, notes: Notes
-) -> JointRecord:
-    """Fit the arms jointly. The amount of shrinkage is chosen first, unless the options give it."""
-    risk = options.objective == "risk"
-    points = replicates if options.replicates is not None else points_about(problem, options.replicate_spread)
-    objective = objective_of(problem, replicates, risk, options.share, options.join_score)
-    if options.replicates is None and not determined(objective.first, 1.0):
-        replicates = bounded(problem, replicates, notes)
-        objective = objective_of(problem, replicates, risk, options.share, options.join_score)
-    path, alpha = None, options.anchor if risk else 1.0
-
-    @cache
-    def trained(anchor: float) -> JointFit:
-        found = minimize_from_start(objective, anchor, options.method or kinds.DEFAULT_METHOD)
-        return JointFit(problem, objective, points, anchor, *found)
-
-    def variance(covariance: Array) -> float:
-        C, means = problem.contrasts, problem.start.block("means")
-        return float(np.trace(C @ covariance[means, means] @ C.T))
-
-    def variance_at(anchor: float) -> float:
-        there = dataclasses.replace(record, estimate=trained(anchor).estimate, robust=None)
-        return variance(robust_covariance(there, whole=False))
-
-    if alpha is None:
-        path, failures = choose_shrinkage(problem, objective, points)
-        path = raised(path, variance_at, variance(problem.covariance), problem)
-        alpha = path.anchor
-        failed = int((failures != Failure.OK).sum())
-        if failed:
-            told = f"{failed} of {len(failures)} folds of the cross-validation could not be fitted and were left out: "
-            notes.append(f"{told}{errors.failure_text(failures)}.")
-        converged = path.table["converged"]
-        if not converged.all():
-            anchors = errors.listed(converged.index[~converged].tolist())
-            told = f"the joint objective did not converge at shrinkage {anchors}, so it was not chosen"
-            advice = "Simplify the outcome formula, or keep the chosen value. See `res.anchor_path()`."
-            notes.warn(f"{told}.\n{advice}", errors.ConvergenceWarning)
-    fit, options = trained(alpha), dataclasses.replace(options, replicates=None)
-    return JointRecord(problem, replicates, fit, fit.expected_risk(), options, path)
 
 
 def check_clusters(record: FitRecord, notes: Notes) -> None:

@@ -156,9 +156,8 @@ def sandwich(
     """
 
     def over_rows(function: Callable[..., Array], *given: Any) -> Array:
-        if not is_dask(influence):
-            return function(influence, *given)
-        return arrays.add_up(arrays.in_chunks(function, arrays.chunks_of(influence), *given))
+        chunks = arrays.chunks_of(influence) if is_dask(influence) else []
+        return arrays.add_up(arrays.in_chunks(function, chunks, influence, *given))
 
     units = cluster if strata is None or cluster is not None else stratum
     if units is None:
@@ -234,7 +233,7 @@ class WeightFit:
     @cached_property
     def probabilities(self) -> Array:
         """Probability of each arm, shape (K, n)."""
-        return np.ascontiguousarray(self.equations.by_row(probabilities_of, self.at).T)
+        return np.ascontiguousarray(self.equations.by_row(lambda of, at: np.hstack(of.probabilities(at)), self.at).T)
 
     @cached_property
     def raw_weights(self) -> Array:
@@ -283,17 +282,14 @@ class WeightFit:
         """Refit the models of the weights under row weights (n, R).
 
         Returns three things: the equations, which include a classifier's new scores; the coefficients; and a failure
-        code for each resample.
+        code for each resample, which marks empty arms too.
         """
-        equations, codes = under_weights(self.equations, s)
+        sample = self.equations.sample
+        sums = load_all(s[max(rows.start, sample.n_frame) : rows.stop].sum(axis=0) for rows in sample.slices)
+        empty = np.where((np.stack(sums) > 0).all(axis=0), Failure.OK, Failure.EMPTY_ARM)
+        equations = under_weights(self.equations, s)
         beta, failures = solve(equations.weight_blocks, s, self.beta)
-        return equations, beta, first_failure(codes, *failures.values())
-
-
-def probabilities_of(equations: Equations, at: Point) -> Array:
-    """Return the probability of each arm, shape (n, K)."""
-    n = equations.sample.n
-    return np.stack([np.broadcast_to(e[:, 0], n) for e in equations.probabilities(at)], axis=1)
+        return equations, beta, first_failure(empty, *failures.values())
 
 
 def by_arm(equations: Equations, at: Point, function: Callable[[Point, int], Any], width: int = 1) -> Any:
@@ -323,19 +319,16 @@ def gamma_of(beta: Beta, width: int) -> Array:
     return np.concatenate([np.empty((0, width)), *own])
 
 
-def under_weights(equations: Equations, s: Array) -> tuple[Equations, NDArray[np.int8]]:
-    """Refit a classifier under row weights (n, R). Return equations with the new scores, and failure codes."""
-    model = equations.model
-    if model is None or model.classifier is None:
-        return equations, np.zeros(s.shape[1], dtype=np.int8)
-    e, codes = model.classifier.scores(s)
-    return dataclasses.replace(equations, model=dataclasses.replace(model, e=e)), codes
+def under_weights(equations: Equations, s: Array) -> Equations:
+    """Return the equations with the scores of a classifier, if any, that is refitted under row weights (n, R)."""
+    classifier = None if equations.model is None else equations.model.classifier
+    return equations if classifier is None else equations.with_scores(classifier.scores(s))
 
 
 def fit_weights(equations: Equations) -> WeightFit:
     """Fit the models of the importance weights."""
     s = equations.sample.s[:, None]
-    equations, _ = under_weights(equations, s)
+    equations = under_weights(equations, s)
     beta, failures = solve(equations.weight_blocks, s)
     return WeightFit(equations, beta, all(codes[0] == Failure.OK for codes in failures.values()))
 
@@ -412,21 +405,22 @@ class SeparateRows(FieldsAlone):
             return psi.of(*every)
         width = sum(len(next(iter(of.values()))) for of in every)
         shapes = [(rows, width) for rows in chunk_sizes(self.equations.sample.y)]
-        return lazy_rows(_influence, self.equations.chunks, shapes, self.beta, psi.factors, every)
+
+        def of_chunk(chunk: Equations, beta: Beta, factors: Any) -> Array:
+            return Influence(chunk.sample.n, chunk.blocks, beta, factors).of(*every)
+
+        return lazy_rows(of_chunk, self.equations.chunks, shapes, self.beta, psi.factors)
 
     def refit(self, s: Array, weighed: RefittedScores | None = None) -> Refits:
         """Refit under row weights (n, R), starting from the sample's coefficients, as `Estimate` describes."""
-        sample, equations = self.equations.sample, self.equations
-        sums = load_all(s[max(rows.start, sample.n_frame) : rows.stop].sum(axis=0) for rows in sample.slices)
-        empty = np.where((np.stack(sums) > 0).all(axis=0), Failure.OK, Failure.EMPTY_ARM)
-        scored, beta, codes = weighed or self.weights.refit(s)
+        equations, (scored, beta, codes) = self.equations, weighed or self.weights.refit(s)
         if equations.model is not None and equations.model.classifier is not None:  # its scores have no coefficients
             equations = dataclasses.replace(equations, model=scored.model)
         rest = [block for block in equations.blocks if block.name not in beta]
         beta, failures = solve(rest, s, self.beta, known=beta)
         params, *others = dataclasses.replace(self, equations=equations, beta=beta).estimates()
         theta, gamma = (np.broadcast_to(each, (*each.shape[:-1], s.shape[1])) for each in others)
-        return collect_refits(params, theta, gamma, first_failure(empty, codes, *failures.values()))
+        return collect_refits(params, theta, gamma, first_failure(codes, *failures.values()))
 
     def steps(self, s: Array, weighed: RefittedScores) -> Array:
         """Return each row's weight in the weighted mean of its arm, under R resamples, shape (n, R)."""
@@ -437,10 +431,6 @@ class SeparateRows(FieldsAlone):
 
 def _predicted(equations: Equations, at: Point) -> Array:
     return np.concatenate([value_of(equations.predicted(at, a)) for a in range(equations.sample.n_arms)], axis=1)
-
-
-def _influence(equations: Equations, beta: Beta, factors: Any, combinations: Any) -> Array:
-    return Influence(equations.sample.n, equations.blocks, beta, factors).of(*combinations)
 
 
 def centred(equations: Equations) -> Equations:
@@ -523,7 +513,7 @@ def at_estimate(weights: WeightFit, spec: Specification, theta: Array) -> tuple[
 def means_under(weights: WeightFit, spec: Specification, gamma: Array, theta: Array, columns: Array, s: Array) -> Array:
     """Return the coefficients (K, k, R) of arm means projected on columns, for R refits with row weights `s`."""
     equations, beta = at_estimate(weights, spec, theta)
-    equations, _ = under_weights(equations, s)
+    equations = under_weights(equations, s)
     if gamma.size:
         beta |= weights.beta_of(gamma)
     beta, _ = solve(equations.arm_blocks(columns), s, known=beta)

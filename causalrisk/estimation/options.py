@@ -253,7 +253,12 @@ class ModelOptions:
     @property
     def population(self) -> TargetPopulation:
         """The target population."""
-        return specification.population_of(self.target)
+        target = self.target  # checked: a population, the name of one, a function or a data frame
+        if isinstance(target, str | TargetPopulation):
+            return POPULATIONS[target] if isinstance(target, str) else target
+        if callable(target):
+            return dataclasses.replace(specification.FUNCTION, tilt=specification.FunctionTilt(target))
+        return specification.DATA_FRAME
 
     @property
     def estimand(self) -> str:

@@ -18,12 +18,12 @@ from numpy.typing import NDArray
 from causalrisk.design.design import Design
 from causalrisk.design.on_disk import DesignOnDisk
 from causalrisk.errors import Failure, SeparationError
-from causalrisk.estimation.engine import farthest, over_rows
+from causalrisk.estimation.engine import farthest
 from causalrisk.estimation.fits import WeightFit
 from causalrisk.estimation.options import ModelOptions
 from causalrisk.estimation.sample import Sample
 from causalrisk.estimation.specification import Specification, TargetPopulation
-from causalrisk.numerics.arrays import Array, Basis, load_all, loaded
+from causalrisk.numerics.arrays import Array, Basis, in_chunks, load_all, loaded
 from causalrisk.numerics.families import OutcomeFamily
 from causalrisk.numerics.optimize import MARGIN, separating_direction
 
@@ -46,7 +46,7 @@ def separated(weights: WeightFit, name: str) -> tuple[NDArray[Any], Array] | Non
     sample = weights.equations.sample
     block = next(block for block in weights.equations.weight_blocks if block.name == name)
     s = sample.s[:, None] if name == "member" else (sample.s * sample.in_sample)[:, None]
-    if weights.converged and np.max(over_rows(farthest, block, s, weights.beta)) < SUSPICIOUS:
+    if weights.converged and np.max(in_chunks(farthest, block.chunks, block, s, weights.beta)) < SUSPICIOUS:
         return None
     basis, arm, among = sample.Z, sample.arm, sample.in_sample > 0
     if name == "member":

@@ -36,7 +36,6 @@ from causalrisk.estimation.specification import DIFFERENCE, EffectScale, Specifi
 from causalrisk.joint.fit import JointFit
 from causalrisk.joint.rows import Replicates
 from causalrisk.joint.shrinkage import Path
-from causalrisk.joint.start import JointProblem
 from causalrisk.numerics.arrays import Array, loaded
 from causalrisk.numerics.optimize import non_negative_least_squares
 from causalrisk.numerics.resampling import JACKKNIFE, MULTIPLIERS
@@ -48,9 +47,8 @@ MEAN_ROUNDING = 1e-9  # a mean within this share of a constant outcome is the co
 class JointRecord:
     """The parts of a fit that only JRE has."""
 
-    problem: JointProblem  # the input of the fit; without rows if the data are on disk
     replicates: Replicates  # of the propensity score
-    fit: JointFit  # the minimum
+    fit: JointFit  # the minimum, with the input of the fit
     expected_risk: float
     options: JREOptions  # without the caller's weights
     path: Path | None  # how the amount of shrinkage was chosen; None if it was given
@@ -59,7 +57,7 @@ class JointRecord:
     @property
     def start(self) -> Estimate:
         """The IPWRA estimate that JRE started from."""
-        return self.problem.start
+        return self.fit.problem.start
 
     @property
     def share(self) -> float:
@@ -230,11 +228,6 @@ class FitRecord(Task):
         return self.factor_with(n_clusters + self.sample.n_frame if n_clusters else None)
 
     @property
-    def resample_factor(self) -> float:
-        """Product of `choice_variance` and `small_sample_factor`, by which variances over resamples are multiplied."""
-        return self.choice_variance * self.small_sample_factor
-
-    @property
     def used_weight_fit(self) -> WeightFit:
         """The importance weights that the estimator uses. Raises an UnavailableError if the estimator uses none."""
         if self.weight_fit is None or not self.spec.uses_propensity:
@@ -314,20 +307,18 @@ class FitRecord(Task):
         rows = np.arange(self.design.n)
         return np.repeat(rows, self.design.weights.astype(int)) if self.frequency else rows
 
-    def arm_position(self, arm: Any) -> int:
-        """Return the position of an arm. By default (None), it is the first arm that is compared with the reference."""
+    def arm_position(self, arm: Any, *, effect: bool = False) -> int:
+        """Return the position of an arm. By default (None), it is the first arm that is compared with the reference.
+
+        With `effect`, the reference arm raises an error, because it has no effect.
+        """
         if arm is None:
             return 1
         labels, position = self.design.labels, self.design.arm_named(arm)
         if position is None:
             raise OptionError(f"arm={arm!r} is not one of {', '.join(map(repr, labels))}.\nUse `arm={labels[-1]!r}`.")
-        return position
-
-    def contrast_position(self, arm: Any) -> int:
-        """Return the position of an arm that has an effect, by default the first. The reference arm has no effect."""
-        position = self.arm_position(arm)
-        if not position:
-            raise OptionError(f"arm={arm!r} is the reference group.\nUse `arm={self.design.labels[-1]!r}`.")
+        if effect and not position:
+            raise OptionError(f"arm={arm!r} is the reference group.\nUse `arm={labels[-1]!r}`.")
         return position
 
     def resampler(self) -> SampleResampler:

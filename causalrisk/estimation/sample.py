@@ -6,7 +6,6 @@ Data on disk are loaded into memory if they are few, and are Dask arrays otherwi
 from __future__ import annotations
 
 import dataclasses
-import itertools
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -21,14 +20,13 @@ from causalrisk.design.scan import Folder, lazily_mapped
 from causalrisk.design.survey import SurveyDesign
 from causalrisk.estimation.options import ModelOptions
 from causalrisk.numerics import arrays, resampling
-from causalrisk.numerics.arrays import Arms, Array, Basis, Numbers, chunk_sizes, chunks_of, is_dask, load_all, loaded
+from causalrisk.numerics.arrays import Arms, Array, Basis, Numbers, is_dask, loaded
 from causalrisk.numerics.families import OutcomeFamily
 from causalrisk.numerics.resampling import JACKKNIFE, WIDTH, Resampler, folds_of
 
 CHUNK = 100_000  # rows of a target frame that are processed at a time
 FEW = 2**23  # numbers in the columns of both designs up to which data on disk are loaded into memory
 FRAME_STREAM = 16  # added to the number of a stream for the rows of a target frame
-Places = list[list[tuple[int, slice]]]  # for each arm, numbers of parts and the arm's rows in each part
 BY_ROW = ("y", "arm", "s", "offset", "mean_offset", "recorded", "cluster", "stratum")
 
 
@@ -113,33 +111,14 @@ class Sample:
         known = {name: getattr(self, name) for name in (*BY_ROW, "X", "R", *(["Z"] if self.Z is not self.X else []))}
         return {n: of.columns if isinstance(of, Basis) else of for n, of in known.items() if of is not None}
 
-    @property
-    def with_rows(self) -> Sample:
-        """The same sample with all rows in memory."""
-        columns = dict(zip(self.columns, load_all(self.columns.values()), strict=True))
-        return self.some(columns, (0, self.n))
-
     @cached_property
     def empty(self) -> Sample:
         """The same sample without rows, in memory. `slices` and `n_frame` are kept."""
         none = {name: np.empty((0, *values.shape[1:]), values.dtype) for name, values in self.columns.items()}
-        return dataclasses.replace(self.some(none, (0, 0)), slices=self.slices, n_frame=self.n_frame)
+        return dataclasses.replace(self.of_rows(none, 0, 0), slices=self.slices, n_frame=self.n_frame)
 
-    @cached_property
-    def chunks(self) -> list[Any]:
-        """The sample of each chunk of rows, as delayed objects. The list is empty if the rows are in memory."""
-        if not is_dask(self.y):
-            return []
-        import dask
-
-        make, edges = dask.delayed(self.empty.some), np.cumsum([0, *chunk_sizes(self.y)]).tolist()
-        parts = {name: chunks_of(values) for name, values in self.columns.items()}
-        columns = ({name: each[k] for name, each in parts.items()} for k in range(len(edges) - 1))
-        return [make(own, edge) for own, edge in zip(columns, itertools.pairwise(edges), strict=True)]
-
-    def some(self, columns: dict[str, Any], edge: tuple[int, int]) -> Sample:
-        """Return the sample of the rows from `edge[0]` to `edge[1]`. `columns` has arrays of these rows by name."""
-        first, last = edge
+    def of_rows(self, columns: dict[str, Any], first: int, last: int) -> Sample:
+        """Return the sample of the rows from `first` to `last`. `columns` has arrays of these rows by name."""
         names = [name for name in "XZR" if name in columns]
         bases = {name: dataclasses.replace(getattr(self, name), columns=columns[name]) for name in names}
         begins = int(np.clip(self.n_frame, first, last))  # the sample begins after its frame
@@ -157,9 +136,9 @@ def make_sample(design: Design, options: ModelOptions, frame: TargetRows | None,
     if isinstance(design, DesignOnDisk):
         names, own = design.parts[0].arrays, partial(rows_by_arm, design)
         constant = design.constant
-        order, sizes = loaded(own("position")), [sum(r.stop - r.start for _, r in each) for each in arm_places(design)]
+        order = loaded(own("position"))
     else:
-        order, sizes = np.argsort(design.arm, kind="stable"), [*np.bincount(design.arm)]
+        order = np.argsort(design.arm, kind="stable")
         names = {name: of[order] for name, of in arrays_of(design).items()}
         own, constant = names.__getitem__, None
     n_frame, stated = 0 if frame is None else len(frame.X), options.stated_exposure(design)
@@ -194,7 +173,7 @@ def make_sample(design: Design, options: ModelOptions, frame: TargetRows | None,
 
     rows = [name for name in ("y", "arm", "offset", "late", "cluster", "stratum") if name in names]
     found: dict[str, Any] = {name: column(name) for name in rows}
-    s, ends = column("weights"), n_frame + np.cumsum(sizes)
+    s, ends = column("weights"), n_frame + np.cumsum(np.bincount(loaded(own("arm"))))
     found["mean_offset"] = offset = found.get("offset")
     if offset is not None and stated is not None:
         found["mean_offset"] = np.full_like(offset, np.log(stated))
@@ -240,20 +219,12 @@ def within(slices: tuple[slice, ...], rows: slice) -> tuple[slice, ...]:
 # --- rows on disk ----------------------------------------------------------------------------------------------------
 
 
-def arm_places(design: DesignOnDisk) -> Places:
-    """Locate each arm's rows on disk: return a list of pairs, the number of a part of the data and a slice of it."""
-    places: Places = [[] for _ in design.labels]
-    for k, part in enumerate(design.parts):
-        ends = np.searchsorted(part.arm, range(len(places) + 1)).tolist()
-        for own, low, high in zip(places, ends, ends[1:], strict=False):
-            if high > low:
-                own.append((k, slice(low, high)))
-    return places
-
-
 def rows_by_arm(design: DesignOnDisk, name: str) -> Any:
     """Return an array of all rows on disk, sorted by arm. If it is large, it is a Dask array."""
-    places = [place for own in arm_places(design) for place in own]
+    n_arms = len(design.labels)
+    ends = [np.searchsorted(part.arm, range(n_arms + 1)).tolist() for part in design.parts]  # of the arms in each part
+    places = [(k, slice(*of_part[a : a + 2])) for a in range(n_arms) for k, of_part in enumerate(ends)]
+    places = [(k, rows) for k, rows in places if rows.stop > rows.start]
     if design.n * (len(design.exog_names) + len(design.propensity_names)) <= FEW:
         return np.concatenate([np.asarray(getattr(design.parts[k], name))[rows] for k, rows in places])
     import dask.array as da

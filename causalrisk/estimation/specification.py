@@ -119,15 +119,6 @@ def arm_population(arm: int, labels: Sequence[str]) -> TargetPopulation:
     return TargetPopulation(labels[arm], name, what, "the {in_arm} {units} with {group}", toward=arm)
 
 
-def population_of(target: Any) -> TargetPopulation:
-    """Return the population of a checked option `target`: itself, a name of `POPULATIONS`, a function or a frame."""
-    if isinstance(target, TargetPopulation):
-        return target
-    if isinstance(target, str):
-        return POPULATIONS[target]
-    return replace(FUNCTION, tilt=FunctionTilt(target)) if callable(target) else DATA_FRAME
-
-
 @dataclass(frozen=True)
 class FunctionTilt:
     """A tilt h(e) of the score of the treated arm, given as a function."""

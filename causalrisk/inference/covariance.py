@@ -169,7 +169,8 @@ def resample_covariance(record: FitRecord, values: Array, estimates: Array) -> A
         return jackknife_of(record, values)
     if record.design.replication is not None:
         return record.choice_variance * record.design.replication.covariance(values, estimates)
-    return record.resample_factor * covariance_over(values, None if record.joint is None else estimates)
+    factor = record.choice_variance * record.small_sample_factor
+    return factor * covariance_over(values, None if record.joint is None else estimates)
 
 
 # --- the multiplier bootstrap ----------------------------------------------------------------------------------------
@@ -364,6 +365,6 @@ def start_record(record: FitRecord) -> FitRecord:
     """Return the IPWRA fit that a joint fit started from, with robust standard errors."""
     joint: Any = record.joint
     learned, factor = record.learned if record.stack is None else None, asks_for_factor(record)
-    robust = None if factor else joint.problem.covariance  # computed without the factor
-    start = dataclasses.replace(record, spec=IPWRA, estimate=joint.problem.start, robust=robust)
+    robust = None if factor else joint.fit.problem.covariance  # computed without the factor
+    start = dataclasses.replace(record, spec=IPWRA, estimate=joint.start, robust=robust)
     return robust_record(dataclasses.replace(start, joint=None, stack=None, learned=learned, notes=record.design.notes))

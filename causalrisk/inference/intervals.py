@@ -292,11 +292,11 @@ def _check_tail(count: int, level: float) -> None:
 
 
 def widened_for_choice(record: FitRecord, values: Array) -> Array:
-    """Multiply deviations of resampled estimates (m, d) from the estimates by the square root of `resample_factor`.
+    """Multiply deviations of resampled estimates (m, d) from the estimates by the root of the variance factors.
 
     Deviations of effects are multiplied on the additive scale (the log of a ratio).
     """
-    factor, count = np.sqrt(record.resample_factor), len(record.effect_names)
+    factor, count = np.sqrt(record.choice_variance * record.small_sample_factor), len(record.effect_names)
     if factor == 1:
         return values
     scale, estimate = record.options.effect_scale, record.estimate.params

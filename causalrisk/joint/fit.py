@@ -26,10 +26,11 @@ from causalrisk.errors import Failure, first_failure
 from causalrisk.estimation.engine import Dual, Linear, value_of
 from causalrisk.estimation.fits import Estimate, Refits, RefittedScores, collect_refits
 from causalrisk.joint.minimum import Objective, determined, newton, solve_constrained
-from causalrisk.joint.objective import Expansion, Rows, Terms, bias_gradient, by_means, centred, risk_of
+from causalrisk.joint.objective import Expansion, Rows, Terms, bias_gradient, by_means, centred, expand, sums
 from causalrisk.joint.rows import Replicates, Scores, WeightedRows
 from causalrisk.joint.start import JointProblem, refitted
-from causalrisk.numerics.arrays import Array, add_up
+from causalrisk.numerics.arrays import Array, add_up, loaded
+from causalrisk.numerics.families import LINEAR
 from causalrisk.numerics.optimize import OptimizeResult
 
 
@@ -151,10 +152,6 @@ class JointFit:
         """Matrix L that turns theta into beta, for all arms, shape (K P, K p); see `joint.minimum`."""
         return self.rows.lift_of_arms[0]
 
-    def by_models(self, slopes: Array) -> Array:
-        """Convert derivatives with respect to beta, (m, K P), to derivatives with respect to theta, (m, K p)."""
-        return slopes if self.rows.joined is None else slopes @ self.lift
-
     @property
     def beta(self) -> Array:
         """Coefficients beta of the columns of `Rows.X`, shape (K, P, 1)."""
@@ -197,7 +194,7 @@ class JointFit:
     def predicted(self) -> Array:
         """Predicted means of all rows in each arm, shape (K, n)."""
         rows = self.rows.rows(slice(0, self.problem.equations.sample.n))
-        return rows.family.mean(rows.predictors(self.beta))[..., 0]
+        return np.asarray(loaded(rows.family.mean(rows.predictors(self.beta))))[..., 0]
 
     # --- biases and risk ---------------------------------------------------------------------------------------------
 
@@ -230,12 +227,25 @@ class JointFit:
     def risks_of(self, predicted: Array) -> tuple[Array, Array]:
         """Return biases, shape (M, K, B), and variances V, shape (M,), of M sets of predictions.
 
-        `predicted` has shape (M, K, n). The variances count all effect heterogeneity.
+        `predicted` has shape (M, K, n). The variances count all effect heterogeneity. Predictions, and those of IPWRA,
+        are treated as columns of linear models, less a number near their mean.
         """
-        own, every = self.rows.with_rows, slice(0, self.problem.equations.sample.n)
-        rows, weights = own.rows(every), own.weights(every, slice(0, 1))
-        found = [risk_of(rows, weights, mean[..., None], self.objective.start, self.terms) for mean in predicted]
-        return np.stack([biases for biases, _ in found]), self.left_out + np.array([value for _, value in found])
+        n_arms, origin = predicted.shape[1], float(self.estimate.model_means.mean())
+        models, start = np.split(np.eye(2 * n_arms)[..., None], 2)
+        none: dict[str, Any] = {"n_units": 0.0, "level": np.zeros(n_arms), "constant": np.zeros(2 * n_arms)}
+        terms = dataclasses.replace(self.terms, risk=True, **none)
+
+        def of_piece(part: WeightedRows, here: slice, place: slice) -> list[dict[str, Array]]:
+            rows, weights = part.rows(here), part.weights(here, slice(0, 1))
+            started = rows.family.mean(rows.predictors(self.objective.start))[..., 0]
+            linear = dataclasses.replace(rows, y=rows.y - origin, family=LINEAR, offset=None)
+            every = [np.concatenate([means, started]).T - origin for means in predicted[..., place]]
+            return [sums(dataclasses.replace(linear, X=X), weights, models, start, terms) for X in every]
+
+        found = add_up(of_piece(*piece) for piece in self.rows.pieces(self.rows.replicates.count))
+        at = [expand(of, terms, framed=self.rows.equations.target.frame) for of in found]
+        variances = self.left_out + 2 * np.array([each.risk[0][0] for each in at])
+        return np.stack([each.biases[0][0] for each in at]), variances
 
     # --- resamples --------------------------------------------------------------------------------------------------
 
@@ -274,7 +284,7 @@ class JointFit:
 
         `right` has the changes of the gradient, and `u` the changes of the net biases.
         """
-        hessian, u_slope = self.by_models(self.by_models(self.hessian).T), self.by_models(self.at.u[1])
+        hessian, u_slope = self.lift.T @ self.hessian @ self.lift, self.at.u[1] @ self.lift
         return -solve_constrained(hessian[None], right[None], u_slope, u[None])[0][0]
 
     @cached_property
@@ -321,7 +331,7 @@ class JointFit:
         """
         joined, (n_arms, P, _), at = self.rows.joined, self.beta.shape, self.at
         equations, numbers = np.split(self.totals["by_score"], [n_arms * P], axis=1)
-        equations = self.by_models(equations)
+        equations = equations @ self.lift
         if joined is None or joined.fixed:
             return equations, numbers
         # the score's linear predictor, an outcome column, depends on the score's coefficients
@@ -348,8 +358,7 @@ class JointFit:
         """
         (n_arms, P, _), p, scale, at = self.beta.shape, self.problem.start.theta.shape[1], self.problem.scale, self.at
         theta = self.solve(equations.T, numbers[:, 2 * n_arms :].T).T
-        steps = theta if self.rows.joined is None else theta @ self.lift.T
-        numbers = numbers + self._numbers_after(steps.reshape(-1, n_arms, P))
+        numbers = numbers + self._numbers_after((theta @ self.lift.T).reshape(-1, n_arms, P))
         raw, bias = numbers[:, :n_arms], numbers[:, n_arms : 2 * n_arms]
         moved = raw * scale.g_slope(at.average[0][0]) - (bias @ self.problem.slopes / n_arms)[:, None]
         params = (moved / scale.g_slope(self.means)) @ scale.jacobian(self.means).T
@@ -365,8 +374,8 @@ class JointFit:
         """
         totals, (n_arms, P, _), (_, p) = self.totals, self.beta.shape, self.problem.start.theta.shape
         equations, numbers = np.split(np.eye(totals["value"].shape[1]), [n_arms * P], axis=1)
-        of_parts = self._estimates_after(self.by_models(equations), numbers)
-        by_start = self.by_models(totals["by_start"].reshape(n_arms, P, -1)[:, :p].reshape(n_arms * p, -1))
+        of_parts = self._estimates_after(equations @ self.lift, numbers)
+        by_start = totals["by_start"].reshape(n_arms, P, -1)[:, :p].reshape(n_arms * p, -1) @ self.lift
         of_start = self._estimates_after(by_start, np.zeros((len(by_start), numbers.shape[1])))
         return [of_parts, totals["by_divisors"] @ of_parts, self._estimates_after(*self.by_score), of_start]
 
@@ -433,7 +442,7 @@ class RowParts:
             own, f, h = arms * r.T, np.ravel(rows.averaged), np.ravel(rows.measured)
             t_psi = of.t2.T * centred(rows, d, at.centres)[..., 0] + of.tw.T * own
             added, measured = f * of.t1.T * d[..., 0], of.w1.T * own
-            every = ((f, added), (h, measured)) if rows.framed else ((f, added + measured),)
+            every = ((f, added), (h, measured)) if len(at.centres) == 2 else ((f, added + measured),)
             for ((_, N_slope), (_, P_slope)), (among, to_mean) in zip(at.centres, every, strict=True):
                 found -= (among * (D @ t_psi)).T[:, :, None] * N_slope[0]
                 found -= (D @ to_mean).T[:, :, None] * P_slope[0]

@@ -72,15 +72,13 @@ class Objective:
 
     def of_models(self, theta: Array) -> Expansion:
         """Return the expansion of the objective about `theta` (K, p, R), the models' coefficients."""
-        return self._narrow(self.at(self.rows.lifted(theta)))
+        at = self.at(self.rows.lifted(theta))
+        return at if self.rows.joined is None else at.projected(self.rows.lift_of_arms)
 
     @cached_property
     def first(self) -> Expansion:
         """Expansion of the objective about IPWRA's models."""
-        return self._narrow(self._at_start)
-
-    def _narrow(self, at: Expansion) -> Expansion:
-        return at if self.rows.joined is None else at.projected(self.rows.lift_of_arms)
+        return self.of_models(self.models)
 
     def curvature(self, beta: Array, at: Expansion, nu: Array) -> Array:
         """Return the part of the Hessian that comes from second derivatives of the means, shape (R, K P, K P)."""
@@ -164,9 +162,8 @@ def newton(objective: Objective, theta: Array, alpha: float, multipliers: Array 
 
     Linear models take one step. Other models need a start near the minimum. If the Hessian is not positive definite in
     the directions that the constraint allows, the second derivatives of the means are left out. A step must reduce
-    either the objective plus a penalty on net bias, or the violation of the first-order conditions. A step that reduces
-    neither is corrected for the curvature of the constraint (Nocedal and Wright 2006, section 18.3). The corrected step
-    is halved until it reduces one of them. If no step does, the search has failed.
+    either the objective plus a penalty on net bias, or the violation of the first-order conditions, and is halved until
+    it does. If no step does, the search has failed.
     """
     at = objective.first if theta is objective.models else objective.of_models(theta)
     if objective.linear:
@@ -186,22 +183,19 @@ def newton(objective: Objective, theta: Array, alpha: float, multipliers: Array 
         merit = value + price * np.abs(here.u[0]).sum(axis=1)
         longest = np.where(convex, SETTLED_CONVEX, SETTLED) * (1 + np.abs(stack(old)).max(axis=1))
         small = np.abs(move).max(axis=1) <= longest
-        worse, bend = np.arange(len(active)), np.zeros_like(move)
-        for trial in range(HALVINGS):
-            length, tried = 0.5 ** max(trial - 1, 0), active[worse]
-            theta[..., tried] = old[..., worse] + unstack(length * move[worse] + length**2 * bend[worse], shape)
+        worse = np.arange(len(active))
+        for length in 0.5 ** np.arange(HALVINGS):
+            tried = active[worse]
+            theta[..., tried] = old[..., worse] + unstack(length * move[worse], shape)
             nu[tried] = own[worse] + length * (new - own)[worse]
             with np.errstate(all="ignore"):
                 there = objective.some(worse).of_models(theta[..., tried])
                 less = there.at(alpha)[0] + price[worse] * np.abs(there.u[0]).sum(axis=1) < merit[worse]
                 less = less | small[worse] | (_error(there, alpha, nu[tried]) < error[worse])
             at.put(tried, there)
-            worse, u = worse[~less], there.u[0][~less]
+            worse = worse[~less]
             if not worse.size:
                 break
-            if not trial:  # the second trial returns to the constraint, which is curved
-                none = np.zeros((*move[worse].shape, 1))
-                bend[worse] = solve_constrained(hessian[worse], none, here.u[1][worse], -u[..., None])[0][..., 0]
         lost = np.asarray(~np.isfinite(move).all(axis=1))
         lost[worse] = True
         converged[active[small & ~lost]] = True

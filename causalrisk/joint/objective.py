@@ -111,11 +111,6 @@ class Rows:
     measured: Array | float = 1.0
 
     @property
-    def framed(self) -> bool:
-        """Whether there is a target frame."""
-        return not isinstance(self.measured, float)
-
-    @property
     def indicators(self) -> Array:
         """Indicators of the arms, shape (K, n, 1): 1.0 if the row is in the arm, otherwise 0.0."""
         return np.eye(len(self.slices))[:, self.arm, None]
@@ -523,19 +518,3 @@ def curvature(
 def bias_gradient(at: Expansion, terms: Terms) -> Array:
     """Return the derivative of the bias term, (n / 2) mean_b |C B_b|^2, with respect to B_b, shape (K, R, B)."""
     return terms.n_units / at.biases[0].shape[2] * np.tensordot(terms.D, at.biases[0], axes=(1, 1))
-
-
-def risk_of(rows: Rows, weights: Weights, mean: Array, start: Array, terms: Terms) -> tuple[Array, float]:
-    """Return the biases, shape (K, B), and V, the objective's sampling variance, of any predictions.
-
-    `mean` has the predictions of all rows in every arm, shape (K, n, 1). There is one column of row weights.
-    """
-    r, share, (t1, w1, t2, tw, w2) = rows.y[:, None] - rows.own(mean), weights.share, weights.moments
-    d, arm = rows.averaged * rows.counted(mean, start, terms), rows.arm
-    R = np.array([(share * w1 * r)[own].sum() for own in rows.slices])[:, None, None]
-    psi = d - rows.averaged * (share * t1 * d).sum(axis=1, keepdims=True) - rows.measured * R
-    D_psi = np.tensordot(terms.D, psi, axes=1)
-    square = t2 * (psi * D_psi).sum(axis=0) + 2 * tw * r * rows.own(D_psi)
-    square = square + np.diag(terms.D)[arm][:, None] * w2 * r * r
-    biases = [-weights.over_replicates(own, r[own], share[own])[0, 0] for own in rows.slices]
-    return np.stack(biases), float((share * square).sum())

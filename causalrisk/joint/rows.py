@@ -202,14 +202,6 @@ class WeightedRows(FieldsAlone):
                 own = (None if each is None else each[here] for each in owned)
                 yield part, here, slice(first + here.start, first + here.stop), *own
 
-    @property
-    def with_rows(self) -> WeightedRows:
-        """The same object with all rows in memory."""
-        if not is_dask(self.s):
-            return self
-        equations = dataclasses.replace(self.equations, sample=self.equations.sample.with_rows)
-        return dataclasses.replace(self, equations=equations, s=loaded(self.s))
-
     @cached_property
     def lift(self) -> Array:
         """Matrix L that turns the coefficients theta of the models into the coefficients of the columns of `Rows.X`.
@@ -243,7 +235,7 @@ class WeightedRows(FieldsAlone):
         beta, model = {name: each[:, :, columns] for name, each in self.beta.items()}, self.equations.model
         if model is None or model.classifier is None or model.e is None:
             return self.equations, beta
-        return self._with_scores(model.e[:, :, columns]), beta
+        return self.equations.with_scores(model.e[:, :, columns]), beta
 
     def under(self, columns: NDArray[np.intp]) -> WeightedRows:
         """Return the same rows with only the given columns of row weights."""
@@ -261,11 +253,7 @@ class WeightedRows(FieldsAlone):
         if equations.model is None or equations.model.e is None or self.replicates.ratio is None:
             return equations, beta
         e = equations.model.e * self.replicates.ratio
-        return self._with_scores(e / e.sum(axis=1, keepdims=True)), beta
-
-    def _with_scores(self, e: Array) -> Equations:
-        model: Any = self.equations.model
-        return dataclasses.replace(self.equations, model=dataclasses.replace(model, e=e))
+        return equations.with_scores(e / e.sum(axis=1, keepdims=True)), beta
 
     @cached_property
     def divisors(self) -> tuple[Array, list[Array], list[float]]:

@@ -48,21 +48,18 @@ class Path:
         standard error (NaN if not needed), the ratio of the cross-validated variance to the variance at the first
         alpha, the standard error of this ratio, the share of draws that the alpha wins, and whether the fits converged.
         With several effects, standard errors are of the objective's contrasts.
-    held_out, anchor : float
-        `held_out` is the alpha chosen by cross-validation. `anchor` is the alpha of the fit, which may be larger.
+    anchor : float
+        The alpha of the fit.
     choice_variance : float
         Factor by which variances of estimates are multiplied to allow for the choice of alpha.
+    raised_from : float or None
+        The alpha chosen by cross-validation, if the alpha of the fit is larger.
     """
 
     table: pd.DataFrame
-    held_out: float
     anchor: float
     choice_variance: float
-
-    @property
-    def raised_from(self) -> float | None:
-        """The alpha chosen by cross-validation, if the alpha of the fit is larger. Otherwise None."""
-        return None if self.held_out == self.anchor else self.held_out
+    raised_from: float | None = None
 
 
 def held_out(rows: Rows, tilt: Array, w: Array, folds: Array, thetas: Array, C: Array) -> tuple[Array, Array, Any]:
@@ -161,7 +158,7 @@ def choose(variances: Variances, converged: NDArray[np.bool_], effects: Array, t
         "share": shares,
         "converged": converged,
     }
-    return Path(pd.DataFrame(table, index=pd.Index(LADDER, name="anchor")), anchor, anchor, float(factor))
+    return Path(pd.DataFrame(table, index=pd.Index(LADDER, name="anchor")), anchor, float(factor))
 
 
 def raised(path: Path, variance: Callable[[float], float], start: float, problem: JointProblem) -> Path:
@@ -169,7 +166,8 @@ def raised(path: Path, variance: Callable[[float], float], start: float, problem
 
     Between two values of alpha in `LADDER`, the excess is interpolated linearly in log alpha.
     """
-    units = problem.n_units if problem.cluster is None else int(loaded(problem.cluster.max())) + 1
+    sample = problem.equations.sample
+    units = sample.total if sample.cluster is None else int(loaded(sample.cluster.max())) + 1
     limit, here, known = (1 + EXCESS / np.sqrt(units)) * start, path.anchor, dict[float, float]()
     known[here] = at = variance(here)
     for rung in sorted(one for one in (*BEYOND, *LADDER) if one > path.anchor):
@@ -182,7 +180,8 @@ def raised(path: Path, variance: Callable[[float], float], start: float, problem
             break
         here, at = rung, beyond
     table = path.table.assign(**{"robust se": np.sqrt([known.get(one, np.nan) for one in LADDER])})
-    return Path(table, path.held_out, here, path.choice_variance if here < LADDER[0] else 1.0)
+    raised_from = None if here == path.anchor else path.anchor
+    return Path(table, here, path.choice_variance if here < LADDER[0] else 1.0, raised_from)
 
 
 def rounded(anchor: float) -> float:
@@ -211,7 +210,7 @@ def fold_weights(problem: JointProblem) -> Array:
     count = int(folds.max()) + 1
     if is_dask(s):
         folds = chunked(folds, chunk_sizes(s))
-    if not problem.frequency or problem.cluster is not None:
+    if not problem.frequency or problem.equations.sample.cluster is not None:
         return (folds[:, None] == np.arange(count)) * s[:, None]
     later = (np.arange(count) - folds[:, None]) % count
     return s[:, None] // count + (later < (s % count)[:, None])
@@ -237,7 +236,7 @@ def choose_shrinkage(problem: JointProblem, objective: Objective, points: Replic
     thetas = np.stack([without.rows.lifted(m.theta) for m in of_folds])
     thetas[..., ~used] = np.nan
     found = list[tuple[Any, ...]]()
-    for part, here, place, score, fold, cluster in own.pieces(1, problem.score_influence, folds, problem.cluster):
+    for part, here, place, score, fold, cluster in own.pieces(1, problem.score_influence, folds, sample.cluster):
         inside = part.equations.sample.in_sample[here, None]
         known = np.hstack([score, inside, *([1 - inside] if problem.equations.target.frame else [])])
         tilt, w = problem.weights.tilt[place], problem.weights.w[place]
@@ -245,7 +244,7 @@ def choose_shrinkage(problem: JointProblem, objective: Objective, points: Replic
         found.append((psi, known[row], weight, None if cluster is None else cluster[row]))
     every: Any = [None if each[0] is None else np.concatenate(each) for each in zip(*found, strict=True)]
     path = choose(
-        variances=compare(problem.frequency and problem.cluster is None, *every),
+        variances=compare(problem.frequency and sample.cluster is None, *every),
         converged=np.array([bool(m.converged.all()) for m in of_all]),
         effects=np.array([problem.scale.effects(m.at.average[0][0])[0] for m in of_all]),
         total=sample.total,

@@ -14,10 +14,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.linalg import helmert
 from scipy.special import chdtri
 
 from causalrisk.estimation.equations import Equations
 from causalrisk.estimation.fits import Estimate, Refits, RefittedScores, WeightFit, gamma_of, sandwich
+from causalrisk.estimation.options import JREOptions
 from causalrisk.estimation.specification import EffectScale
 from causalrisk.joint.minimum import Objective
 from causalrisk.joint.objective import Rows, Terms, Weights
@@ -88,15 +90,6 @@ def rejected(estimates: Array, covariance: Array, level: float = LEVEL) -> bool:
 # --- the problem -----------------------------------------------------------------------------------------------------
 
 
-def bias_contrasts(n_arms: int) -> Array:
-    """Return Helmert contrasts of squared length two, shape (K - 1, K). Their sum of squares is the risk of the ATE."""
-    contrasts = np.zeros((n_arms - 1, n_arms))
-    for k in range(1, n_arms):
-        contrasts[k - 1, :k], contrasts[k - 1, k] = -1.0, k
-        contrasts[k - 1] *= np.sqrt(2 / (k * (k + 1)))
-    return contrasts
-
-
 @dataclass(frozen=True)
 class JointProblem:
     """The input of JRE: the rows and the IPWRA fit that it starts from.
@@ -111,12 +104,8 @@ class JointProblem:
         Robust covariance of the IPWRA estimates.
     scale : EffectScale
         Scale on which the effect is reported.
-    n_units : float
-        n: rows of the sample, each as often as a frequency weight counts it.
     frequency : bool
         Whether weights count repeated rows.
-    cluster : ndarray of int, shape (n,), or None
-        Cluster of each row.
     folds : ndarray of int, shape (n,)
         Fold of each row in the cross-validation.
     """
@@ -125,9 +114,7 @@ class JointProblem:
     start: Estimate
     covariance: Array
     scale: EffectScale
-    n_units: float
     frequency: bool
-    cluster: NDArray[np.intp] | None
     folds: NDArray[np.intp]
 
     @property
@@ -147,8 +134,11 @@ class JointProblem:
 
     @property
     def contrasts(self) -> Array:
-        """Contrasts C of the arms, multiplied by `bias_slopes`, which are one if the effect is a difference."""
-        return bias_contrasts(len(self.slopes)) * self.bias_slopes
+        """Contrasts C of the arms, (K - 1, K): of squared length two, times `bias_slopes` (one for a difference).
+
+        The sum of squares of the contrasts of the biases is the risk of the ATE.
+        """
+        return -np.sqrt(2) * helmert(len(self.slopes)) * self.bias_slopes
 
     def net_means(self, raw: Array, mean_bias: Array) -> Array:
         """Subtract the mean of the arms' biases from arm means (K, ...), on the scale g of the effect."""
@@ -173,22 +163,21 @@ def points_about(problem: JointProblem, spread: float) -> Replicates:
     return Replicates.of_normal(problem.weights, spread**2 * problem.covariance[block, block])
 
 
-def objective_of(
-    problem: JointProblem, replicates: Replicates, risk: bool, share: float | None, join: bool | None
-) -> Objective:
-    """Return the objective with its constants: "risk" if `risk` is true, otherwise "erm"."""
-    theta, C, c = problem.start.theta, problem.contrasts, share if risk else 0.0
+def objective_of(problem: JointProblem, replicates: Replicates, options: JREOptions) -> Objective:
+    """Return the objective that the options name, with its constants."""
+    theta, C, risk = problem.start.theta, problem.contrasts, options.objective == "risk"
+    c = options.share if risk else 0.0
     weighed = problem.weighed()
     sums = weighed.over(partial(start_sums, theta=theta))
     if c is None:
         squares, slopes = weighed.over(partial(heterogeneity, theta=theta, sums=sums, C=C))
         c = real_share(squares, slopes, covariance_of(problem, weighed, theta, sums["bread"]), C)
-    joined = joined_score(problem, join) if risk else None
+    joined = joined_score(problem, options.join_score) if risk else None
     models, rows = padded(theta[..., None], joined), problem.weighed(replicates, joined)
     constant = problem.equations.constant
     terms = Terms(
         contrasts=C,
-        n_units=problem.n_units if risk else problem.n_units**2,
+        n_units=problem.equations.sample.total ** (1 if risk else 2),
         sigma2=sums["variance"] / sums["weight"],
         share=c,
         risk=risk,
@@ -214,7 +203,7 @@ def covariance_of(problem: JointProblem, weighed: WeightedRows, theta: Array, br
         return found.reshape(len(s), -1)
 
     psi = weighed.by_row(influence)
-    return sandwich(psi, sample.s, sample.total, frequency=problem.frequency, cluster=problem.cluster)
+    return sandwich(psi, sample.s, sample.total, frequency=problem.frequency, cluster=sample.cluster)
 
 
 def joined_score(problem: JointProblem, asked: bool | None) -> ScoreColumns | None:

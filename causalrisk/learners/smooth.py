@@ -38,7 +38,7 @@ from numpy.typing import NDArray
 
 from causalrisk.errors import DesignError, LearnerError
 from causalrisk.numerics.arrays import Arms, Array, Numbers, add_up, row_blocks
-from causalrisk.numerics.families import LARGEST, OutcomeFamily
+from causalrisk.numerics.families import LARGEST, LINEAR, OutcomeFamily
 from causalrisk.runtime import ordered_map
 
 SHARES = (0.0, 0.1, 0.3, 1.0)  # candidate standard deviations of coefficients of curves and products, see `Choice`
@@ -46,7 +46,6 @@ FIRST = 0.3  # share of the curves while the share of the products is chosen
 PENALTIES = np.geomspace(1e4, 1e-8, 49)  # relative to the number of rows, the largest first
 NO_VARIATION = 1e-12  # variance below which a column is constant; covariates have variance 1
 NO_INFORMATION = 1e-14  # eigenvalue of sums of products, relative to the largest, that is rounding error
-LINEAR = OutcomeFamily("gaussian", "identity")
 KNOTS = (0.05, 0.35, 0.65, 0.95)  # quantiles of a covariate, as Harrell places four knots
 DISTINCT = 5  # values of a covariate below which it gets no curve
 PAIRED = 25  # number of covariates up to which their products are columns

@@ -415,7 +415,7 @@ def permutation_test(
         n_permutations = QUICK if linear else REFITTED
     elif n_permutations != "all":
         errors.whole_number("n_permutations", n_permutations, 1, QUICK if linear else REFITTED)
-    position = None if arm is None and record.design.n_arms > 2 else record.contrast_position(arm)
+    position = None if arm is None and record.design.n_arms > 2 else record.arm_position(arm, effect=True)
     for name, given, only in (("statistic", statistic, "studentized"), ("alternative", alternative, "two-sided")):
         if position is None and given != only:
             use = f"arm={record.design.labels[1]!r}, {name}={given!r}"

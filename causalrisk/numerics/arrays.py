@@ -222,8 +222,13 @@ def chunks_of(rows: Any) -> list[Any]:
     return list(rows.rechunk({axis: -1 for axis in range(1, rows.ndim)}).to_delayed().ravel())
 
 
-def in_chunks(function: Callable[..., T], chunks: Sequence[Any], *given: Any) -> list[T]:
-    """Return a list of function(chunk, *given) for delayed chunks. Dask arrays in `given` are passed chunk by chunk."""
+def in_chunks(function: Callable[..., T], chunks: Sequence[Any], whole: Any, *given: Any) -> list[T]:
+    """Return a list of function(chunk, *given) for delayed chunks or, without chunks, of function(whole, *given).
+
+    Dask arrays in `given` are passed chunk by chunk.
+    """
+    if not chunks:
+        return [function(whole, *given)]
     import dask
 
     return list(dask.compute(*_delayed(function, chunks, *given)))

@@ -227,6 +227,9 @@ class OutcomeFamily:
             raise DesignError(f"{found} (such as {y[bad][0]:g}); {expected}")
 
 
+LINEAR = OutcomeFamily("gaussian", "identity")
+
+
 def outcome_family(family: Any, link: Any) -> OutcomeFamily:
     """Return a family, given by name or as an instance of statsmodels, with a link by name or its default link."""
     if isinstance(family, type) and hasattr(family, "starting_mu"):  # a class of statsmodels

@@ -140,7 +140,7 @@ def panel_by_arm(record: FitRecord, draw: Callable[[int, Any], Any], ax: Any, ar
     says so. The reference group cannot be plotted.
     """
     if arm is not None:
-        return draw(record.contrast_position(arm), axes_or_new(ax))
+        return draw(record.arm_position(arm, effect=True), axes_or_new(ax))
     count = record.design.n_arms - 1
     if ax is not None or count == 1:
         ax = draw(1, axes_or_new(ax))
