@@ -253,11 +253,11 @@ def test_fault_66_two_threads_fit_at_once():
 
 @pytest.mark.filterwarnings("ignore::causalrisk.CausalRiskWarning")
 def test_only_the_bootstrap_that_was_used_is_named():
-    rng = np.random.default_rng(8)
-    data = pd.DataFrame({"x": rng.normal(size=150)})
-    data["d"] = (rng.random(150) < 1 / (1 + np.exp(-0.8 - 0.8 * data.x))).astype(int)
-    at = 1 / (1 + np.exp(0.4 - 0.3 * data.x - 0.5 * data.x**2 - 0.5 * data.d))
-    data["y"] = (rng.random(150) < at).astype(int)
-    res = cr.JRE.from_formula("y ~ x", data, treat="d", family="binomial").fit(n_boot=40)
+    rng = np.random.default_rng(4)
+    data = pd.DataFrame({"x": rng.normal(size=40)})
+    data["d"] = (rng.random(40) < 1 / (1 + np.exp(-0.5 * data.x))).astype(int)
+    data["y"] = (rng.random(40) < 1 / (1 + np.exp(-data.x - 0.5 * data.d))).astype(int)
+    jre = cr.JRE.from_formula("y ~ x", data, treat="d", family="binomial")
+    res = jre.fit(n_boot=40, max_failed=0.01)
     (note,) = [note for note in res.summary().notes if "Standard errors are from" in note]
     assert "random multipliers" in note
