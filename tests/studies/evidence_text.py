@@ -11,8 +11,8 @@ Where the joint robust estimator (JRE) does better than IPWRA, and where worse. 
 
 JRE with its defaults (but {replicates} propensity replicates instead of 200) and IPWRA, on the same samples. They are
 drawn from [populations](../reference/api/simulation.md) whose effect is known. Both models have main effects only, as
-an analyst would type. The table has the mean squared error of JRE over IPWRA's. **Below 1 JRE is better.** The Monte
-Carlo error is in parentheses.
+an analyst might specify. The table has JRE's mean squared error divided by IPWRA's. **Below 1 JRE is better.** The
+Monte Carlo error is in parentheses.
 
 ![One row per population, losses on top. Markers are sample sizes of 200, 500 and 1000.](evidence.svg)
 
@@ -26,14 +26,14 @@ Carlo error is in parentheses.
 
 - **LaLonde's kind of data**: discrete covariates, many zeros, heavy tails, poor overlap. JRE is no remedy for poor
   overlap.
-- **A binary outcome fitted by lines**, at n = 200.
+- **A binary outcome fitted by linear models**, at n = 200.
 - **Both models correct** (`linear`, `linear_strong`, `heavy_tails`), or a wave that no line can follow (`wiggly`):
   between {right_low} and {right_high}.
-- With 800 to 3,000 samples, the cells above 1.03 have 1.026 to 1.034.
+- Rerun with 800 to 3,000 samples, the cells above 1.03 give 1.026 to 1.034.
 
 ## Gains
 
-Where the outcome model misses a curve, JRE has from {wrong_low} to {wrong_high} of IPWRA's mean squared error. The
+If the outcome model misses a curve, JRE's mean squared error is {wrong_low} to {wrong_high} times IPWRA's. The
 geometric mean over {six} is {means} at n = 200, 500 and 1000. The paper's headline is 0.85, the dotted line. Part of
 the gain is in the choice of populations: these six were chosen because a model is wrong.
 
@@ -52,9 +52,9 @@ are normal, from {n_boot} resamples of rows (`bootstrap="pairs"`). They ignore t
 
 ## Real data
 
-The truth is unknown, so only precision can be compared. The last column has the bootstrap standard error of JRE over
-that of IPWRA, on the same resamples of rows. JRE has 200 replicates. The formulas are from the
-[lessons](../tutorials/textbooks.md).
+The truth is unknown, so only precision can be compared. The last column has JRE's bootstrap standard error divided by
+IPWRA's, on the same resamples of rows. JRE has 200 replicates. The formulas are from the
+[textbooks](../tutorials/textbooks.md).
 
 {real}
 
