@@ -340,7 +340,7 @@ class Design:
             return self
         if rule == support.AS_THEY_ARE and self.dropped_terms:
             found = f"with these options, the propensity model would keep {listing(self.dropped_terms)}"
-            raise OptionError(f"{found}. The model was made without.\nUse `from_formula` with all options.")
+            raise OptionError(f"{found}, which it dropped.\nUse `from_formula` with all options.")
         notes = list[str]()
         made = self._with(rules=self.rules._replace(scores=rule)).supported(notes)
         return made.with_notes([note for note in notes if note not in self.notes])

@@ -304,7 +304,7 @@ def survey_design(
     if columns["fpc"] is not None:
         fractions = _fractions(columns["fpc"], stratum, strata, units)
     if (fractions == 1).all():
-        found = f"by fpc {columns['fpc'].name!r}, the sample has every first-stage unit of the population"
+        found = f"according to fpc={columns['fpc'].name!r}, the sample has every first-stage unit of the population"
         advice = "Leave fpc= out if the units are a sample of a larger population."
         notes.append(f"{found}, so there is no sampling error. {advice}")
     alone = [label for label, count, f in zip(strata, units, fractions, strict=True) if count == 1 and f < 1]

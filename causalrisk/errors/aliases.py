@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-MATCHING = "Use `Matching`, always with replacement, and its `n_neighbors=`, `exact=`, `caliper=`, `bias_adjust=`."
+MATCHING = "Use `Matching` (with replacement), with `n_neighbors=`, `exact=`, `caliper=` or `bias_adjust=`."
 LATE = 'LATE.from_formula("y ~ x", data, treat="d", instrument="z")'
 INSTRUMENT = f"Use `causalrisk.{LATE}`."
 SURVIVAL = "Survival outcomes are not in this package; R's riskRegression and adjustedCurves have them."
@@ -159,7 +159,7 @@ ANSWERS: dict[str, dict[str, str]] = {
         "coefs coef_omit gof_omit gof_map se": 'Use `keep=`, `drop=`, `statistics=["nobs"]` or `below="se"`.',
     },
     "cov_type": {
-        "nonrobust iid oim opg hac newey-west": 'All are robust; HAC is not supported. Use `cov_type="robust"`.',
+        "nonrobust iid oim opg hac newey-west": 'All standard errors are robust, without HAC. Use `cov_type="robust"`.',
         "hc2 hc4 cr2 crv3": 'Use `"jackknife"`: leverages of one regression ignore the other equations.',
         "cr1 crv1": "Use `small_sample=True` with clusters.",
         "*": 'Use `cov_type="jackknife"`, or for clusters `from_formula(..., cluster="column")`.',

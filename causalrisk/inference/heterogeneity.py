@@ -389,7 +389,7 @@ def _projected(record: FitRecord, found: Moderators) -> tuple[Array, Array, Arra
     if found.groups:
         _check_sizes(record, found)
     if record.repeats is not None:
-        text = "standard errors of effects in groups are those of one repeat, so they leave out the choice of folds"
+        text = "standard errors of effects by group are from one repeat, so they ignore the choice of folds"
         warn_user(f"{text}.\nThe summary has the range of the effect over the repeats.", DesignWarning)
     if not (record.spec.uses_propensity or record.spec.constants):
         _check_seen(record, found, columns)

@@ -287,7 +287,7 @@ def _check_tail(count: int, level: float) -> None:
     beyond = round((count + 1) * level, 9)
     if beyond < TAIL:
         needed = int(np.ceil(TAIL / max(level, 1e-6) / 100) * 100)
-        found = f"{count} resamples leave only {beyond:.3g} beyond a limit of the interval; expected {TAIL}"
+        found = f"only {beyond:.3g} of {count} resamples are beyond a limit of the interval; expected {TAIL} or more"
         warn_user(f"{found}.\nUse `fit(n_boot={needed})`.", ResampleWarning)
 
 
