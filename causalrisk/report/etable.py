@@ -206,7 +206,7 @@ def etable(
 
 
 def _columns(results: Any, names: Sequence[str] | None, alpha: float, rename: Mapping[str, str]) -> list[Column]:
-    if hasattr(results, "params") or hasattr(type(results), "bootstrapped"):
+    if hasattr(results, "params") or not isinstance(results, Iterable):
         results = [results]
     fits: list[tuple[str, Any]] = []
     for name, res in results.items() if isinstance(results, Mapping) else [("", res) for res in results]:

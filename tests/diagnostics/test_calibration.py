@@ -45,6 +45,8 @@ def test_rows_with_equal_scores_are_in_one_bin_whatever_their_order(frame):
 def test_there_are_as_many_bins_as_asked_for(frame):
     table = model(frame[:59]).fit().calibration(bins=10)
     assert table["n"].tolist() == [6, 6, 6, 6, 6, 6, 6, 6, 6, 5]
+    pure = table["observed"].isin([0, 1])
+    assert pure.any() and (table["std err"].isna() == pure).all()
 
 
 def test_probability_weights_weight_shares_and_scores(frame):

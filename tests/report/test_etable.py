@@ -187,6 +187,7 @@ def test_refusals(fits, ols, tmp_path):
         (OptionError, "below='sd'", lambda: etable(fits, below="sd")),
         (OptionError, "expected one of 'se', 'ci'", lambda: etable(fits, ci=True)),
         (TypeError, "no params", lambda: etable([fits[0].model])),
+        (TypeError, "no params", lambda: etable(fits[0].model)),
         (TypeError, "str has no params", lambda: etable("res")),
         (OptionError, r"'.xls' .*`save\(\"t.docx\"\)`", lambda: etable(fits).save("t.xls")),
         (FileNotFoundError, "no", lambda: etable(fits).save(tmp_path / "no" / "t.md")),
