@@ -367,8 +367,8 @@ def supported_columns(
         if found:
             dropped = listing(dict.fromkeys(model.encoder.names[one.column] for one in found))
             told.append(
-                f"dropped {dropped}, because {_causes(model, found)}. Without `trim=`, the rows of a level that a group "
-                "lacks are kept. Their outcome in that group is extrapolated, because they have no overlap.\n"
+                f"dropped {dropped}, because {_causes(model, found)}. Without `trim=`, the rows of a level that a "
+                "group lacks are kept. Their outcome in that group is extrapolated, because they have no overlap.\n"
                 "Merge this level with another, or drop its rows from the data."
             )
     both = "outcome and propensity models" if rules.scored else "outcome model"
