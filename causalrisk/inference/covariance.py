@@ -266,7 +266,8 @@ def _check_left_out(record: FitRecord, left_out: Refits, max_failed: float, note
 
 # --- records with standard errors ------------------------------------------------------------------------------------
 
-PER_COEFFICIENT = 4  # with fewer observations per outcome coefficient in an arm, robust errors trigger a warning
+# with fewer observations per outcome coefficient in a group, or beyond them, robust errors trigger a warning
+PER_COEFFICIENT, BEYOND = 4, 10
 
 
 def fit_again(record: FitRecord, design: Design, options: ModelOptions, inference: InferenceOptions) -> FitRecord:
@@ -284,8 +285,7 @@ def with_covariance(record: FitRecord, inference: InferenceOptions) -> FitRecord
         return dataclasses.replace(robust_record(record), cov_type=kind, notes=tuple(notes))
     if record.cov_type in ("robust", "HC1", "cluster", "survey"):
         covariance = reported_covariance(record, notes, whole=False)
-        if not record.small_sample:
-            _check_coefficients(record, notes)
+        _check_coefficients(record, notes)
         return dataclasses.replace(record, covariance=covariance, notes=tuple(notes))
     if record.cov_type not in ("bootstrap", "replicates", JACKKNIFE):
         known = 'Use `cov_type="robust"`.'
@@ -315,26 +315,27 @@ def with_covariance(record: FitRecord, inference: InferenceOptions) -> FitRecord
 
 
 def _check_coefficients(record: FitRecord, notes: Notes) -> None:
-    """Warn if an arm has so few observations per outcome coefficient that the sandwich is too small.
+    """Warn if robust standard errors are too small, because a group has few observations for its outcome coefficients.
 
-    With k coefficients and n observations, squared residuals are on average 1 - k / n times the squared errors.
+    With k coefficients and n observations, squared residuals are on average 1 - k / n times the squared errors. The
+    factor of `small_sample` makes up for that if all groups are of similar size.
     """
     design, spec = record.design, record.spec
-    if spec.constants or spec.given or spec.matched or design.survey is not None:
+    if spec.given or spec.matched or design.survey is not None:
         return
     of_arms = np.full(design.n_arms, record.n_coefficients // design.n_arms)
     if spec.controls_only:
         of_arms[1] = 1  # the mean of the treated
-    counts = [arm.n for arm in record.overlap]
+    counts = np.array([arm.n for arm in record.overlap])
     fewest = int(np.argmin(counts / of_arms))
-    k = int(of_arms[fewest])
-    if counts[fewest] < PER_COEFFICIENT * k:
-        advice = "Use `fit(small_sample=True, use_t=True)`, or fewer outcome terms."
-        if spec.controls_only and fewest == 1:
-            advice = 'Use `fit(cov_type="jackknife", use_t=True)`.'
-        too_small = 1 - np.sqrt(max(1 - k / counts[fewest], 0))
-        found = f"group {design.labels[fewest]!r} has {counts[fewest]} observations and {k} outcome coefficients"
-        notes.warn(f"{found}. Robust standard errors are up to {too_small:.0%} too small.\n{advice}", DesignWarning)
+    n, k = int(counts[fewest]), int(of_arms[fewest])
+    if n >= max(PER_COEFFICIENT * k, BEYOND + k) or record.small_sample_factor * (n - k) > 0.9 * n:
+        return
+    jackknife = not design.on_disk and design.second_cluster is None
+    ways = ['`fit(cov_type="jackknife", use_t=True)`'] * jackknife + ["fewer outcome terms"] * (k > 1)
+    found = f"group {design.labels[fewest]!r} has {n} observations" + f" and {k} outcome coefficients" * (k > 1)
+    advice = f"Use {' or '.join(ways) or 'more data'}."
+    notes.warn(f"{found}. Robust standard errors can be far too small.\n{advice}", DesignWarning)
 
 
 def with_bootstrap(record: FitRecord, boot: Refits, notes: Notes) -> FitRecord:

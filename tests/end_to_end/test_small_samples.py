@@ -398,21 +398,38 @@ MANY = "y ~ " + " + ".join(f"x{k}" for k in range(1, 10))
     *((kind, False) for kind in (cr.OutcomeRegression, cr.IPWRA, cr.AIPW, cr.JRE)), (cr.AIPW, True), (cr.JRE, True),
 ])  # fmt: skip
 def test_many_coefficients_for_the_rows_of_an_arm_are_told_with_the_remedy(estimator, scanned):
-    """Ten coefficients for 39 rows: residuals have 1 - 10 / 39 of the variance of the errors, by hand 14% less."""
+    """Ten coefficients for 39 rows. The small-sample factor makes up for them in groups of equal size."""
     data = many_columns(78)
     model = estimator.from_formula(
         MANY, cr.scan([data[:40], data[40:]]) if scanned else data, treat="d",
         **({} if estimator is cr.OutcomeRegression else {"propensity": "d ~ x1"}),
     )  # fmt: skip
     options = {"n_replicates": 4} if estimator is cr.JRE else {}
-    found = "group '0' has 39 observations and 10 outcome coefficients.* up to 14% too small"
+    found = "group '0' has 39 observations and 10 outcome coefficients.* far too small"
     with pytest.warns(cr.DesignWarning, match=found) as told:
         res = model.fit(cov_type="robust", **options)
-    assert "Use `fit(small_sample=True, use_t=True)`" in str(told[0].message)
+    assert ('cov_type="jackknife"' in str(told[0].message)) != scanned
     assert "39 observations and 10 outcome coefficients" in " ".join(str(res.summary()).split())
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         model.fit(cov_type="robust", small_sample=True, use_t=True, **options)
+
+
+@pytest.mark.parametrize("estimator", [cr.OutcomeRegression, cr.IPW, cr.Unadjusted])
+def test_a_few_treated_rows_among_many_are_told_until_the_jackknife_is_used(estimator):
+    """The factor n / (n - k) of 200 rows does not help a group of eight."""
+    rng = np.random.default_rng(0)
+    data = pd.DataFrame({"x": rng.normal(size=200), "y": rng.normal(size=200), "d": np.arange(200) < 8})
+    model = estimator.from_formula(
+        "y ~ x" if estimator is cr.OutcomeRegression else "y ~ 1", data, treat="d",
+        **({"propensity": "x"} if estimator is cr.IPW else {}),
+    )  # fmt: skip
+    for options in ({}, {"small_sample": True, "use_t": True}, {"cov_type": "HC1"}):
+        with pytest.warns(cr.DesignWarning, match="group 'True' has 8 observations.*\n.*jackknife"):
+            model.fit(**options)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", cr.DesignWarning)
+        model.fit(cov_type="jackknife", use_t=True)
 
 
 @pytest.mark.filterwarnings("ignore:only 3 clusters")

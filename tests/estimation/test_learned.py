@@ -255,7 +255,7 @@ def test_the_median_of_repeats_by_hand():
     assert res.effect_se == pytest.approx(np.sqrt(np.median(errors**2 + (effects - np.median(effects)) ** 2)))
     assert "3 times" in res.summary().as_text().replace("\n    ", " ")
     assert res.t_test("POM[1] - POM[0]").sd.item() == pytest.approx(res.effect_se, rel=1e-9)
-    with pytest.warns(DesignWarning, match="leave out the choice of folds"):
+    with pytest.warns(DesignWarning, match="ignore the choice of folds"):
         res.effects_by(frame.x1 > 0)
 
 

@@ -20,6 +20,8 @@ from causalrisk.numerics.resampling import seed_sequence
 from tests.conftest import simulate
 from tests.end_to_end.test_faults import raises_with
 
+pytestmark = pytest.mark.filterwarnings("ignore:group .* observations. Robust standard errors")  # trials of eight
+
 EIGHT = pd.DataFrame({"d": [1, 0, 0, 1, 1, 0, 1, 0], "y": [3.1, 0.2, 1.4, 2.2, 5.0, -0.3, 1.9, 2.6]})
 NINE = pd.DataFrame({"d": [1, 0, 0, 1, 1, 0, 0, 0, 0], "y": [0.3, 0.2, 1.4, 2.2, -5.0, -0.3, 1.9, 2.6, 0.8]})
 
