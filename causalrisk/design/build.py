@@ -188,7 +188,7 @@ def _filled(
 ) -> tuple[Formulas, tuple[Filled, ...]]:
     """Fill in missing covariates, and add indicators of missing values as terms. Return formulas and covariates."""
     used = dict.fromkeys(use.name for model in formulas.models for use in model.uses("right") if use.role != "called")
-    names = [name for name in used if name != by.treat.name and name in table]
+    names = [name for name in used if name not in (by.treat.name, *formulas.left.variables) and name in table]
     needed = [source for source in formulas.sources(by.treat.name) if source.name not in names]
     rows = drawing.draw_rows(needed, by, table.index)
     weights = np.where(rows.keep, rows.weights, 0.0)

@@ -424,12 +424,16 @@ def _unknown(name: str, role: str, formula: Formula, table: pd.DataFrame, frame:
 # --- evaluation ------------------------------------------------------------------------------------------------------
 
 
+PRODUCT = r"\*|\b(mul|multiply|pow|power|square|prod|cumprod)\("  # what may overflow integers
+
+
 class _Factor(patsy.EvalFactor):
     """Factor of a patsy term that avoids integer overflow, codes levels without a loop, and stores the levels."""
 
     def __init__(self, shown: Any, formula: Formula) -> None:
         super().__init__(shown.code, shown.origin)
-        self.formula, self.floats = formula, "*" in shown.code and not coded_names(shown.code)
+        self.formula = formula
+        self.floats = re.search(PRODUCT, shown.code) is not None and not coded_names(shown.code)
 
     def name(self) -> str:
         return "Q('Intercept')" if self.code == "Intercept" else str(self.code)  # patsy has its own Intercept
