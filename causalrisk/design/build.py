@@ -188,7 +188,7 @@ def _filled(
 ) -> tuple[Formulas, tuple[Filled, ...]]:
     """Fill in missing covariates, and add indicators of missing values as terms. Return formulas and covariates."""
     used = dict.fromkeys(use.name for model in formulas.models for use in model.uses("right") if use.role != "called")
-    names = [name for name in used if name != by.treat.name and name in table]
+    names = [name for name in used if name not in (by.treat.name, *formulas.left.variables) and name in table]
     needed = [source for source in formulas.sources(by.treat.name) if source.name not in names]
     rows = drawing.draw_rows(needed, by, table.index)
     weights = np.where(rows.keep, rows.weights, 0.0)
@@ -265,14 +265,14 @@ def _formula_models(
     `counts` has the frequency weights of the sample.
     """
     (outcome, assigned, *observed), n = formulas.models, rows.n
-    codes = set().union(*(formula.coded for formula in formulas.models))
+    codes = set().union(*(formula.coded() for formula in formulas.models))
     columns = {s.name: plain(rows.of(s.values), s.name, s.name in codes) for s in sources}
     if observed:  # only the observation model may use the treatment
         columns[treat] = pd.Series(pd.Categorical.from_codes(coding.arm, categories=list(coding.levels)))
     encoders = list[FormulaEncoder]()
     for formula, scope in zip(formulas.models, formulas.scopes, strict=True):
         own = {name: columns[name] for name in scope.variables}
-        check_levels(n, own, formula.coded, formula.model)
+        check_levels(n, own, formula.coded(), formula.model)
         encoders.append(FormulaEncoder(formula, Scope(own, scope.constants), counts))
     left = {name: rows.of(values) for name, values in formulas.left.variables.items()}
     seen = ~np.logical_or.reduce([np.zeros(n, dtype=bool), *map(missing_mask, left.values())])

@@ -18,7 +18,7 @@ from pandas.api.types import is_numeric_dtype, is_scalar
 from causalrisk.design import formulas, tables
 from causalrisk.design.design import Design
 from causalrisk.design.encoders import FormulaEncoder
-from causalrisk.design.formulas import FactorValues, Scope, parse, resolve, uses
+from causalrisk.design.formulas import Formula, Scope, parse, resolve, uses
 from causalrisk.design.rows import cluster_codes, ways_of
 from causalrisk.design.scan import naming
 from causalrisk.design.support import ColumnMoments
@@ -288,7 +288,7 @@ def covariates_of_block(
         for term in encoder.formula.right:
             names = {use.name for factor in term.factors for use in uses(factor.code)}
             if term.factors and design.treat_name not in names:
-                columns += _products(formulas.factor_values(term, encoder.info, encoder.formula, rows))
+                columns += _products(term, encoder.info, encoder.formula, rows)
     found = dict[str, Covariate]()
     for column in columns:
         found.setdefault(column.name, column)
@@ -309,10 +309,10 @@ def covariates_in(covariates: Any, table: pd.DataFrame, most: int | None = None)
     formula = formulas.right_side(text, "covariates", [])
     scope, found = resolve(formula, table, {"np": np}, "right"), list[Covariate]()
     for term in formula.right:
-        names = [use.name for factor in term.factors for use in uses(factor.code)]
+        of_term = [use for factor in term.factors for use in uses(factor.code)]
+        names, codes = [use.name for use in of_term], {use.name for use in of_term if use.coded}
         used = {name: values for name, values in scope.variables.items() if name in names}
         keep = ~np.logical_or.reduce([np.zeros(len(table), dtype=bool), *map(missing_mask, used.values())])
-        codes = set().union(*(formulas.coded_names(factor.code) for factor in term.factors))
         known = {name: plain(values[keep], name, name in codes) for name, values in used.items()}
         if not term.factors or (covariates is None and not keep.any()):
             continue
@@ -325,7 +325,7 @@ def covariates_in(covariates: Any, table: pd.DataFrame, most: int | None = None)
             shown = " * ".join(leveled)
             raise DesignError(f"{shown!r} has {levels:,} levels; expected at most {most}.\nLeave the variable out.")
         info = formulas.compile_terms([term], formula, Scope(known, scope.constants))
-        for covariate in _products(formulas.factor_values(term, info, formula, known)):
+        for covariate in _products(term, info, formula, known):
             column = np.full(len(keep), np.nan)
             column[keep] = covariate.column
             found.append(covariate if keep.all() else replace(covariate, column=column))
@@ -377,9 +377,10 @@ def renamed(covariates: Iterable[Covariate], names: Mapping[str, str] | None) ->
     return found
 
 
-def _products(factors: Sequence[FactorValues]) -> Iterator[Covariate]:
-    """Yield the products of a term's columns, one from each factor."""
-    for parts in itertools.product(*map(_columns, factors)):
+def _products(term: Any, info: Any, formula: Formula, variables: Mapping[str, pd.Series]) -> Iterator[Covariate]:
+    """Yield the products of a compiled term's columns, one from each factor."""
+    factors = (_columns(info.factor_infos[factor], formula, variables) for factor in term.factors)
+    for parts in itertools.product(*factors):
         if len(parts) == 1:
             yield parts[0]
         else:
@@ -387,12 +388,17 @@ def _products(factors: Sequence[FactorValues]) -> Iterator[Covariate]:
             yield Covariate(" * ".join(part.name for part in parts), "", values)
 
 
-def _columns(factor: FactorValues) -> list[Covariate]:
-    name = display_name(factor.code)
-    if factor.levels is None:
-        columns = factor.values.T
+def _columns(known: Any, formula: Formula, variables: Mapping[str, pd.Series]) -> list[Covariate]:
+    """Return the columns of a factor before contrasts code its levels. `known` is patsy's FactorInfo."""
+    code, name = known.factor.code, display_name(known.factor.code)
+    with formulas.as_design_error(formula):
+        value = known.factor.eval(known.state, variables)
+    if known.type == "numerical":
+        columns = value.reshape(len(value), -1).astype(np.float64).T
+        formulas.check_finite(np.isfinite(columns).all(axis=0), code, formula)
         return [Covariate(f"{name}[{j}]" if len(columns) > 1 else name, "", own) for j, own in enumerate(columns)]
-    found = [Covariate(name, shown, factor.values == code) for code, shown in enumerate(shown_levels(factor.levels))]
+    levels = shown_levels(known.categories)
+    found = [Covariate(name, level, np.asarray(value.codes == k)) for k, level in enumerate(levels)]
     if len(found) == 2:
         return [replace(found[1], level="")] if {one.level for one in found} in PLAIN_LEVELS else found[1:]
     return found

@@ -16,7 +16,7 @@ from causalrisk.design import support
 from causalrisk.design.did import Periods
 from causalrisk.design.encoders import Encoder, Filled, FormulaEncoder
 from causalrisk.design.scan import naming
-from causalrisk.design.support import ColumnMoments, ModelColumns, Rules
+from causalrisk.design.support import ColumnMoments, Dependence, Rules
 from causalrisk.design.survey import Factors, Replication, SurveyDesign
 from causalrisk.design.tables import as_table, listing, needed_column, new_column
 from causalrisk.errors import DesignError, DesignWarning, OptionError, UnavailableError, not_on_disk, warn_user
@@ -450,15 +450,58 @@ class Design:
     def kept(
         self, X: ColumnMoments, Z: ColumnMoments, size: np.ndarray, cells: tuple[str, ...], notes: list[str]
     ) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
-        """Return masks of the columns of X and Z to keep, and the names of all columns that were dropped.
+        """Return masks of the columns of both models that can have coefficients, and the names of all dropped columns.
+
+        Among dependent columns the earlier ones are kept, as in R's ``lm``. A propensity column that depends on others
+        within an arm is dropped if their combination has one sign in each other arm, because the likelihood then has no
+        maximum, or if weights have to balance it. Dropped columns add lines to `notes`. A DesignError is raised if an
+        arm has no more rows than coefficients, if columns are dependent and `collinear` is "raise", or if no column is
+        left.
 
         `X` and `Z` are the moments of the columns. Moments of `X` are over the rows with an outcome in each cell. A
         cell is an arm or, with repeated cross sections, an arm in one period. `size` is the number of observations in
         each cell.
         """
-        outcome = ModelColumns(X, self.outcome_encoder, cells)
-        propensity = ModelColumns(Z, self.propensity_encoder, self.labels)
-        keep, keep_z = support.supported_columns(outcome, propensity, size, self.rules, notes, self.spans)
+        rules, own, own_z = self.rules, list[str](), list[str]()
+        keep = X.usable(self.exog_names, "outcome", own, rules.collinear)
+        keep_z = Z.usable(self.propensity_names, "propensity", own_z, rules.collinear)
+        p = 1 if rules.constant_outcome else int(keep.sum())
+        support.check_arm_sizes(size, cells, p, int(keep_z.sum()), rules.controls_only)
+        of_x, of_z = list[Dependence](), list[Dependence]()
+        if not rules.constant_outcome:
+            keep, of_x = X.within_arms(keep, n_arms=1 if rules.controls_only else None)
+        if rules.collinear == "drop" and rules.scores == "balanced":
+            keep_z, of_z = Z.within_arms(keep_z)
+        elif rules.collinear == "drop" and rules.scores == "likely":
+            keep_z, of_z = support.without_separating(Z, keep_z, self.spans)
+        for what, encoder, seen, labels, found, kept, told in (
+            ("outcome", self.outcome_encoder, X, cells, of_x, keep, own),
+            ("propensity", self.propensity_encoder, Z, self.labels, of_z, keep_z, own_z),
+        ):
+            if not found:
+                continue
+            fixed = (seen.low == seen.high).all(axis=0) & (np.ptp(seen.low, axis=0) > 0)
+            copies = [encoder.names[one.column] for one in found if fixed[one.column]]
+            if copies and labels is self.labels:
+                same = f"{copies[0]!r} has one value in each group of {self.treat_name!r}"
+                raise DesignError(f"{same}: it is the treatment, or depends on it.\nTake it out of the formulas.")
+            why = support.causes(encoder, seen, labels, found)
+            if rules.collinear == "raise":
+                group = f"the outcome model of group {labels[found[0].arm]!r} cannot be estimated"
+                raise DesignError(f'{group}: {why}.\nMerge levels, or use `collinear="drop"`.')
+            if not kept.any():
+                left = f"the {what} model has no column left that varies within every group"
+                raise DesignError(f"{left}: {why}.\nAdd a constant, or merge levels.")
+            dropped = listing(dict.fromkeys(encoder.names[one.column] for one in found))
+            told.append(
+                f"dropped {dropped}, because {why}. Without `trim=`, the rows of a level that a group lacks are kept. "
+                "Their outcome in that group is extrapolated, because they have no overlap.\n"
+                "Merge this level with another, or drop its rows from the data."
+            )
+        both = "outcome and propensity models" if rules.scored else "outcome model"
+        notes += [f"{both}: {note}" for note in own if note in own_z]
+        notes += [f"outcome model: {note}" for note in own if note not in own_z]
+        notes += [f"propensity model: {note}" for note in own_z if note not in own]
         lost = itertools.compress([*self.exog_names, *self.propensity_names], [*~keep, *~keep_z])
         return keep, keep_z, tuple(dict.fromkeys([*self.dropped_terms, *lost]))
 

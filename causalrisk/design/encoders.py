@@ -173,7 +173,7 @@ class FormulaEncoder(Encoder):
         """Return the variables of new rows with the dtypes of the sample. Errors are as in `encode`."""
         use = f"the {self.formula.model} model uses"
         return {
-            name: _like(new_column(table, name, use), fitted, name, name in self.formula.coded)
+            name: _like(new_column(table, name, use), fitted, name, name in self.formula.coded())
             for name, fitted in self.sample_variables.items()
         }
 
@@ -240,18 +240,17 @@ def outcome_values(outcome: Formula, left: Scope, rows: Mapping[str, pd.Series],
     values = np.full(len(seen), np.nan)
     if not seen.any():
         return values
-    codes, term = set().union(*map(language.coded_names, outcome.codes("left"))), outcome.left[0].name()
+    codes, term = outcome.coded("left"), outcome.left[0].name()
     own = {name: plain(rows[name][seen], name, name in codes) for name in left.variables}
     info = language.compile_terms(outcome.left, outcome, Scope(own, left.constants))
-    factors = language.factor_values(outcome.left[0], info, outcome, own)
-    for factor in factors:
-        if factor.levels not in (None, (False, True)):
-            found, event = f"has the levels {listing(factor.levels)}", factor.levels[-1]
-            typed = f"Use `I({next(iter(codes), term)} == {event!r}) ~ {outcome.right_text}` if {event!r} is the event."
-            raise DesignError(f"the outcome {term!r} {found}; expected numbers or bool.\n{typed}")
-        if factor.levels is None and factor.values.shape[1] != 1:
-            raise DesignError(f"outcome {term!r} has {factor.values.shape[1]} columns; expected one.\nUse one of them.")
-    values[seen] = np.prod([factor.values.ravel() for factor in factors], axis=0)
+    (factor,) = info.factor_infos.values()
+    if factor.categories not in (None, (False, True)):
+        found, event = f"has the levels {listing(factor.categories)}", factor.categories[-1]
+        typed = f"Use `I({next(iter(codes), term)} == {event!r}) ~ {outcome.right_text}` if {event!r} is the event."
+        raise DesignError(f"the outcome {term!r} {found}; expected numbers or bool.\n{typed}")
+    if factor.categories is None and factor.num_columns != 1:
+        raise DesignError(f"outcome {term!r} has {factor.num_columns} columns; expected one.\nUse one of them.")
+    values[seen] = language.evaluate(info, outcome, own, int(seen.sum()))[:, -1]
     return values
 
 
@@ -280,7 +279,7 @@ def fill_covariates(
     term of the formulas that use the covariate. Other covariates get a level for missing values. `weights` (N,) are
     zero outside the sample. Returns the table, the formulas, and the covariates that were filled in.
     """
-    coded = set().union(*(formula.coded for formula in formulas))
+    coded = set().union(*(formula.coded() for formula in formulas))
     columns, found = dict[str, pd.Series](), list[Filled]()
     for name in names:
         values = column_of(table, name)

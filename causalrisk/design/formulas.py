@@ -155,7 +155,7 @@ def parsed(code: str) -> ast.Expression:
 
 
 class Use(NamedTuple):
-    """A name in a term, and its role.
+    """A name in a term, its role, and whether it is a variable in the first argument of ``C(...)``.
 
     Roles: "called" (``f(...)``), "quoted" (``Q("...")``), "base" (before a dot), "option" (the value of a keyword, or a
     further argument of ``C``), "term" (the whole term), "plain" (anywhere else).
@@ -163,6 +163,7 @@ class Use(NamedTuple):
 
     name: str
     role: str
+    coded: bool = False
 
 
 @functools.lru_cache(maxsize=1000)  # one fit asks a dozen times
@@ -186,30 +187,26 @@ def _named(code: str) -> list[tuple[Any, Use]]:
     nodes: list[Any] = list(ast.walk(tree))
     bound = {n.arg for n in nodes if isinstance(n, ast.arg)}
     bound |= {n.id for n in nodes if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
-    roles, found = {tree.body: "term"}, list[tuple[Any, Use]]()
+    roles, found, coded = {tree.body: "term"}, list[tuple[Any, Use]](), set[Any]()
     for node in nodes:  # parents before children
         if isinstance(node, ast.Attribute):
             roles[node.value] = "base"
         elif isinstance(node, ast.Call):
             roles[node.func] = "called"
-            options = node.args[1:] if _function(node) == "C" else []
-            roles |= dict.fromkeys([*options, *(keyword.value for keyword in node.keywords)], "option")
+            options = [keyword.value for keyword in node.keywords]
+            if _function(node) == "C":
+                coded |= {inside for first in node.args[:1] for inside in ast.walk(first)}
+                options += node.args[1:]
+            roles |= dict.fromkeys(options, "option")
             if _function(node) == "Q":
                 name = node.args[0].value if len(node.args) == 1 and isinstance(node.args[0], ast.Constant) else None
                 if not isinstance(name, str):
                     raise DesignError(f'{ast.unparse(node)!r} does not quote a name.\nUse `Q("name of the column")`.')
-                found.append((node, Use(name, "quoted")))
+                found.append((node, Use(name, "quoted", node in coded)))
         elif isinstance(node, ast.Name) and node.id not in bound:
-            found.append((node, Use(node.id, roles.get(node, "plain"))))
+            role = roles.get(node, "plain")
+            found.append((node, Use(node.id, role, node in coded and role != "called")))
     return sorted(found, key=lambda each: each[0].col_offset)
-
-
-@functools.lru_cache(maxsize=1000)
-def coded_names(code: str) -> frozenset[str]:
-    """List the variables in the first argument of ``C(...)``."""
-    calls: Any = (node for node in ast.walk(parsed(code)) if _function(node) == "C")
-    every = (use for call in calls for argument in call.args[:1] for use in uses(ast.unparse(argument)))
-    return frozenset(use.name for use in every if use.role != "called")
 
 
 def _function(node: Any) -> str:
@@ -260,10 +257,9 @@ class Formula:
         """List the names used on the given sides, in order, once per role."""
         return list(dict.fromkeys(use for code in self.codes(*sides) for use in uses(code)))
 
-    @property
-    def coded(self) -> set[str]:
-        """Names of the variables on the right-hand side that are inside ``C(...)``."""
-        return set().union(*map(coded_names, self.codes("right")))
+    def coded(self, side: str = "right") -> set[str]:
+        """Names of the variables on a side that are inside ``C(...)``."""
+        return {use.name for use in self.uses(side) if use.coded}
 
     @property
     def outcome_name(self) -> str:
@@ -364,7 +360,7 @@ class Scope(NamedTuple):
 def collect(data: Any, frame: Mapping[str, Any], formulas: Sequence[Formula], notes: list[str]) -> pd.DataFrame:
     """Return the columns of the data, and the caller's arrays with one value per row that formulas use."""
     table, roles = None if data is None else as_table(data, notes), dict[str, set[str]]()
-    for name, role in (use for formula in formulas for use in formula.uses()):
+    for name, role, _ in (use for formula in formulas for use in formula.uses()):
         if is_column(frame.get(name)) and (table is None or name not in table) and role != "called":
             roles.setdefault(name, set()).add(role)
     if table is None:  # the value of a keyword (knots=, levels=) may have another length; it is then left out
@@ -380,7 +376,7 @@ def collect(data: Any, frame: Mapping[str, Any], formulas: Sequence[Formula], no
 def resolve(formula: Formula, table: pd.DataFrame, frame: Mapping[str, Any], *sides: str) -> Scope:
     """Look up each name on the given sides, among the table's variables and the caller's functions and constants."""
     variables, constants, others = dict[str, pd.Series](), dict[str, Any](), set[str]()
-    for name, role in formula.uses(*sides):
+    for name, role, _ in formula.uses(*sides):
         value, known = frame.get(name), name in PATSY_FUNCTIONS or hasattr(builtins, name)
         # a function of the caller replaces patsy's of the same name; a class or a module does not
         replaces = isinstance(value, FunctionType | BuiltinFunctionType) or hasattr(value, STATE)
@@ -424,12 +420,16 @@ def _unknown(name: str, role: str, formula: Formula, table: pd.DataFrame, frame:
 # --- evaluation ------------------------------------------------------------------------------------------------------
 
 
+PRODUCT = r"\*|\b(mul|multiply|pow|power|square|prod|cumprod)\("  # what may overflow integers
+
+
 class _Factor(patsy.EvalFactor):
     """Factor of a patsy term that avoids integer overflow, codes levels without a loop, and stores the levels."""
 
     def __init__(self, shown: Any, formula: Formula) -> None:
         super().__init__(shown.code, shown.origin)
-        self.formula, self.floats = formula, "*" in shown.code and not coded_names(shown.code)
+        self.formula = formula
+        self.floats = re.search(PRODUCT, shown.code) and not any(use.coded for use in uses(shown.code))
 
     def name(self) -> str:
         return "Q('Intercept')" if self.code == "Intercept" else str(self.code)  # patsy has its own Intercept
@@ -468,7 +468,7 @@ class _Factor(patsy.EvalFactor):
             state["levels"] = pd.CategoricalDtype(pd.Index(levels, dtype=object, tupleize_cols=False))
         levels = state["levels"].categories
         places = levels.get_indexer(pd.Index(distinct, dtype=object, tupleize_cols=False))
-        _check_finite(codes >= 0, self.code, self.formula)
+        check_finite(codes >= 0, self.code, self.formula)
         if (places < 0).any():
             unseen = listing(np.asarray(distinct, dtype=object)[places < 0][:1])
             where = f"{self.code!r} in the {self.formula.model} formula {self.formula.text!r}"
@@ -497,40 +497,16 @@ def evaluate(info: patsy.DesignInfo, formula: Formula, variables: Mapping[str, p
     with as_design_error(formula):
         matrix = np.asarray(patsy.build_design_matrices([info], data, AS_THEY_ARE)[0])
     for term, columns in info.term_slices.items():
-        _check_finite(np.isfinite(matrix[:, columns]).all(axis=1), term.name(), formula)
+        check_finite(np.isfinite(matrix[:, columns]).all(axis=1), term.name(), formula)
     return matrix
 
 
-def _check_finite(finite: np.ndarray, term: str, formula: Formula) -> None:
+def check_finite(finite: np.ndarray, term: str, formula: Formula) -> None:
+    """Raise a DesignError unless a term is finite in all rows, as the mask `finite` says."""
     if not finite.all():
         where = f"term {term!r} of the {formula.model} formula {formula.text!r}"
         found = f"{where} is NaN or infinite in {int((~finite).sum())} rows"
         raise DesignError(f"{found}.\nChange the term, such as `np.log` to `np.log1p`, or leave these rows out.")
-
-
-class FactorValues(NamedTuple):
-    """A factor as typed, with its levels and each row's level code (n,), or with None and numeric columns (n, k)."""
-
-    code: str
-    levels: tuple[Any, ...] | None
-    values: np.ndarray
-
-
-def factor_values(
-    term: Any, info: patsy.DesignInfo, formula: Formula, variables: Mapping[str, pd.Series]
-) -> list[FactorValues]:
-    """Evaluate the factors of a compiled term, before contrasts code their levels."""
-    found = []
-    for factor in term.factors:
-        known = info.factor_infos[factor]
-        with as_design_error(formula):
-            value = known.factor.eval(known.state, variables)
-        if known.type == "categorical":
-            found.append(FactorValues(factor.code, tuple(known.categories), np.asarray(value.codes)))
-        else:
-            found.append(FactorValues(factor.code, None, value.reshape(len(value), -1).astype(np.float64)))
-            _check_finite(np.isfinite(found[-1].values).all(axis=1), factor.code, formula)
-    return found
 
 
 @contextmanager

@@ -86,7 +86,7 @@ class Coding:
         self.part_rows, self.columns, self.formulas = scan.part_rows, columns, formulas
         used = {use.name for each in formulas.models for use in each.uses()}
         self.frame = {name: frame[name] for name in used if name in frame}
-        self.codes = set().union(*(formula.coded for formula in formulas.models))
+        self.codes = set().union(*(formula.coded() for formula in formulas.models))
         for each in formulas.models:
             function = stateful_function(each, self.frame)
             if function is not None:

@@ -314,72 +314,13 @@ def scores_rule(loss: str, score: Any, trim: Any) -> str:
     return "balanced" if loss == "calibrated" else "likely"
 
 
-class ModelColumns(NamedTuple):
-    """All columns of a model: their moments, their encoder, and the labels of the arms of the moments.
+def without_separating(
+    seen: ColumnMoments, among: Mask, spans: Callable[[Array], tuple[Array, Array]]
+) -> tuple[Mask, list[Dependence]]:
+    """Return a mask without columns that depend on others in an arm and separate it, and the `Dependence` of each.
 
-    With repeated cross sections, each combination of arm and period counts as an arm.
+    `spans` returns the limits of m combinations of the columns, given as coefficients (q, m), in each arm.
     """
-
-    seen: ColumnMoments
-    encoder: Encoder
-    labels: tuple[str, ...]
-
-
-Spans = Callable[[Array], tuple[Array, Array]]
-
-
-def supported_columns(
-    outcome: ModelColumns, propensity: ModelColumns, size: np.ndarray, rules: Rules, notes: list[str], spans: Spans
-) -> tuple[Mask, Mask]:
-    """Return masks (p,) and (q,) of the columns of both models that can have coefficients in all arms.
-
-    Among dependent columns the earlier ones are kept, as in R's ``lm``. A propensity column that depends on others
-    within an arm is dropped if their combination has one sign in each other arm, because the likelihood then has no
-    maximum, or if weights have to balance it. Dropped columns add lines to `notes`. A DesignError is raised if an arm
-    has no more rows than coefficients, if columns are dependent and `collinear` is "raise", or if no column is left.
-
-    `size` (K,) has the number of observations in each arm of the outcome model. `spans` returns the limits of m
-    combinations of the propensity columns, given as coefficients (q, m), in each arm.
-    """
-    x, z = outcome.seen, propensity.seen
-    own, own_z = list[str](), list[str]()
-    keep = x.usable(outcome.encoder.names, "outcome", own, rules.collinear)
-    keep_z = z.usable(propensity.encoder.names, "propensity", own_z, rules.collinear)
-    p = 1 if rules.constant_outcome else int(keep.sum())
-    check_arm_sizes(size, outcome.labels, p, int(keep_z.sum()), rules.controls_only)
-    of_x, of_z = list[Dependence](), list[Dependence]()
-    if not rules.constant_outcome:
-        keep, of_x = x.within_arms(keep, n_arms=1 if rules.controls_only else None)
-    if of_x and rules.collinear == "raise":
-        what = f"the outcome model of group {outcome.labels[of_x[0].arm]!r} cannot be estimated"
-        raise DesignError(f'{what}: {_causes(outcome, of_x)}.\nMerge levels, or use `collinear="drop"`.')
-    if rules.collinear == "drop" and rules.scores == "balanced":
-        keep_z, of_z = z.within_arms(keep_z)
-    elif rules.collinear == "drop" and rules.scores == "likely":
-        keep_z, of_z = _without_separating(z, keep_z, spans)
-    for what, model, found, kept, told in (
-        ("outcome", outcome, of_x, keep, own),
-        ("propensity", propensity, of_z, keep_z, own_z),
-    ):
-        if found and not kept.any():
-            left = f"the {what} model has no column left that varies within every group"
-            raise DesignError(f"{left}: {_causes(model, found)}.\nAdd a constant, or merge levels.")
-        if found:
-            dropped = listing(dict.fromkeys(model.encoder.names[one.column] for one in found))
-            told.append(
-                f"dropped {dropped}, because {_causes(model, found)}. Without `trim=`, the rows of a level that a "
-                "group lacks are kept. Their outcome in that group is extrapolated, because they have no overlap.\n"
-                "Merge this level with another, or drop its rows from the data."
-            )
-    both = "outcome and propensity models" if rules.scored else "outcome model"
-    notes += [f"{both}: {note}" for note in own if note in own_z]
-    notes += [f"outcome model: {note}" for note in own if note not in own_z]
-    notes += [f"propensity model: {note}" for note in own_z if note not in own]
-    return keep, keep_z
-
-
-def _without_separating(seen: ColumnMoments, among: Mask, spans: Spans) -> tuple[Mask, list[Dependence]]:
-    """Return a mask without columns that depend on others in an arm and separate it, and the `Dependence` of each."""
     exempt = np.zeros(len(among), dtype=bool)
     while True:
         keep, found = seen.within_arms(among, exempt)
@@ -395,19 +336,22 @@ def _without_separating(seen: ColumnMoments, among: Mask, spans: Spans) -> tuple
         exempt[list(harmless)] = True
 
 
-def _causes(model: ModelColumns, found: Sequence[Dependence]) -> str:
-    """Return a text: which columns are linearly dependent within an arm, and which levels have no rows in the arm."""
-    texts = list(dict.fromkeys(_cause(model, one) for one in found))
+def causes(encoder: Encoder, seen: ColumnMoments, labels: Sequence[str], found: Sequence[Dependence]) -> str:
+    """Return a text: which columns are linearly dependent within an arm, and which levels have no rows in the arm.
+
+    `seen` has the moments of the columns that `encoder` codes. `labels` has the labels of its arms.
+    """
+    texts = list(dict.fromkeys(_cause(encoder, seen, labels[one.arm], one) for one in found))
     more = f"; and {len(texts) - SHOWN} more" if len(texts) > SHOWN else ""
     return "; ".join(texts[:SHOWN]) + more
 
 
-def _cause(model: ModelColumns, found: Dependence) -> str:
-    names, low, arm = model.encoder.names, model.seen.low[found.arm], f"group {model.labels[found.arm]!r}"
+def _cause(encoder: Encoder, seen: ColumnMoments, label: str, found: Dependence) -> str:
+    names, low, arm = encoder.names, seen.low[found.arm], f"group {label!r}"
     own, value = names[found.column], low[found.column] + 0.0
-    constant = value == model.seen.high[found.arm, found.column]
+    constant = value == seen.high[found.arm, found.column]
     others = {name for name, share in zip(names, found.direction, strict=True) if share and name != own}
-    for factor, columns in model.encoder.levels().items():
+    for factor, columns in encoder.levels().items():
         plain, reference = re.sub(r"^C\((\w+)\)$", r"\1", factor), [v for v, name in columns.items() if not name]
         coded = {name: level for level, name in columns.items() if name}
         if own in coded and constant and not value:

@@ -80,7 +80,7 @@ def formula_of(rng, pool):
 def encoder_of(text, data):
     formula = parse(text, "covariates", [])
     scope = resolve(formula, as_table(data, []), {"np": np}, "right")
-    variables = {name: plain(v, name, name in formula.coded) for name, v in scope.variables.items()}
+    variables = {name: plain(v, name, name in formula.coded()) for name, v in scope.variables.items()}
     return FormulaEncoder(formula, Scope(variables, scope.constants))
 
 

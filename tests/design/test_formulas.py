@@ -266,6 +266,8 @@ def test_integers_do_not_overflow(data):
     design = make("y ~ I(k**2) + I(big**4)", frame)
     assert np.array_equal(design.X[:, 1], np.arange(80.0) ** 2)
     assert np.array_equal(design.X[:, 2], (np.arange(80.0) * 1e6) ** 4)
+    for power in ("np.power(big, 4)", "big.pow(4)", "pow(big, 4)", "np.square(np.square(big))"):
+        assert np.allclose(make(f"y ~ {power}", frame).X[:, 1], design.X[:, 2], rtol=1e-14)
 
 
 def test_variables_of_the_scope(data):

@@ -65,6 +65,14 @@ def test_it_is_the_fit_to_columns_filled_by_hand(options):
     assert res.nobs == (400 if "observed" in options else 394)
 
 
+def test_the_outcome_before_is_not_filled_in():
+    data = FULL.assign(y0=FULL.y0.where(ROW % 4 > 0), x1=DATA.x1)
+    found, known = (
+        model(data=rows, formula="y ~ x1 + y0", did=DiD(before="y0")).fit() for rows in (data, data[ROW % 4 > 0])
+    )
+    assert (found.effect, found.nobs) == (known.effect, 300)
+
+
 def test_the_constant_is_of_no_matter_to_linear_terms():
     moved = DATA.assign(x1=DATA.x1 + 10)  # and so is its mean; the other columns stay
     one, other = (model(data=data, formula="y ~ x1 + c").fit() for data in (DATA, moved))
