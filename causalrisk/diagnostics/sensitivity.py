@@ -310,6 +310,7 @@ def _limit_robustness(record: FitRecord, scale: BiasScale, z: float) -> float:
 
 
 STRENGTHS = (0.01, 0.03, 0.1)
+BOUNDS = ("scale", "robustness value", "robustness value of limit")
 
 
 def sensitivity(record: FitRecord, alpha: float = 0.05) -> pd.DataFrame:
@@ -331,7 +332,7 @@ def sensitivity(record: FitRecord, alpha: float = 0.05) -> pd.DataFrame:
         behind the E-value, and "basis" says how it was computed. "E-value" is for the estimate, and "E-value of limit"
         for the limit of the interval nearer to no effect. The last three columns are the "scale" S and two robustness
         values: the strength cf_y = cf_d at which the bias is as large as the effect, and the strength at which the
-        interval includes zero. They need a propensity score, and are not available for scanned data and `Matching`.
+        interval includes zero. They are NaN without a propensity score, for scanned data and for `Matching`.
 
     Notes
     -----
@@ -378,11 +379,11 @@ def sensitivity(record: FitRecord, alpha: float = 0.05) -> pd.DataFrame:
         ratio, low, high, basis = _ratio_with_limits(record, arm, z, refits)
         row = {"effect": means[arm] - means[0], "ratio": ratio, "basis": basis}
         row |= {"E-value": e_value(ratio), "E-value of limit": limit_e_value(low, high)}
+        bounds = [np.nan] * len(BOUNDS)
         if scales is not None:
             scale = scales[arm - 1]
-            row |= {"scale": scale.size, "robustness value": robustness_value(scale.effect / scale.size)}
-            row["robustness value of limit"] = _limit_robustness(record, scale, z)
-        rows.append(row)
+            bounds = [scale.size, robustness_value(scale.effect / scale.size), _limit_robustness(record, scale, z)]
+        rows.append(row | dict(zip(BOUNDS, bounds, strict=True)))
     return pd.DataFrame(rows, index=pd.Index(record.contrasts, name="contrast"))
 
 

@@ -22,7 +22,7 @@ from causalrisk.inference.intervals import parameters, statistic_names
 from causalrisk.report import labels as words
 from causalrisk.report import methods
 from causalrisk.report.labels import count
-from causalrisk.report.table import escape_html, format_number, signed_p, wrap
+from causalrisk.report.table import escape_html, format_number, sentence, signed_p, wrap
 
 # --- interpretations of the diagnostics ------------------------------------------------------------------------------
 
@@ -92,16 +92,15 @@ def read_overlap(
         texts.append(f"{share} outside the limits of {source}. An average over all rows is imprecise.")
     if verdict != GOOD:
         texts.append(advice)
-    by_weights = "effective n under the probability weights alone"
-    left = f"{shares[worst]:.0%} of its {by_weights if surveyed else f'{unit_name}s'}"
-    if toward is not None and alone[toward] < alone[worst]:
-        most = f"the {count(round(alone[toward]), unit_name)} of group {table.index[toward]}"
-        share = "at least" if shares[worst] >= 1 else f"{shares[worst]:.0%} of"
-        left = f"{table['effective n'].iloc[worst]:.0f}, {share} {most}{f' ({by_weights})' * surveyed}"
-    group = f"after {'matching' if matched else 'weighting'}, the effective n of group {table.index[worst]} is {left}"
+    size = worst if toward is None or alone[worst] <= alone[toward] else toward
+    left = (
+        f"after {'matching' if matched else 'weighting'}, the effective n of group {table.index[worst]} is "
+        f"{table['effective n'].iloc[worst]:.0f}, {shares[worst]:.0%} of the {count(round(alone[size]), unit_name)} of "
+        f"group {table.index[size]}{' (effective n under the probability weights alone)' * surveyed}"
+    )
     if verdict == CAUTION and not some:
-        group = f"{count(max(outside, lonely), unit_name)} of {of} have few comparable {unit_name}s in {others}"
-    return Reading(verdict, f"Overlap is {word}: {group}.", tuple(texts))
+        left = f"{count(max(outside, lonely), unit_name)} of {of} have few comparable {unit_name}s in {others}"
+    return Reading(verdict, f"Overlap is {word}: {left}.", tuple(texts))
 
 
 def read_balance(table: pd.DataFrame, pvalue: float | None, observed: bool = False) -> Reading:
@@ -303,26 +302,22 @@ def _weights(record: FitRecord) -> list[str]:
         return [f"{name} uses no propensity score{' and no weights' * (design.weight_type is None)}."]
     if not record.spec.uses_propensity:
         return [f"{name} uses the propensity score only to define the target."]
-    weight = "Each row's weight is the target's weight function divided by the probability of the row's own group."
+    what = "1" if population is EVERYBODY else "(weight function of the target)"
+    what = what if record.frame is None else "(density ratio)"
+    if population.toward is not None:
+        what = f"(probability of group {design.labels[population.toward]})"
+    weight = f"Each row's weight is {what} / (probability of its own group)."
     if record.spec.matched:
         weight = "A row counts once if it is in the target, plus its share each time it is a match."
-    elif population is EVERYBODY:
-        weight = "Each row's weight is 1 / (probability of its own group)."
-    elif record.frame is not None:
-        weight = "Each row's weight is the density ratio divided by the probability of the row's own group."
-    elif population.toward is not None:
-        label = design.labels[population.toward]
-        weight = f"Rows of group {label} have weight 1. Other rows have weight P(group {label}) / P(own group)."
     seen = record.design.observation is not None
     weight += " It is also divided by the probability that the outcome is observed." * seen
     weight += " Observation weights multiply these weights." * (design.weight_type == "probability")
     spread = [
-        f"{label}: {words.count(arm.n, design.unit_name)}, effective n {arm.effective_n:.1f}, largest weight "
-        f"{format_number(arm.heaviest)}"
+        f"Group {label}: effective n {arm.effective_n:.1f} of {words.count(arm.n, design.unit_name)}, largest weight "
+        f"{format_number(arm.heaviest)}."
         for label, arm in zip(design.labels, record.overlap, strict=True)
     ]
-    poor = [note.replace("\n", " ") for note in record.notes if note.startswith("poor overlap")]
-    return [weight, f"{'; '.join(spread)}.", *poor]
+    return [weight, " ".join(spread), sentence(words.poor_overlap(record))]
 
 
 def _training(record: FitRecord) -> list[str]:
