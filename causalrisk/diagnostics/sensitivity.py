@@ -447,7 +447,7 @@ def sensitivity_bounds(
     Returns
     -------
     DataFrame
-        One row per pair of strengths (and arm). "lower" and "upper" are the bounds on the effect, a difference of
+        One row per pair of strengths (and group). "lower" and "upper" are the bounds on the effect, a difference of
         means. "ci lower" and "ci upper" are confidence limits of the bounds, from robust standard errors. With
         `benchmark`, there is one row per covariate, with its strengths "cf_y" and "cf_d", the correlation "rho" of its
         errors, and the "change" of the effect in a fit without the covariate.

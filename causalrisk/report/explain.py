@@ -22,7 +22,7 @@ from causalrisk.inference.intervals import parameters, statistic_names
 from causalrisk.report import labels as words
 from causalrisk.report import methods
 from causalrisk.report.labels import count
-from causalrisk.report.table import escape_html, format_number, sentence, signed_p, wrap
+from causalrisk.report.table import escape_html, format_number, signed_p, wrap
 
 # --- interpretations of the diagnostics ------------------------------------------------------------------------------
 
@@ -317,7 +317,7 @@ def _weights(record: FitRecord) -> list[str]:
         f"{format_number(arm.heaviest)}."
         for label, arm in zip(design.labels, record.overlap, strict=True)
     ]
-    return [weight, " ".join(spread), sentence(words.poor_overlap(record))]
+    return [weight, " ".join(spread), words.sentence(words.poor_overlap(record))]
 
 
 def _training(record: FitRecord) -> list[str]:

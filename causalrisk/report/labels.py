@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -50,6 +51,11 @@ def joined(words: Sequence[str], conjunction: str = "and") -> str:
 def count(number: int, noun: str) -> str:
     """Return a number with its noun, "1 row" or "2 rows"."""
     return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def sentence(text: str) -> str:
+    """Return the text of a warning with a capital letter. A name in quotes or backticks at its beginning stays."""
+    return re.sub(r"^[a-z]+(?=[ :])", lambda word: word[0].capitalize(), text)
 
 
 def formats(record: FitRecord) -> tuple[str, str]:

@@ -18,7 +18,6 @@ from causalrisk.estimation.record import FitRecord, JointRecord
 from causalrisk.joint.shrinkage import LADDER
 from causalrisk.numerics.resampling import JACKKNIFE, repeating, seed_text
 from causalrisk.report import labels as words
-from causalrisk.report.table import sentence
 
 NET_BIAS = "The net bias is the difference of the biases of the groups"
 
@@ -134,7 +133,7 @@ def study_methods(study: Any) -> str:
         *assumed,
         f"The joint covariance is {source}. Confidence intervals use {words.distribution_of(study.df)}.",
         "Intervals for several effects are simultaneous.",
-        *(sentence(note.splitlines()[0]) for note in study.notes),
+        *(words.sentence(note.splitlines()[0]) for note in study.notes),
     )
 
 

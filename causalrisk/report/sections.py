@@ -32,9 +32,9 @@ SUMMARY = '<div class="scroll summary" role="region" tabindex="0" aria-label="Su
 TOP, NAMED = 10, 5  # influential rows of the table, and of the plot
 ROWS = (
     'The effect is a difference of means. "ratio" is the risk ratio behind the E-value, and "basis" says how it was '
-    'computed. "of limit" is for the limit of the interval that is nearer to no effect. "scale" is S: a confounder that '
-    "explains the shares cf_y of the remaining variance of the outcome and cf_d of that of the weights has a bias of at "
-    "most S sqrt(cf_y cf_d / (1 - cf_d))."
+    'computed. "of limit" is for the limit of the interval that is nearer to no effect. "scale" is S: the bias is at '
+    "most S sqrt(cf_y cf_d / (1 - cf_d)) if the confounder explains the share cf_y of the remaining variance of the "
+    "outcome and cf_d of that of the weights."
 )
 Body = tuple[str, Reading | None]  # HTML below a heading, and what is said in the overview
 

@@ -19,9 +19,7 @@ from causalrisk.inference import fitted_models, intervals
 from causalrisk.inference.simultaneous import Comparison, differences_frame, effects_frame, start_difference
 from causalrisk.numerics.resampling import seed_text
 from causalrisk.report import labels as words
-from causalrisk.report.table import (
-    ResultSummary, ResultTable, column_format, format_number, format_p, format_share, sentence,
-)  # fmt: skip
+from causalrisk.report.table import ResultSummary, ResultTable, column_format, format_number, format_p, format_share
 
 POOR = 0.5  # share of a group's effective n left by the weights below which IPWRA's robust intervals are too short
 LOGARITHM = r"(I\()?(\w+\.)*log(2|10|1p)?\("  # beginning of an outcome such as np.log(y), but not np.logical_or(a, b)
@@ -180,7 +178,7 @@ def summarize_pooled(pooled: Any, alpha: float = 0.05, title: str | None = None)
         words.learner_words(record),
         NOTE_JRE * (record.joint is not None),
         "Each warning below is shown for the first imputation that has it." * bool(warned),
-        *map(sentence, warned.values()),
+        *map(words.sentence, warned.values()),
     ]
     return ResultSummary(tables, notes)
 
@@ -216,7 +214,7 @@ def summarize_event_study(study: Any, alpha: float = 0.05, title: str | None = N
         f"Outcome: {given['formula']}",
         f"Propensity: {right}" * (words.uses_score(record) and record.design.score is None),
         f"{units} Confidence intervals use {words.distribution_of(study.df)}.",
-        *map(sentence, study.notes),
+        *map(words.sentence, study.notes),
         *assumed,
     ]
     tables = [head(title or "Event Study: Difference-in-Differences by Group and Period", study.outcome, texts, shown)]
@@ -355,7 +353,7 @@ def _notes(record: FitRecord) -> list[str]:
         if record.boot is None or record.boot.start is None:  # else in a table
             pairs, (spec, _) = zip(record.effect_names, joint.start.params, strict=False), words.formats(record)
             notes.append(f"IPWRA's {words.joined([f'{name} is {value:{spec}}' for name, value in pairs])}.")
-    return [*notes, *map(sentence, record.notes)]
+    return [*notes, *map(words.sentence, record.notes)]
 
 
 def _model_notes(records: Sequence[FitRecord], results: str) -> list[str]:
@@ -399,7 +397,7 @@ def _comparison_notes(comparison: Comparison) -> list[str]:
         *_model_notes(records, f'res.results["{comparison.names[0]}"]'),
         f"Predictions of the learner are used {used}. {words.TAKEN}" * bool(uses),
     ]
-    return [*notes, *map(sentence, comparison.notes)]
+    return [*notes, *map(words.sentence, comparison.notes)]
 
 
 def formulas(*records: FitRecord) -> list[str]:

@@ -113,11 +113,6 @@ def wrap(text: str, width: int, first: str = "", rest: str = "") -> list[str]:
     return [line for paragraph in text.splitlines() or [""] for line in wrapper.wrap(flat(paragraph)) or [""]]
 
 
-def sentence(text: str) -> str:
-    """Return the text of a warning with a capital letter. A name in quotes or backticks at its beginning stays."""
-    return re.sub(r"^[a-z]+(?=[ :])", lambda word: word[0].capitalize(), text)
-
-
 LATEX = {
     **{char: f"\\{char}" for char in "{}&%$#_"},
     **{"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"},

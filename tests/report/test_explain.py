@@ -45,7 +45,7 @@ KINDS = {
     "aipw": (cr.AIPW, FORMULA, {}, ["its average errors are corrected", "the average of weight times residual"]),
     "jre": (cr.JRE, FORMULA, {}, ["fitted together", "40 random draws of the", "bias that all groups share is"]),
     "treated": (cr.IPWRA, FORMULA, {"target": "treated"}, ["on the treated (ATT)"]),
-    "control": (cr.JRE, FORMULA, {"target": "control"}, ["untreated (ATC)", "(probability of group 0) / (probability of its own group)"]),
+    "control": (cr.JRE, FORMULA, {"target": "control"}, ["untreated (ATC)", "is (probability of group 0) /"]),
     "overlap": (cr.AIPW, FORMULA, {"target": "overlap"}, ["overlap population (ATO)", "about equally likely"]),
     "overlap without weights": (cr.OutcomeRegression, FORMULA, {"target": "overlap"}, ["only to define the target"]),
     "frame": (
