@@ -182,11 +182,6 @@ def e_value(ratio: float) -> float:
     return float(up + np.sqrt(up * (up - 1)))
 
 
-def limit_e_value(low: float, high: float) -> float:
-    """Return the E-value of the limit of an interval that is closer to 1, or 1 if the interval contains 1."""
-    return 1.0 if low <= 1 <= high else e_value(low if low > 1 else high)
-
-
 def robustness_value(ratio: float) -> float:
     """Return the strength r at which a confounder with cf_y = cf_d = r causes a bias as large as the estimate.
 
@@ -378,7 +373,7 @@ def sensitivity(record: FitRecord, alpha: float = 0.05) -> pd.DataFrame:
     for arm in range(1, record.design.n_arms):
         ratio, low, high, basis = _ratio_with_limits(record, arm, z, refits)
         row = {"effect": means[arm] - means[0], "ratio": ratio, "basis": basis}
-        row |= {"E-value": e_value(ratio), "E-value of limit": limit_e_value(low, high)}
+        row |= {"E-value": e_value(ratio), "E-value of limit": e_value(float(np.clip(1, low, high)))}
         bounds = [np.nan] * len(BOUNDS)
         if scales is not None:
             scale = scales[arm - 1]

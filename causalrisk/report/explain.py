@@ -83,13 +83,14 @@ def read_overlap(
         verdict, word = BAD, "poor"
     elif some or max(outside, lonely) > SOME_OUTSIDE * rows:
         verdict, word = CAUTION, "limited"
-    have, others = "has" if lonely == 1 else "have", "the other group" if len(table) == 2 else "another group"
-    of = f"{rows}" if toward is None else f"the {rows} in group {table.index[toward]}"
-    texts = [f"{count(lonely, unit_name)} of {of} {have} a propensity score outside the range of scores in {others}."]
+    others = "the other group" if len(table) == 2 else "another group"
+    of = count(rows, unit_name) + ("" if toward is None else f" of group {table.index[toward]}")
+    texts = [f"Outside the range of propensity scores in {others}: {lonely} of {of}."]
     if outside > SOME_OUTSIDE * rows:
         source = "Yang et al. (2016)" if "crump cut" in table else "Crump et al. (2009)"
-        share = f"{count(outside, unit_name)} ({outside / rows:.0%}) {'has a score' if outside == 1 else 'have scores'}"
-        texts.append(f"{share} outside the limits of {source}. An average over all rows is imprecise.")
+        texts.append(
+            f"Outside the limits of {source}: {outside} of {of} ({outside / rows:.0%}). An average over all rows is imprecise."
+        )
     if verdict != GOOD:
         texts.append(advice)
     size = worst if toward is None or alone[worst] <= alone[toward] else toward
@@ -99,7 +100,7 @@ def read_overlap(
         f"group {table.index[size]}{' (effective n under the probability weights alone)' * surveyed}"
     )
     if verdict == CAUTION and not some:
-        left = f"{count(max(outside, lonely), unit_name)} of {of} have few comparable {unit_name}s in {others}"
+        left = f"{max(outside, lonely)} of {of} have few comparable {unit_name}s in {others}"
     return Reading(verdict, f"Overlap is {word}: {left}.", tuple(texts))
 
 
@@ -228,8 +229,11 @@ def explain(record: FitRecord, alpha: float = 0.05) -> Prose:
     check_alpha(alpha)
     record.design.check_in_memory("explain()", "Use `res.methods()`. ")
     said, models = methods.facts(record), "matches" if record.spec.matched else "outcome models"
+    what, (reference, *others) = "quantiles" if record.options.quantiles else "mean", record.design.labels
+    question = f"How would the {what} of {words.outcome_text(record)} differ if all were in group "
+    question += f"{words.joined(others, 'or')} instead of group {reference}?"
     steps = {
-        "The question": [_question(record), *said["effect"], *said["sample"]],
+        "The question": [question, *said["effect"], *said["sample"]],
         "The groups as observed": [_observed(record)],
         f"The {'propensity score and the ' * words.uses_score(record)}weights": [*said["score"], *_weights(record)],
         f"The {models}": [*said["outcome"], *said["joint"], *_training(record)],
@@ -270,12 +274,6 @@ def questions(record: FitRecord, stated: Iterable[str] | None = None, **named: s
     for name in stated or ():
         one_of("assumptions", name, tuple(asked))
     return {key: (heading, question.format(**names | named)) for key, (heading, question) in asked.items()}
-
-
-def _question(record: FitRecord) -> str:
-    labels, what = record.design.labels, "quantiles" if record.options.quantiles else "mean"
-    groups = f"group {words.joined(labels[1:], 'or')} instead of group {labels[0]}"
-    return f"How would the {what} of {words.outcome_text(record)} differ if all were in {groups}?"
 
 
 def _observed(record: FitRecord) -> str:

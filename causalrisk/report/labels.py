@@ -235,11 +235,10 @@ def learner_words(record: FitRecord) -> str:
         fits = "JRE on the formula"
         if any(name.endswith("as terms") for name in record.stack.names):
             fits += f", JRE with the predictions of {names} as terms,"
-        pairs = zip(record.stack.weights, record.stack.names, strict=True)
         how = (
             f"The estimates are weighted averages of fits: {fits} and AIPW with the predictions of {names} as outcome "
             "models and normalised weights. The weights of the fits minimise the variance plus a penalty on unequal "
-            f"weights. They are {joined([f'{weight:.3f} ({name})' for weight, name in pairs])}."
+            "weights (see `res.stack`)."
         )
     elif record.spec.given:
         how = f"The outcome models are predictions by {names}."
@@ -498,12 +497,6 @@ def study_words(study: Any) -> list[str]:
         "" if design.weight_type is None else f"Units have {design.weight_type} weights ({design.weights_name}).",
         trend_words(record, given["anticipation"]) + santanna_words(record),
     ]
-
-
-def study_clusters(study: Any) -> str:
-    """Return the cluster variable of an event study, with the number of clusters. Empty without clusters."""
-    cluster = study.given.get("cluster")
-    return f"{cluster} ({len(study.contributions)})" if cluster else ""
 
 
 def distribution_of(df: float) -> str:

@@ -27,6 +27,8 @@ def facts(record: FitRecord) -> dict[str, list[str]]:
     design, joint = record.design, record.joint
     own = "The estimator is the package's own implementation of that paper's idea."
     own += " The default objective, used here, is not in any paper." * (joint is not None and joint.anchor is not None)
+    stack = () if record.stack is None else zip(record.stack.weights, record.stack.names, strict=True)
+    weights = [f"{weight:.3f} ({name})" for weight, name in stack]
     formula = f"The effect is {words.effect_formula(record)}; POM is the potential-outcome mean of a group."
     return {
         "effect": [
@@ -38,6 +40,7 @@ def facts(record: FitRecord) -> dict[str, list[str]]:
         ],
         "outcome": [
             words.learner_words(record),
+            f"The weights of the fits are {words.joined(weights)}." * bool(weights),
             words.repeats_words(record),
             _outcome_sentence(record),
             words.offset_words(record),
@@ -104,35 +107,27 @@ def late_methods(record: FitRecord, treat: str, found: str) -> str:
 
 def study_methods(study: Any) -> str:
     """Return a methods paragraph: effects, controls, units, models, and standard errors."""
-    record, given, clusters = study._record, study.given, words.study_clusters(study)
-    survey, right, models = record.design.survey, str(record.design.propensity_formula).partition("~")[2].strip(), ""
-    if not record.spec.constants:
-        models += f"; outcome models were {words.outcome_model_text(record)}: {given['formula']}"
-    if record.weight_fit is not None:
-        formula = "" if record.design.score is not None else " without covariates" if right == "1" else f": {right}"
-        models += f"; the propensity model was {words.propensity_text(record)}{formula}"
+    record, given = study._record, study.given
+    right = str(record.design.propensity_formula).partition("~")[2].strip()
+    formula = "" if record.design.score is not None else " without covariates" if right == "1" else f": {right}"
     effects, units, *assumed = words.study_words(study)
-    source = "from the influence functions of all fits"
-    if survey is not None:
-        source += f" for the survey design, {words.survey_words(survey)}"
-    elif record.cov_type == JACKKNIFE:
-        left_out = f"cluster of {clusters}" if clusters else "unit"
-        source = f"by the jackknife, which repeats the whole study without each {left_out} in turn"
-    elif clusters:
-        source += f", clustered by {clusters}"
-    source += ", with the small-sample factor" * record.small_sample
+    repeats = f"Each fit is the one with the median effect over {record.options.n_repeats} draws of the folds."
+    source = _errors_source(record).replace("each row in turn", "each unit in turn")  # a unit is a row of a fit
+    factor = ", with the small-sample factor" * record.small_sample
     return _paragraph(
         f"We estimated effects on {study.outcome} of a treatment that units begin at different times, by "
         "difference-in-differences for each group and period (Callaway and Sant'Anna 2021). A group is all units that "
         f"begin in the same period. There are {len(study.periods)} periods ({given['time']}).",
         effects,
         units,
-        f"Each effect was estimated by {record.spec.how}{models}.",
+        f"Each effect was estimated by {record.spec.how}.",
         words.learner_words(record),
-        words.repeats_words(record),
+        repeats * (record.repeats is not None),
+        _outcome_sentence(record),
+        f"The propensity model was {words.propensity_text(record)}{formula}." * words.uses_score(record),
         *assumed,
-        f"The joint covariance is {source}. Confidence intervals use {words.distribution_of(study.df)}.",
-        "Intervals for several effects are simultaneous.",
+        f"Standard errors {source}{factor}, jointly for all groups and periods. Confidence intervals use "
+        f"{words.distribution_of(study.df)}. Intervals for several effects are simultaneous.",
         *(words.sentence(note.splitlines()[0]) for note in study.notes),
     )
 
@@ -158,11 +153,10 @@ def _paragraph(*sentences: str) -> str:
 
 def _outcome_sentence(record: FitRecord) -> str:
     design, options, spec = record.design, record.options, record.spec
-    formula = design.formula and without_change(design.formula, options.did)
+    formula = without_change(design.formula, options.did) if design.formula else ", ".join(design.exog_names)
     if options.quantiles:
         levels = words.joined([f"{level:g}" for level in options.quantiles])
-        models = ". The outcome models were logits of whether the outcome is at most each quantile: "
-        models += formula or ", ".join(design.exog_names)
+        models = f". The outcome models were logits of whether the outcome is at most each quantile: {formula}"
         if spec.constants:
             models = ", which are weighted quantiles" * spec.weighted
         return f"Effects are differences of the quantiles {levels} of the potential outcomes (Firpo 2007){models}."
@@ -171,10 +165,9 @@ def _outcome_sentence(record: FitRecord) -> str:
     if spec.constants or spec.given:
         return ""
     whose = "" if options.did is None else " of the change" if design.periods is None else " of each period"
-    what = f": {formula}" if formula else f" in {', '.join(design.exog_names)}"
     joined = " The linear predictor of the propensity score was added to the formula."
     joined *= record.joint is not None and record.joint.score_joined
-    return f"Outcome models{whose} were {record.sample.family.label}{what}.{joined}"
+    return f"Outcome models{whose} were {record.sample.family.label}: {formula}.{joined}"
 
 
 def _sample_sentence(record: FitRecord) -> str:
@@ -195,14 +188,13 @@ def _score_sentences(record: FitRecord) -> list[str]:
     design, options, text = record.design, record.options, words.propensity_text(record)
     if not words.uses_score(record):
         return []
+    terms = design.propensity_formula or ", ".join(design.propensity_names)
     first = f"Propensity scores were {text} (Rosenbaum and Rubin 1983)."
     if design.score is None:
-        formula = design.propensity_formula
-        what = f": {formula}" if formula else f" in {', '.join(design.propensity_names)}"
         model = f"a {text} model{' (Tan 2020)' * (options.propensity_loss == 'calibrated')}"
         if options.propensity_score is not None:
             model = f"{text}, cross-fitted (Chernozhukov et al. 2018)"
-        first = f"The propensity score (Rosenbaum and Rubin 1983) was estimated by {model}{what}."
+        first = f"The propensity score (Rosenbaum and Rubin 1983) was estimated by {model}: {terms}."
     trimmed = f"Rows were trimmed by their propensity score: {record.trimmed}." * bool(record.trimmed)
     clipped = "" if options.clip is None else f"Propensity scores were clipped: {words.clip_text(record)}."
     transported = (

@@ -105,8 +105,7 @@ def report(
     unanswered = [text for key, (_, text) in asked.items() if not str((assumptions or {}).get(key, "")).strip()]
     if unanswered:
         where = ":" if short else '; see <a href="#assumptions">Assumptions</a>.'
-        have = "has" if len(unanswered) == 1 else "have"
-        front.append(f"<p>{words.count(len(unanswered), 'assumption')} {have} no argument yet{where}</p>")
+        front.append(f"<p>{words.count(len(unanswered), 'assumption')} without an argument{where}</p>")
     if short:
         front.append(f"<ul>{''.join(f'<li>{html.escape(text)}</li>' for text in unanswered)}</ul>" * bool(unanswered))
         text = Part("methods", "Methods", paragraph(methods.methods(record)))

@@ -200,7 +200,7 @@ def summarize_event_study(study: Any, alpha: float = 0.05, title: str | None = N
     """
     record, given = study._record, study.given
     texts = head_texts(record) | {
-        "Clusters:": words.study_clusters(study),
+        "Clusters:": f"{given['cluster']} ({len(study.contributions)})" if given.get("cluster") else "",
         "Units:": f"{given['unit']} ({study.sizes.sum()})",
         "Periods:": f"{given['time']} ({len(study.periods)})",
     }
@@ -362,7 +362,7 @@ def _model_notes(records: Sequence[FitRecord], results: str) -> list[str]:
     return [
         _logged_note(last),
         *formulas(*records),
-        "The weights of each group are normalised to sum to one (Hajek)." * any(each.spec == IPW for each in records),
+        "The weights of each group are normalised to sum to one (Hajek)." * all(each.spec == IPW for each in records),
         words.trend_words(fullest),
         *last.options.read_as,
         _coding_note(last.design),

@@ -108,10 +108,10 @@ def test_lalonde_is_told_that_overlap_is_bad(jobs, jobs_page):
     row = jobs.overlap().loc["1"]
     kept = f"{row['effective n']:.0f}, {row['effective n'] / row['n']:.0%} of the {row['n']:.0f} rows of group 1"
     assert f"Overlap is poor: after weighting, the effective n of group 1 is {kept}." in top
-    assert "3 assumptions have no argument yet; see Assumptions" in top
+    assert "3 assumptions without an argument; see Assumptions" in top
     assert f"{jobs.start.effect:.2f}" in top
     outside = int(jobs.overlap()["outside crump"].sum())
-    assert f"{outside} rows ({outside / 614:.0%}) have scores outside" in text
+    assert f"{outside} of 614 rows ({outside / 614:.0%}). An average over all rows is imprecise." in text
 
 
 @pytest.mark.usefixtures("unprinted_plots")
@@ -120,8 +120,8 @@ def test_a_short_report_has_the_findings_a_picture_and_the_methods(jobs, jobs_pa
     assert [attrs["id"] for attrs in reader.all("section")] == ["balance", "methods"]
     assert not reader.all("a") and not reader.all("table") and len(reader.all("img")) == 1
     texts = ["".join(page.text.split()).partition("Inshort")[2] for page in (read(jobs_page), reader)]
-    assert texts[0].partition("argumentyet")[0] == texts[1].partition("argumentyet")[0] != ""
-    assert "argumentyet;seeAssumptions" in texts[0] and "argumentyet:Dothecovariatesinclude" in texts[1]
+    assert texts[0].partition("anargument")[0] == texts[1].partition("anargument")[0] != ""
+    assert "anargument;seeAssumptions" in texts[0] and "anargument:Dothecovariatesinclude" in texts[1]
     assert " ".join(jobs.methods().split()) in reader.text
 
 
@@ -141,7 +141,7 @@ def test_assumptions_are_the_authors(jobs, tmp_path):
     path = jobs.report(tmp_path / "said.html", title="A <title> & more", assumptions=said)
     reader = read(path)
     assert "Caseworkers <saw> only these & nothing else." in reader.text
-    assert "2 assumptions have no argument yet; see Assumptions" in reader.text
+    assert "2 assumptions without an argument; see Assumptions" in reader.text
     assert reader.text.count("of one unit affect re78 of another") == 1
     assert reader.text.count("Not yet answered") == 2
     assert reader.text.startswith("A <title> & more A <title> & more")
