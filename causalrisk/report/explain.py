@@ -88,9 +88,8 @@ def read_overlap(
     texts = [f"Outside the range of propensity scores in {others}: {lonely} of {of}."]
     if outside > SOME_OUTSIDE * rows:
         source = "Yang et al. (2016)" if "crump cut" in table else "Crump et al. (2009)"
-        texts.append(
-            f"Outside the limits of {source}: {outside} of {of} ({outside / rows:.0%}). An average over all rows is imprecise."
-        )
+        share = f"{outside} of {of} ({outside / rows:.0%})"
+        texts.append(f"Outside the limits of {source}: {share}. An average over all rows is imprecise.")
     if verdict != GOOD:
         texts.append(advice)
     size = worst if toward is None or alone[worst] <= alone[toward] else toward

@@ -97,12 +97,9 @@ def test_the_summary_repeats_the_warnings(tmp_path):
         res = model.fit()
     said = [str(one.message).replace("\n", " ") for one in warned]
     assert [text.split()[0] for text in said] == ["only", "the"]
+    said = [text[0].upper() + text[1:] for text in said]
     text = " ".join(str(res.summary()).split())
-    for part in (
-        *(one[0].upper() + one[1:] for one in said),
-        "dropped 'I(2 * x1)'",
-        "The first stage is weak, so this share",
-    ):
+    for part in (*said, "dropped 'I(2 * x1)'", "The first stage is weak, so this share"):
         assert text.count(part) == 1
     assert "Df Residuals: 7" in " ".join(str(model.fit(use_t=True, df=7).summary()).split())
     assert "which is weak" in res.methods()
