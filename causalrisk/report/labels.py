@@ -416,12 +416,6 @@ def survey_words(survey: SurveyDesign) -> str:
     return text if survey.fpc_name is None else f"{text} of a finite population ({survey.fpc_name})"
 
 
-def left_out_words(record: FitRecord) -> str:
-    """Return the noun for one of the units that the jackknife leaves out."""
-    design = record.design
-    return design.unit_name if design.cluster_name is None else f"cluster of {design.cluster_name}"
-
-
 def distribution_words(record: FitRecord) -> str:
     """Return the distribution of intervals: the normal, or t with the source of its degrees of freedom."""
     source = f" (observations minus {'one' if record.cov_type == JACKKNIFE else 'outcome coefficients'})"

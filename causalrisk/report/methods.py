@@ -238,12 +238,13 @@ def _errors_source(record: FitRecord) -> str:
     kept += ["the outcome predictions"] * (design.predictions is not None)
     kept += ["JRE's shrinkage, heterogeneity share and columns"] * (record.joint is not None)
     kept += ["the trimmed sample"] * bool(record.trimmed)
+    unit = design.unit_name if design.cluster_name is None else f"cluster of {design.cluster_name}"
     again = f"every step but keep {words.joined(kept)}" if kept else "every step"
     if record.boot is not None:
         what = "standard deviation" if record.joint is None else "root mean square deviation from the estimate"
         used = f"are the {what} over {len(record.boot.used)}"
         if record.multiplied:
-            kind = f"{record.bootstrap} multipliers of the influence of each {words.left_out_words(record)}"
+            kind = f"{record.bootstrap} multipliers of the influence of each {unit}"
             return f"{used} draws of the multiplier bootstrap (Kline and Santos 2012): {kind}"
         weighted = record.bootstrap == "bayesian" and not record.given_resamples
         units = "rows" if design.cluster_name is None else "clusters"
@@ -251,7 +252,7 @@ def _errors_source(record: FitRecord) -> str:
         source = "Rubin 1981" if weighted else "Efron and Tibshirani 1993"
         return f"{used} resamples ({source}): {kind}. The resamples repeat {again}"
     if record.cov_type == JACKKNIFE:
-        left_out = f"leave out each {words.left_out_words(record)} in turn and repeat {again}"
+        left_out = f"leave out each {unit} in turn and repeat {again}"
         return f"are from the jackknife: its refits {left_out} (Efron and Stein 1981)"
     if record.spec.matched:
         score = " and account for the estimated propensity score (Abadie and Imbens 2016)"

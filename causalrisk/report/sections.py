@@ -100,9 +100,10 @@ def report(
     record.design.check_in_memory("the report", "Use `res.methods()`, `res.summary()` and `res.balance()`. ")
     asked = explain.questions(record, assumptions)
     plots.pyplot()  # without matplotlib nothing is computed
-    parts = _parts(record, alpha, assumptions_part(asked, assumptions))
+    stated = {key: text for key, text in (assumptions or {}).items() if str(text).strip()}
+    parts = _parts(record, alpha, assumptions_part(asked, stated))
     front = _front(record, alpha, parts, short)
-    unanswered = [text for key, (_, text) in asked.items() if not str((assumptions or {}).get(key, "")).strip()]
+    unanswered = [text for key, (_, text) in asked.items() if key not in stated]
     if unanswered:
         where = ":" if short else '; see <a href="#assumptions">Assumptions</a>.'
         front.append(f"<p>{words.count(len(unanswered), 'assumption')} without an argument{where}</p>")
