@@ -52,7 +52,7 @@ class DiD:
     parallel trends and no effect before the treatment. For panels, AIPW is the doubly robust estimator of [1]_. With
     ``propensity_loss="calibrated"``, AIPW is their improved estimator, the default of DRDID.
 
-    With repeated cross sections, each arm has one outcome model per period, and the arm means are differences between
+    With repeated cross sections, each group has one outcome model per period, and group means are differences between
     the periods. The weights of residuals add up to one in each period, which makes AIPW the locally efficient doubly
     robust estimator of [1]_. Covariates and treatment must have the same distribution in both periods.
 

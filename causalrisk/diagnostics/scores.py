@@ -119,16 +119,17 @@ def trim_curve(record: FitRecord, grid: Sequence[Any] | None = None) -> pd.DataF
     Parameters
     ----------
     grid : sequence or one limit, optional
-        Limits. A number a keeps rows with a probability of at least a for every arm; with two arms, these are scores in
-        [a, 1 - a]. 0 keeps all rows. A pair (low, high) keeps scores between low and high. "crump" is the pair that
-        minimises the variance. The default has seven numbers from 0 to 0.2; with K arms, they are multiplied by 2 / K.
+        Limits. A number a keeps rows with a probability of at least a for every group; with two groups, these are
+        scores in [a, 1 - a]. 0 keeps all rows. A pair (low, high) keeps scores between low and high. "crump" is the
+        pair that minimises the variance. The default has seven numbers from 0 to 0.2; with K groups, they are
+        multiplied by 2 / K.
 
     Returns
     -------
     DataFrame
-        One row per limit (and effect, with several arms): the estimand, which changes with trimming, the number of rows
-        kept, the effect, its standard error, and "note". The note has the warnings of the fit, or the reason why it
-        failed. With `n_repeats`, all rows use the folds of the repeat with the median effect.
+        One row per limit (and effect, with several groups): the estimand, which changes with trimming, the number of
+        rows kept, the effect, its standard error, and "note". The note has the warnings of the fit, or the reason why
+        it failed. With `n_repeats`, all rows use the folds of the repeat with the median effect.
     """
     record.check_means("trim_curve()")
     names = record.design.labels[1:]
@@ -175,9 +176,9 @@ def calibration(record: FitRecord, bins: int = 10) -> pd.DataFrame:
     -------
     DataFrame
         One row per bin: number of rows "n", mean score "predicted", share treated "observed" and its standard error
-        "std err" (NaN if all or none are treated). With several arms, the bins are repeated for each arm except the
-        reference. A row with frequency weight s counts s times. Probability weights, such as those of a survey, weight
-        the means and shares.
+        "std err" (NaN if all or none are treated). With several groups, the bins are repeated for each group except
+        the reference. A row with frequency weight s counts s times. Probability weights, such as those of a survey,
+        weight the means and shares.
     """
     tables = {label: table.drop(columns="weight") for label, table in _binned(record, bins).items()}
     return next(iter(tables.values())) if len(tables) == 1 else pd.concat(tables, names=["arm", "bin"])

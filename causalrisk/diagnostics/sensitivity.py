@@ -182,11 +182,6 @@ def e_value(ratio: float) -> float:
     return float(up + np.sqrt(up * (up - 1)))
 
 
-def limit_e_value(low: float, high: float) -> float:
-    """Return the E-value of the limit of an interval that is closer to 1, or 1 if the interval contains 1."""
-    return 1.0 if low <= 1 <= high else e_value(low if low > 1 else high)
-
-
 def robustness_value(ratio: float) -> float:
     """Return the strength r at which a confounder with cf_y = cf_d = r causes a bias as large as the estimate.
 
@@ -310,6 +305,7 @@ def _limit_robustness(record: FitRecord, scale: BiasScale, z: float) -> float:
 
 
 STRENGTHS = (0.01, 0.03, 0.1)
+BOUNDS = ("scale", "robustness value", "robustness value of limit")
 
 
 def sensitivity(record: FitRecord, alpha: float = 0.05) -> pd.DataFrame:
@@ -331,7 +327,7 @@ def sensitivity(record: FitRecord, alpha: float = 0.05) -> pd.DataFrame:
         behind the E-value, and "basis" says how it was computed. "E-value" is for the estimate, and "E-value of limit"
         for the limit of the interval nearer to no effect. The last three columns are the "scale" S and two robustness
         values: the strength cf_y = cf_d at which the bias is as large as the effect, and the strength at which the
-        interval includes zero. They need a propensity score, and are not available for scanned data and `Matching`.
+        interval includes zero. They are NaN without a propensity score, for scanned data and for `Matching`.
 
     Notes
     -----
@@ -377,12 +373,12 @@ def sensitivity(record: FitRecord, alpha: float = 0.05) -> pd.DataFrame:
     for arm in range(1, record.design.n_arms):
         ratio, low, high, basis = _ratio_with_limits(record, arm, z, refits)
         row = {"effect": means[arm] - means[0], "ratio": ratio, "basis": basis}
-        row |= {"E-value": e_value(ratio), "E-value of limit": limit_e_value(low, high)}
+        row |= {"E-value": e_value(ratio), "E-value of limit": e_value(float(np.clip(1, low, high)))}
+        bounds = [np.nan] * len(BOUNDS)
         if scales is not None:
             scale = scales[arm - 1]
-            row |= {"scale": scale.size, "robustness value": robustness_value(scale.effect / scale.size)}
-            row["robustness value of limit"] = _limit_robustness(record, scale, z)
-        rows.append(row)
+            bounds = [scale.size, robustness_value(scale.effect / scale.size), _limit_robustness(record, scale, z)]
+        rows.append(row | dict(zip(BOUNDS, bounds, strict=True)))
     return pd.DataFrame(rows, index=pd.Index(record.contrasts, name="contrast"))
 
 
@@ -446,7 +442,7 @@ def sensitivity_bounds(
     Returns
     -------
     DataFrame
-        One row per pair of strengths (and arm). "lower" and "upper" are the bounds on the effect, a difference of
+        One row per pair of strengths (and group). "lower" and "upper" are the bounds on the effect, a difference of
         means. "ci lower" and "ci upper" are confidence limits of the bounds, from robust standard errors. With
         `benchmark`, there is one row per covariate, with its strengths "cf_y" and "cf_d", the correlation "rho" of its
         errors, and the "change" of the effect in a fit without the covariate.

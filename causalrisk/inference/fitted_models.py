@@ -69,7 +69,7 @@ def estimating_equations(record: FitRecord) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        One row per row of the sample. Columns are the effect, the arm means, then ``outcome[arm]: term`` and
+        One row per row of the sample. Columns are the effect, the group means, then ``outcome[arm]: term`` and
         ``propensity: term``. With these numbers psi and observation weights s, the robust covariance is (s psi)'(s psi)
         / (sum s)^2. With clusters, s psi is first summed within each cluster.
 
@@ -327,7 +327,7 @@ def stack_table(record: FitRecord) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        One row per fit: its effects, its weight and, for two arms, its robust standard error. JRE's standard error
+        One row per fit: its effects, its weight and, for two groups, its robust standard error. JRE's standard error
         accounts for the choice of the shrinkage.
 
     Raises

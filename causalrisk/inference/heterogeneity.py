@@ -113,8 +113,8 @@ def effects_by(
     Returns
     -------
     DataFrame
-        One row per group, column of the formula or value of `at` (and per effect, with several arms). Columns are
-        estimate, std err, z, P>|z| (or t, P>|t|), "adjusted P" if `adjust` is given, and the limits of the interval.
+        One row per group, column of the formula or value of `at` (and per effect, with several treatments). Columns
+        are estimate, std err, z, P>|z| (or t, P>|t|), "adjusted P" if `adjust` is given, and limits of the interval.
         Groups also have n, the number of rows (or the sum of frequency weights) over which the effect is averaged, such
         as the treated rows of the group for the ATT. Standard errors are robust, or clustered if the fit's are. With
         ``cov_type="jackknife"``, replicate weights or JRE's bootstrap, they come from the refits behind the fit's own
@@ -133,7 +133,7 @@ def effects_by(
     UnavailableError
         If the target is a data frame, or the data are scanned, so that rows are not kept.
     OptionError
-        If `at` is given for groups, or an arm is unknown.
+        If `at` is given for groups, or a treatment is unknown.
 
     See Also
     --------
@@ -224,7 +224,7 @@ def differences_by(
     Returns
     -------
     DataFrame
-        One row per pair of groups (and per effect, with several arms): first minus second, with the columns of
+        One row per pair of groups (and per effect, with several treatments): first minus second, with the columns of
         `effects_by` except n. For a ratio or odds ratio, the estimate is the first divided by the second. For a
         percentage, it is the quotient of the two ratios of means, as a percentage change.
 
@@ -279,16 +279,16 @@ def equality_test(record: FitRecord, by: Any, data: Any = None) -> Any:
     -------
     statsmodels.stats.contrast.ContrastResults
         Chi-squared test, or F test if the fit uses the t distribution. The degrees of freedom are the number of groups
-        minus one (per effect, with several arms). There are fewer if differences are linearly dependent, for example
-        because the effects in many groups come from few coefficients. Ratios are compared on the log scale. With robust
-        errors, a joint test may reject too often in small samples: see `wald_test`.
+        minus one (per effect, with several treatments). There are fewer if differences are linearly dependent, for
+        example because the effects in many groups come from few coefficients. Ratios are compared on the log scale.
+        With robust errors, a joint test may reject too often in small samples: see `wald_test`.
 
     Warns
     -----
     CausalRiskWarning
         If the test cannot be computed. The statistic is then NaN, and the warning gives the reason. Either the effect
-        in a group is undefined, such as a ratio if an arm has no events. Or effects differ but have no sampling error,
-        for example because all outcomes of each arm in a group are equal.
+        in a group is undefined, such as a ratio if a treatment has no events. Or effects differ but have no sampling
+        error, for example because all outcomes of each treatment in a group are equal.
 
     See Also
     --------

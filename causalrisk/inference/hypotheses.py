@@ -70,7 +70,7 @@ def wald_test(record: FitRecord, r_matrix: Any) -> Any:
     -------
     statsmodels.stats.contrast.ContrastResults
         Chi-squared test, or F test if the fit uses the t distribution (``fit(use_t=True)``). The effect is a difference
-        of the arm means, so combinations may be redundant. Redundant combinations are not counted in the degrees of
+        of the group means, so combinations may be redundant. Redundant combinations are not counted in the degrees of
         freedom.
 
     Notes
@@ -78,7 +78,7 @@ def wald_test(record: FitRecord, r_matrix: Any) -> Any:
     Ratios are tested as they are, as in `t_test`.
 
     With robust errors, the joint test of several effects rejects too often in small samples. In a simulation with three
-    arms and a misspecified outcome model, a test at 5% rejected in 18 to 25% of samples of 100 rows, and in 14 to 19%
+    groups and a misspecified outcome model, a test at 5% rejected in 18 to 25% of samples of 100 rows, and in 14 to 19%
     of samples of 300 rows. With ``fit(cov_type="jackknife", use_t=True)`` the test rejected in 6 to 7% of samples of
     100 rows. Use these options with a few hundred rows or fewer. "What the standard errors are worth" in the
     documentation has the table.
@@ -216,7 +216,7 @@ def nlcom(record: FitRecord, expression: str) -> Any:
     ------
     OptionError
         If the expression cannot be read, or has no value at the estimates. For JRE, also if the expression depends on
-        more than the effect, because the arm means exclude their common bias.
+        more than the effect, because the group means exclude their common bias.
 
     Examples
     --------

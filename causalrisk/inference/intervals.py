@@ -414,7 +414,7 @@ def boot_pvalues(record: FitRecord, null: float | None = None, method: str = "st
     Parameters
     ----------
     null : float, optional
-        Null value of the effects; by default the value for no effect. Arm means are tested against zero.
+        Null value of the effects; by default the value for no effect. Group means are tested against zero.
     method : {"studentized", "percentile", "basic"}
         Method of `conf_int` whose interval is inverted. "studentized" needs the multiplier bootstrap.
 

@@ -22,7 +22,7 @@ from causalrisk.models.estimators import model_named
 from causalrisk.models.model import FIT_OPTIONS, OPTIONS, CausalModel, check_in_memory, design_of
 from causalrisk.models.results import CausalResults, OneEffect
 from causalrisk.numerics.resampling import seed_sequence
-from causalrisk.report import methods, sections, summary, tidy
+from causalrisk.report import labels, methods, sections, summary, tidy
 from causalrisk.report.table import ResultSummary
 
 WEAK = 10.0  # first-stage F below which normal intervals may be far from their level (Staiger and Stock 1997)
@@ -398,7 +398,7 @@ class LATEResults(OneEffect):
         title = title or "Local Average Treatment Effect (LATE) Results"
         numbers = summary.numbers_table(self.summary_frame(alpha), "", one_unit=False)
         tables = [summary.head(title, design.endog_name, texts, shown), numbers]
-        return ResultSummary(tables, [*notes, *self._notes])
+        return ResultSummary(tables, [*notes, *map(labels.sentence, self._notes)])
 
     def tidy(self, conf_int: bool = True, alpha: float = 0.05) -> pd.DataFrame:
         """Return the effect as plain data, under the column names of broom and marginaleffects.

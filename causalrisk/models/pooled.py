@@ -214,7 +214,7 @@ class PooledResults(OneEffect):
         se = of_tests * np.abs(slopes)
         self._estimates = dataclasses.replace(first, values=first.report(values), se=se, errors=of_tests, df=df)
 
-    params = _column("estimate", "The effects, then the potential-outcome mean of each arm.")
+    params = _column("estimate", "The effects, then the potential-outcome mean of each group.")
     bse = _column("std err", "Standard errors of `params`.")
     tvalues = _column("t", "Statistics t of `params`; ratios are tested on the logarithmic scale.")
     pvalues = _column("P>|t|", "Two-sided p-values of `params`, from the t distribution.")

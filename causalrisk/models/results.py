@@ -594,7 +594,7 @@ class JREResults(CausalResults):
 
     share = property(attrgetter("joint.share"), doc="Heterogeneity that the risk leaves out: `joint.share`.")
     optimize_result = property(attrgetter("joint.optimize_result"), doc="Scipy's report: `joint.optimize_result`.")
-    replicate_bias = property(attrgetter("joint.replicates"), doc="Bias of each arm, and net: `joint.replicates`.")
+    replicate_bias = property(attrgetter("joint.replicates"), doc="Bias of each group, and net: `joint.replicates`.")
 
     @property
     def model_means(self) -> pd.Series:

@@ -83,25 +83,24 @@ def read_overlap(
         verdict, word = BAD, "poor"
     elif some or max(outside, lonely) > SOME_OUTSIDE * rows:
         verdict, word = CAUTION, "limited"
-    have, others = "has" if lonely == 1 else "have", "the other group" if len(table) == 2 else "another group"
-    of = f"{rows}" if toward is None else f"the {rows} in group {table.index[toward]}"
-    texts = [f"{count(lonely, unit_name)} of {of} {have} a propensity score outside the range of scores in {others}."]
+    others = "the other group" if len(table) == 2 else "another group"
+    of = count(rows, unit_name) + ("" if toward is None else f" of group {table.index[toward]}")
+    texts = [f"Outside the range of propensity scores in {others}: {lonely} of {of}."]
     if outside > SOME_OUTSIDE * rows:
         source = "Yang et al. (2016)" if "crump cut" in table else "Crump et al. (2009)"
-        share = f"{count(outside, unit_name)} ({outside / rows:.0%}) {'has a score' if outside == 1 else 'have scores'}"
-        texts.append(f"{share} outside the limits of {source}. An average over all rows is imprecise.")
+        share = f"{outside} of {of} ({outside / rows:.0%})"
+        texts.append(f"Outside the limits of {source}: {share}. An average over all rows is imprecise.")
     if verdict != GOOD:
         texts.append(advice)
-    by_weights = "effective n under the probability weights alone"
-    left = f"{shares[worst]:.0%} of its {by_weights if surveyed else f'{unit_name}s'}"
-    if toward is not None and alone[toward] < alone[worst]:
-        most = f"the {count(round(alone[toward]), unit_name)} of group {table.index[toward]}"
-        share = "at least" if shares[worst] >= 1 else f"{shares[worst]:.0%} of"
-        left = f"{table['effective n'].iloc[worst]:.0f}, {share} {most}{f' ({by_weights})' * surveyed}"
-    group = f"after {'matching' if matched else 'weighting'}, the effective n of group {table.index[worst]} is {left}"
+    size = worst if toward is None or alone[worst] <= alone[toward] else toward
+    left = (
+        f"after {'matching' if matched else 'weighting'}, the effective n of group {table.index[worst]} is "
+        f"{table['effective n'].iloc[worst]:.0f}, {shares[worst]:.0%} of the {count(round(alone[size]), unit_name)} of "
+        f"group {table.index[size]}{' (effective n under the probability weights alone)' * surveyed}"
+    )
     if verdict == CAUTION and not some:
-        group = f"{count(max(outside, lonely), unit_name)} of {of} have few comparable {unit_name}s in {others}"
-    return Reading(verdict, f"Overlap is {word}: {group}.", tuple(texts))
+        left = f"{max(outside, lonely)} of {of} have few comparable {unit_name}s in {others}"
+    return Reading(verdict, f"Overlap is {word}: {left}.", tuple(texts))
 
 
 def read_balance(table: pd.DataFrame, pvalue: float | None, observed: bool = False) -> Reading:
@@ -229,8 +228,11 @@ def explain(record: FitRecord, alpha: float = 0.05) -> Prose:
     check_alpha(alpha)
     record.design.check_in_memory("explain()", "Use `res.methods()`. ")
     said, models = methods.facts(record), "matches" if record.spec.matched else "outcome models"
+    what, (reference, *others) = "quantiles" if record.options.quantiles else "mean", record.design.labels
+    question = f"How would the {what} of {words.outcome_text(record)} differ if all were in group "
+    question += f"{words.joined(others, 'or')} instead of group {reference}?"
     steps = {
-        "The question": [_question(record), *said["effect"], *said["sample"]],
+        "The question": [question, *said["effect"], *said["sample"]],
         "The groups as observed": [_observed(record)],
         f"The {'propensity score and the ' * words.uses_score(record)}weights": [*said["score"], *_weights(record)],
         f"The {models}": [*said["outcome"], *said["joint"], *_training(record)],
@@ -273,12 +275,6 @@ def questions(record: FitRecord, stated: Iterable[str] | None = None, **named: s
     return {key: (heading, question.format(**names | named)) for key, (heading, question) in asked.items()}
 
 
-def _question(record: FitRecord) -> str:
-    labels, what = record.design.labels, "quantiles" if record.options.quantiles else "mean"
-    groups = f"group {words.joined(labels[1:], 'or')} instead of group {labels[0]}"
-    return f"How would the {what} of {words.outcome_text(record)} differ if all were in {groups}?"
-
-
 def _observed(record: FitRecord) -> str:
     """Return sentences on the sizes of the groups and, if effects are differences of averages, their raw means."""
     design, groups = record.design, []
@@ -303,26 +299,22 @@ def _weights(record: FitRecord) -> list[str]:
         return [f"{name} uses no propensity score{' and no weights' * (design.weight_type is None)}."]
     if not record.spec.uses_propensity:
         return [f"{name} uses the propensity score only to define the target."]
-    weight = "Each row's weight is the target's weight function divided by the probability of the row's own group."
+    what = "1" if population is EVERYBODY else "(weight function of the target)"
+    what = what if record.frame is None else "(density ratio)"
+    if population.toward is not None:
+        what = f"(probability of group {design.labels[population.toward]})"
+    weight = f"Each row's weight is {what} / (probability of its own group)."
     if record.spec.matched:
         weight = "A row counts once if it is in the target, plus its share each time it is a match."
-    elif population is EVERYBODY:
-        weight = "Each row's weight is 1 / (probability of its own group)."
-    elif record.frame is not None:
-        weight = "Each row's weight is the density ratio divided by the probability of the row's own group."
-    elif population.toward is not None:
-        label = design.labels[population.toward]
-        weight = f"Rows of group {label} have weight 1. Other rows have weight P(group {label}) / P(own group)."
     seen = record.design.observation is not None
     weight += " It is also divided by the probability that the outcome is observed." * seen
     weight += " Observation weights multiply these weights." * (design.weight_type == "probability")
     spread = [
-        f"{label}: {words.count(arm.n, design.unit_name)}, effective n {arm.effective_n:.1f}, largest weight "
-        f"{format_number(arm.heaviest)}"
+        f"Group {label}: effective n {arm.effective_n:.1f} of {words.count(arm.n, design.unit_name)}, largest weight "
+        f"{format_number(arm.heaviest)}."
         for label, arm in zip(design.labels, record.overlap, strict=True)
     ]
-    poor = [note.replace("\n", " ") for note in record.notes if note.startswith("poor overlap")]
-    return [weight, f"{'; '.join(spread)}.", *poor]
+    return [weight, " ".join(spread), words.sentence(words.poor_overlap(record))]
 
 
 def _training(record: FitRecord) -> list[str]:

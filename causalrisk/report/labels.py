@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,7 +15,7 @@ from causalrisk.design.survey import SurveyDesign
 from causalrisk.errors import Failure
 from causalrisk.estimation.record import FitRecord, JointRecord
 from causalrisk.estimation.specification import POPULATIONS
-from causalrisk.inference.intervals import parameters, rounded_se
+from causalrisk.inference.intervals import parameters, rounded_se, statistic_names
 from causalrisk.joint.shrinkage import LADDER
 from causalrisk.numerics.arrays import loaded
 from causalrisk.numerics.resampling import JACKKNIFE, MULTIPLIERS
@@ -52,6 +53,11 @@ def count(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
+def sentence(text: str) -> str:
+    """Return the text of a warning with a capital letter. A name in quotes or backticks at its beginning stays."""
+    return re.sub(r"^[a-z]+(?=[ :])", lambda word: word[0].capitalize(), text)
+
+
 def formats(record: FitRecord) -> tuple[str, str]:
     """Return the number formats of effects and group means, which are equal if both have the same unit."""
     params, se = record.estimate.params, np.sqrt(np.diag(record.covariance))[: len(record.estimate.params)]
@@ -86,13 +92,6 @@ def effect_formula(record: FitRecord) -> str:
         name = name if several else record.estimand
         return f"{name} q = POQ[{label}] q - POQ[{labels[0]}] q, the difference of the quantiles of level q"
     return f"{name} = {record.options.effect_scale.form.format(treated=f'POM[{label}]', reference=f'POM[{labels[0]}]')}"
-
-
-def factor_text(record: FitRecord) -> str:
-    """Return a text on the small-sample factor of the variances."""
-    if record.design.cluster_name is None:
-        return "the small-sample factor n / (n - k) for k outcome coefficients"
-    return "the small-sample factor G / (G - 1) (n - 1) / (n - k) for G clusters and k outcome coefficients"
 
 
 def effect_words(record: FitRecord, k: int) -> str:
@@ -229,7 +228,8 @@ def learner_words(record: FitRecord) -> str:
         return f"The outcome models are the predictions given in {where}. {TAKEN}"
     if record.learned is None:
         return ""
-    names = joined(record.learned.names)
+    names, folds = joined(record.learned.names), record.options.n_folds
+    trained = "fitted to the rows of the group" if folds == 1 else f"cross-fitted in {folds} folds"
     how = f"The outcome models include the predictions by {names} for every group as terms."
     if record.stack is not None:
         fits = "JRE on the formula"
@@ -242,7 +242,7 @@ def learner_words(record: FitRecord) -> str:
         )
     elif record.spec.given:
         how = f"The outcome models are predictions by {names}."
-    return f"{how} {TAKEN}"
+    return f"Learners were {trained} (Chernozhukov et al. 2018). {how} {TAKEN}"
 
 
 def repeats_words(record: FitRecord) -> str:
@@ -253,7 +253,8 @@ def repeats_words(record: FitRecord) -> str:
     return (
         f"The folds were drawn {len(effects)} times, and the fit with the median effect is shown. "
         f"{record.effect_names[0]} ranges from {format_number(effects.min())} to {format_number(effects.max())}. The "
-        "variance is the median, over the repeats, of the variance plus the squared distance from the estimate."
+        "variance is the median, over the repeats, of the variance plus the squared distance from the estimate "
+        "(Chernozhukov et al. 2018)."
     )
 
 
@@ -276,6 +277,11 @@ def propensity_text(record: FitRecord) -> str:
         return f"{type(options.propensity_score).__name__}, {options.n_folds} folds"
     link = options.propensity_link if design.n_arms == 2 else "multinomial logit"
     return f"calibrated {link}" if options.propensity_loss == "calibrated" else link
+
+
+def poor_overlap(record: FitRecord) -> str:
+    """Return the text of the fit's warning about poor overlap, on one line. Empty without one."""
+    return " ".join(note.replace("\n", " ") for note in record.notes if note.startswith("poor overlap"))
 
 
 def clip_text(record: FitRecord) -> str:
@@ -309,6 +315,15 @@ def missing_words(record: FitRecord) -> str:
     )
 
 
+def left_out(design: Design) -> list[tuple[str, int, int]]:
+    """Return why rows are left out, as in "x1 missing", how many lack it, and how many of them lack nothing before."""
+    return [
+        (variable if formula in ("trim", "weights") else f"{variable} missing", lacking, own)
+        for formula, variable, lacking, own in design.ledger
+        if own and formula != "subpop"
+    ]
+
+
 def filled_counts(record: FitRecord) -> str:
     """Return the covariates with filled-in values, as in "x1 in 3 rows and x2 in 1 row". Empty if there is none."""
     ledger = record.design.sample_ledger
@@ -323,7 +338,8 @@ def filled_words(record: FitRecord) -> str:
         return ""
     return (
         f"Missing covariates ({found}): numbers are set to the mean, and the models have an indicator; text gets a "
-        "separate level. This is valid in a randomized trial. With observational data, prefer multiple imputation."
+        "separate level (Groenwold et al. 2012). This is valid in a randomized trial. With observational data, prefer "
+        "multiple imputation."
     )
 
 
@@ -400,12 +416,6 @@ def survey_words(survey: SurveyDesign) -> str:
     return text if survey.fpc_name is None else f"{text} of a finite population ({survey.fpc_name})"
 
 
-def left_out_words(record: FitRecord) -> str:
-    """Return the noun for one of the units that the jackknife leaves out."""
-    design = record.design
-    return design.unit_name if design.cluster_name is None else f"cluster of {design.cluster_name}"
-
-
 def distribution_words(record: FitRecord) -> str:
     """Return the distribution of intervals: the normal, or t with the source of its degrees of freedom."""
     source = f" (observations minus {'one' if record.cov_type == JACKKNIFE else 'outcome coefficients'})"
@@ -416,11 +426,39 @@ def distribution_words(record: FitRecord) -> str:
     return distribution_of(record.df) + source * bool(np.isfinite(record.df) and record.df == record.residual_df)
 
 
-def choice_words(record: FitRecord) -> str:
-    """Return the sentence on the factor of JRE's standard errors for the choice of shrinkage. Empty at 1.000."""
+def logs_words(record: FitRecord) -> str:
+    """Return a sentence on intervals and tests of ratios, after a blank. Empty for differences."""
+    if record.options.effect_scale.additive:
+        return ""
+    source = "" if record.boot is None else ", from the variation of the logarithm over the resamples,"
+    return f" The effect's interval and test are computed on the logarithmic scale{source} and transformed back."
+
+
+def inference_words(record: FitRecord) -> str:
+    """Return sentences on intervals and tests, and on the factors of standard errors."""
+    scale, clusters = record.options.effect_scale, record.design.cluster_name is not None
+    text = f"Confidence intervals use {distribution_words(record)}."
+    if record.small_sample:
+        factor = "G / (G - 1) (n - 1) / (n - k) for G clusters and" if clusters else "n / (n - k) for"
+        text += f" Variances are multiplied by the small-sample factor {factor} k outcome coefficients."
+    if scale.null:
+        statistic = statistic_names(record.df)[0]
+        text += f" {statistic} and its P value are for the hypothesis {record.estimand} = {scale.null:g}."
+    text += logs_words(record)
     factor = f"{np.sqrt(record.choice_variance):.3f}"
-    text = f" Standard errors are multiplied by {factor} to allow for choosing the shrinkage from the data."
-    return text if factor != "1.000" else ""
+    if factor != "1.000":
+        text += f" Standard errors are multiplied by {factor} to allow for choosing the shrinkage from the data."
+    return text
+
+
+def pooled_words(record: FitRecord, m: int) -> str:
+    """Return sentences on estimates that are pooled over m imputed data sets."""
+    logs = "" if record.options.effect_scale.additive else " Effects are pooled on the logarithmic scale."
+    return (
+        f"Estimates are means over the {m} imputed data sets. Their variance is the mean variance within the data sets "
+        f"plus (1 + 1/{m}) times the variance between them (Rubin 1987).{logs} Confidence intervals use the t "
+        "distribution with the degrees of freedom of Barnard and Rubin (1999)."
+    )
 
 
 def ladder_end_words(joint: JointRecord) -> str:
@@ -437,31 +475,22 @@ def ladder_end_words(joint: JointRecord) -> str:
 # --- event studies -------------------------------------------------------------------------------------------------
 
 
-def study_groups(study: Any) -> str:
-    """Return the sizes of the groups of an event study in a sentence."""
+def study_words(study: Any) -> list[str]:
+    """Return sentences on the effects of an event study, its units, their weights, and assumptions."""
+    record, given, design = study._record, study.given, study._record.design
+    since = "the last period before the group began"
+    since += f" and its anticipation ({given['anticipation']})" * bool(given["anticipation"])
+    since += " (for placebos, since the previous period)" * (given["base"] != "universal")
     sizes = study.sizes.items()
     parts = [f"{n} {'never ' * (at == NEVER)}begin{'s' * (n == 1)}{f' in {at}' * (at != NEVER)}" for at, n in sizes]
-    return f"There are {study.sizes.sum()} units ({study.given['unit']}): {joined(parts)} ({study.given['begins']})."
-
-
-def weights_words(record: FitRecord) -> str:
-    """Return a sentence on the observation weights of an event study. Empty without weights."""
-    design = record.design
-    return "" if design.weight_type is None else f"Units have {design.weight_type} weights ({design.weights_name})."
-
-
-def study_base(study: Any) -> str:
-    """Return the base period of the changes in an event study."""
-    last, anticipation = "the last period before the group began", study.given["anticipation"]
-    if anticipation:
-        last += f" and its anticipation ({anticipation})"
-    return last if study.given["base"] == "universal" else f"{last} (for placebos, since the previous period)"
-
-
-def study_clusters(study: Any) -> str:
-    """Return the cluster variable of an event study, with the number of clusters. Empty without clusters."""
-    cluster = study.given.get("cluster")
-    return f"{cluster} ({len(study.contributions)})" if cluster else ""
+    return [
+        f"Each effect compares the change of a group with the change of the controls, since {since}. Controls are "
+        f"{CONTROLS[given['controls']]}. Averages weight groups by size; standard errors account for the estimated "
+        "sizes.",
+        f"There are {study.sizes.sum()} units ({given['unit']}): {joined(parts)} ({given['begins']}).",
+        "" if design.weight_type is None else f"Units have {design.weight_type} weights ({design.weights_name}).",
+        trend_words(record, given["anticipation"]) + santanna_words(record),
+    ]
 
 
 def distribution_of(df: float) -> str:

@@ -24,32 +24,31 @@ NET_BIAS = "The net bias is the difference of the biases of the groups"
 
 def facts(record: FitRecord) -> dict[str, list[str]]:
     """Return the sentences about a fit, by subject, in the order of the methods paragraph. Some may be empty."""
-    design, joint, ratio = record.design, record.joint, not record.options.effect_scale.additive
+    design, joint = record.design, record.joint
     own = "The estimator is the package's own implementation of that paper's idea."
     own += " The default objective, used here, is not in any paper." * (joint is not None and joint.anchor is not None)
-    intervals = f"Confidence intervals use {words.distribution_words(record)}"
-    if ratio:
-        source = "" if record.boot is None else ", from the variation of the logarithm over the resamples,"
-        intervals += f". They are computed on the logarithmic scale{source} and transformed back"
-    filled = words.filled_counts(record)
+    stack = () if record.stack is None else zip(record.stack.weights, record.stack.names, strict=True)
+    weights = [f"{weight:.3f} ({name})" for weight, name in stack]
+    formula = f"The effect is {words.effect_formula(record)}; POM is the potential-outcome mean of a group."
     return {
         "effect": [
             f"We estimated the {words.estimand_words(record)} of {design.treat_name} ({design.contrast}) on "
             f"{words.outcome_text(record)}, over {words.rows_words(record)}, by {record.spec.how}.",
-            f"The effect is {words.effect_formula(record)}; POM is the potential-outcome mean of a group." * ratio,
+            "" if record.options.effect_scale.additive else formula,
             "" if joint is None else own,
             words.trend_words(record) + words.santanna_words(record),
         ],
-        "outcome": [*_learner_sentences(record), _outcome_sentence(record), words.offset_words(record)],
+        "outcome": [
+            words.learner_words(record),
+            f"The weights of the fits are {words.joined(weights)}." * bool(weights),
+            words.repeats_words(record),
+            _outcome_sentence(record),
+            words.offset_words(record),
+        ],
         "score": _score_sentences(record),
         "joint": [] if joint is None else [_objective_sentence(record, joint)],
-        "sample": [
-            _sample_sentence(record),
-            words.missing_words(record),
-            f"Missing covariates ({filled}) were set to a constant and have an indicator (Groenwold et al. 2012)."
-            * bool(filled),
-        ],
-        "errors": [f"Standard errors {_errors_source(record)}.{words.choice_words(record)} {intervals}."],
+        "sample": [_sample_sentence(record), words.missing_words(record), words.filled_words(record)],
+        "errors": [f"Standard errors {_errors_source(record)}. {words.inference_words(record)}"],
     }
 
 
@@ -84,10 +83,7 @@ def pooled_methods(records: Sequence[FitRecord]) -> str:
         f"The models were fitted to each of {len(records)} imputed data sets.",
         "Where data sets differ, the numbers above are from the first." if differ else "",
         f"In each data set, standard errors {_errors_source(first)}.",
-        "Estimates were pooled by Rubin's rules (Rubin 1987): they are means over the data sets, and their variance is "
-        f"the mean variance plus 1 + 1/{len(records)} times the variance between the data sets.",
-        "" if first.options.effect_scale.additive else "Effects were pooled on the logarithmic scale.",
-        "Confidence intervals use the t distribution with the degrees of freedom of Barnard and Rubin (1999).",
+        words.pooled_words(first, len(records)),
         _computed(*records),
     )
 
@@ -104,44 +100,35 @@ def late_methods(record: FitRecord, treat: str, found: str) -> str:
         *said["score"],
         *said["sample"],
         found,
-        f"Standard errors {_errors_source(record)}, jointly for both effects. Confidence intervals use "
-        f"{words.distribution_words(record)}.",
+        f"Standard errors {_errors_source(record)}, jointly for both effects. {words.inference_words(record)}",
         _computed(record),
     )
 
 
 def study_methods(study: Any) -> str:
     """Return a methods paragraph: effects, controls, units, models, and standard errors."""
-    record, given, clusters = study._record, study.given, words.study_clusters(study)
-    survey, right, models = record.design.survey, str(record.design.propensity_formula).partition("~")[2].strip(), ""
-    if not record.spec.constants:
-        models += f"; outcome models were {words.outcome_model_text(record)}: {given['formula']}"
-    if record.weight_fit is not None:
-        formula = f": {right}" * (record.design.score is None)
-        models += f"; the propensity model was {words.propensity_text(record)}{formula}"
-    source = "from the influence functions of all fits"
-    if survey is not None:
-        source += f" for the survey design, {words.survey_words(survey)}"
-    elif record.cov_type == JACKKNIFE:
-        left_out = f"cluster of {clusters}" if clusters else "unit"
-        source = f"by the jackknife, which repeats the whole study without each {left_out} in turn"
-    elif clusters:
-        source += f", clustered by {clusters}"
-    source += ", with the small-sample factor" * record.small_sample
+    record, given = study._record, study.given
+    right = str(record.design.propensity_formula).partition("~")[2].strip()
+    formula = "" if record.design.score is not None else " without covariates" if right == "1" else f": {right}"
+    effects, units, *assumed = words.study_words(study)
+    repeats = f"Each fit is the one with the median effect over {record.options.n_repeats} draws of the folds."
+    source = _errors_source(record).replace("each row in turn", "each unit in turn")  # a unit is a row of a fit
+    factor = ", with the small-sample factor" * record.small_sample
     return _paragraph(
         f"We estimated effects on {study.outcome} of a treatment that units begin at different times, by "
         "difference-in-differences for each group and period (Callaway and Sant'Anna 2021). A group is all units that "
         f"begin in the same period. There are {len(study.periods)} periods ({given['time']}).",
-        f"Effects are on the change since {words.study_base(study)}. Controls are {words.CONTROLS[given['controls']]}.",
-        words.study_groups(study),
-        f"Each effect was estimated by {record.spec.how}{models}.",
-        *_learner_sentences(record),
-        words.weights_words(record),
-        words.trend_words(record, given["anticipation"]) + words.santanna_words(record),
-        "Averages weight groups by size; standard errors account for the estimated sizes.",
-        f"The joint covariance is {source}. Confidence intervals use {words.distribution_of(study.df)}.",
-        "Intervals for several effects are simultaneous.",
-        *(note.splitlines()[0] for note in study.notes),
+        effects,
+        units,
+        f"Each effect was estimated by {record.spec.how}.",
+        words.learner_words(record),
+        repeats * (record.repeats is not None),
+        _outcome_sentence(record),
+        f"The propensity model was {words.propensity_text(record)}{formula}." * words.uses_score(record),
+        *assumed,
+        f"Standard errors {source}{factor}, jointly for all groups and periods. Confidence intervals use "
+        f"{words.distribution_of(study.df)}. Intervals for several effects are simultaneous.",
+        *(words.sentence(note.splitlines()[0]) for note in study.notes),
     )
 
 
@@ -164,28 +151,12 @@ def _paragraph(*sentences: str) -> str:
     return " ".join(filter(None, sentences))
 
 
-def _learner_sentences(record: FitRecord) -> list[str]:
-    options = record.options
-    if record.learned is None:
-        return [words.learner_words(record)]
-    how = "fitted to the rows of the group" if options.n_folds == 1 else f"cross-fitted in {options.n_folds} folds"
-    repeated = f", repeated {options.n_repeats} times with different folds" * (options.n_repeats > 1)
-    parts = [f"Learners were {how}{repeated} (Chernozhukov et al. 2018). {words.learner_words(record)}"]
-    if record.stack is not None:
-        pairs = zip(record.stack.weights, record.stack.names, strict=True)
-        parts.append(f"The weights are {words.joined([f'{weight:.3f} ({name})' for weight, name in pairs])}.")
-    if repeated:
-        parts.append("The estimate is the median over the repeats, with the variance of Chernozhukov et al. (2018).")
-    return parts
-
-
 def _outcome_sentence(record: FitRecord) -> str:
     design, options, spec = record.design, record.options, record.spec
-    formula = design.formula and without_change(design.formula, options.did)
+    formula = without_change(design.formula, options.did) if design.formula else ", ".join(design.exog_names)
     if options.quantiles:
         levels = words.joined([f"{level:g}" for level in options.quantiles])
-        models = ". The outcome models were logits of whether the outcome is at most each quantile: "
-        models += formula or ", ".join(design.exog_names)
+        models = f". The outcome models were logits of whether the outcome is at most each quantile: {formula}"
         if spec.constants:
             models = ", which are weighted quantiles" * spec.weighted
         return f"Effects are differences of the quantiles {levels} of the potential outcomes (Firpo 2007){models}."
@@ -194,36 +165,36 @@ def _outcome_sentence(record: FitRecord) -> str:
     if spec.constants or spec.given:
         return ""
     whose = "" if options.did is None else " of the change" if design.periods is None else " of each period"
-    what = f": {formula}" if formula else f" in {', '.join(design.exog_names)}"
     joined = " The linear predictor of the propensity score was added to the formula."
     joined *= record.joint is not None and record.joint.score_joined
-    return f"Outcome models{whose} were {record.sample.family.label}{what}.{joined}"
+    return f"Outcome models{whose} were {record.sample.family.label}: {formula}.{joined}"
 
 
 def _sample_sentence(record: FitRecord) -> str:
+    """Describe the sample. Empty if it is just the rows over which the means are averages."""
     design = record.design
-    text = f"The sample has {words.count(design.nobs, design.unit_name)}"
+    size = words.count(design.nobs, design.unit_name)
+    text = f"The sample has {size}"
     if design.weight_type is not None:
         text += f" with {design.weight_type} weights ({design.weights_name})"
     if design.n_dropped:
         text += f"; {words.count(design.n_dropped, 'other row')} {'was' if design.n_dropped == 1 else 'were'} left out"
     if design.n_outside:
         text += f"; {design.n_outside} rows outside the subpopulation are used only for the standard errors"
-    return f"{text}."
+    return "" if text.endswith(size) and size in words.rows_words(record) else f"{text}."
 
 
 def _score_sentences(record: FitRecord) -> list[str]:
     design, options, text = record.design, record.options, words.propensity_text(record)
     if not words.uses_score(record):
         return []
+    terms = design.propensity_formula or ", ".join(design.propensity_names)
     first = f"Propensity scores were {text} (Rosenbaum and Rubin 1983)."
     if design.score is None:
-        formula = design.propensity_formula
-        what = f": {formula}" if formula else f" in {', '.join(design.propensity_names)}"
         model = f"a {text} model{' (Tan 2020)' * (options.propensity_loss == 'calibrated')}"
         if options.propensity_score is not None:
             model = f"{text}, cross-fitted (Chernozhukov et al. 2018)"
-        first = f"The propensity score (Rosenbaum and Rubin 1983) was estimated by {model}{what}."
+        first = f"The propensity score (Rosenbaum and Rubin 1983) was estimated by {model}: {terms}."
     trimmed = f"Rows were trimmed by their propensity score: {record.trimmed}." * bool(record.trimmed)
     clipped = "" if options.clip is None else f"Propensity scores were clipped: {words.clip_text(record)}."
     transported = (
@@ -267,22 +238,21 @@ def _errors_source(record: FitRecord) -> str:
     kept += ["the outcome predictions"] * (design.predictions is not None)
     kept += ["JRE's shrinkage, heterogeneity share and columns"] * (record.joint is not None)
     kept += ["the trimmed sample"] * bool(record.trimmed)
+    unit = design.unit_name if design.cluster_name is None else f"cluster of {design.cluster_name}"
     again = f"every step but keep {words.joined(kept)}" if kept else "every step"
-    factor = f", with variances multiplied by {words.factor_text(record)}" * record.small_sample
     if record.boot is not None:
         what = "standard deviation" if record.joint is None else "root mean square deviation from the estimate"
         used = f"are the {what} over {len(record.boot.used)}"
         if record.multiplied:
-            kind = f"{record.bootstrap} multipliers of the influence of each {words.left_out_words(record)}"
-            return f"{used} draws of the multiplier bootstrap (Kline and Santos 2012): {kind}{factor}"
+            kind = f"{record.bootstrap} multipliers of the influence of each {unit}"
+            return f"{used} draws of the multiplier bootstrap (Kline and Santos 2012): {kind}"
         weighted = record.bootstrap == "bayesian" and not record.given_resamples
         units = "rows" if design.cluster_name is None else "clusters"
         kind = "given resamples" if record.given_resamples else words.RESAMPLES[record.bootstrap].format(units=units)
         source = "Rubin 1981" if weighted else "Efron and Tibshirani 1993"
-        factor = factor and f". Variances are multiplied by {words.factor_text(record)}"
-        return f"{used} resamples ({source}): {kind}. The resamples repeat {again}{factor}"
+        return f"{used} resamples ({source}): {kind}. The resamples repeat {again}"
     if record.cov_type == JACKKNIFE:
-        left_out = f"leave out each {words.left_out_words(record)} in turn and repeat {again}"
+        left_out = f"leave out each {unit} in turn and repeat {again}"
         return f"are from the jackknife: its refits {left_out} (Efron and Stein 1981)"
     if record.spec.matched:
         score = " and account for the estimated propensity score (Abadie and Imbens 2016)"
@@ -292,9 +262,7 @@ def _errors_source(record: FitRecord) -> str:
     if record.cov_type == "cluster":
         text += f", clustered by {words.joined(design.cluster_names)}"
     text += " (Cameron, Gelbach and Miller 2011)" * (design.second_cluster is not None)
-    given = ["the predictions of the learner"] * (record.learned is not None)
-    given += ["the classifier's scores"] * (record.options.propensity_score is not None)
-    return text + factor + f", given {words.joined(given)}" * bool(given)
+    return text + ", given the classifier's scores" * (record.options.propensity_score is not None)
 
 
 def references(text: str, *keys: str) -> list[str]:

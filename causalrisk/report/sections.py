@@ -30,6 +30,12 @@ DPI = 150
 BADGES = {explain.GOOD: "Fine", explain.CAUTION: "Look closely", explain.BAD: "Problem"}
 SUMMARY = '<div class="scroll summary" role="region" tabindex="0" aria-label="Summary">{}</div>'
 TOP, NAMED = 10, 5  # influential rows of the table, and of the plot
+ROWS = (
+    'The effect is a difference of means. "ratio" is the risk ratio behind the E-value, and "basis" says how it was '
+    'computed. "of limit" is for the limit of the interval that is nearer to no effect. "scale" is S: the bias is at '
+    "most S sqrt(cf_y cf_d / (1 - cf_d)) if the confounder explains the share cf_y of the remaining variance of the "
+    "outcome and cf_d of that of the weights."
+)
 Body = tuple[str, Reading | None]  # HTML below a heading, and what is said in the overview
 
 
@@ -94,13 +100,13 @@ def report(
     record.design.check_in_memory("the report", "Use `res.methods()`, `res.summary()` and `res.balance()`. ")
     asked = explain.questions(record, assumptions)
     plots.pyplot()  # without matplotlib nothing is computed
-    parts = _parts(record, alpha, assumptions_part(asked, assumptions))
+    stated = {key: text for key, text in (assumptions or {}).items() if str(text).strip()}
+    parts = _parts(record, alpha, assumptions_part(asked, stated))
     front = _front(record, alpha, parts, short)
-    unanswered = [text for key, (_, text) in asked.items() if not str((assumptions or {}).get(key, "")).strip()]
+    unanswered = [text for key, (_, text) in asked.items() if key not in stated]
     if unanswered:
         where = ":" if short else '; see <a href="#assumptions">Assumptions</a>.'
-        have = "has" if len(unanswered) == 1 else "have"
-        front.append(f"<p>{words.count(len(unanswered), 'assumption')} {have} no argument yet{where}</p>")
+        front.append(f"<p>{words.count(len(unanswered), 'assumption')} without an argument{where}</p>")
     if short:
         front.append(f"<ul>{''.join(f'<li>{html.escape(text)}</li>' for text in unanswered)}</ul>" * bool(unanswered))
         text = Part("methods", "Methods", paragraph(methods.methods(record)))
@@ -166,10 +172,8 @@ def _row_flow(record: FitRecord) -> pd.DataFrame:
     """Count the rows from the data to the treatment groups of the sample, with the reasons for leaving rows out."""
     design = record.design
     flow = [("rows of the data", len(design.in_sample))]
-    for formula, variable, _, dropped in design.ledger:
-        why = "outside the subpopulation" if formula == "subpop" else f"left out: {variable}"
-        why += " missing" * (formula not in ("subpop", "trim", "weights"))
-        flow += [(why, -dropped)] * bool(dropped)
+    flow += [("outside the subpopulation", -design.n_outside)] * bool(design.n_outside)
+    flow += [(f"left out: {why}", -own) for why, _, own in words.left_out(design)]
     flow.append(("rows of the sample", design.n))
     groups = zip(design.labels, design.members.sum(axis=1), strict=True)
     flow += [(f"{design.treat_name} = {label}", rows) for label, rows in groups]
@@ -182,7 +186,6 @@ def _front(record: FitRecord, alpha: float, parts: Sequence[Part], short: bool) 
     """Return the top of the page below its heading: answer in a sentence, and headlines of all diagnostics."""
     uncertain = enumerate(words.uncertainty_words(record, alpha))
     answers = [f"{words.effect_words(record, k)} ({text})." for k, text in uncertain]
-    what = f"The {words.estimand_words(record)} of {record.design.treat_name} on {words.outcome_words(record)}, over "
     lines = []
     for part in parts:
         if part.reading is not None:
@@ -193,7 +196,7 @@ def _front(record: FitRecord, alpha: float, parts: Sequence[Part], short: bool) 
         lines.append(f"{badge(gap)}{html.escape(gap.headline)}")
     return [
         f'<div class="answer">{"".join(map(paragraph, answers))}</div>',
-        paragraph(f"{what}{words.rows_words(record)}. Estimator: {record.spec.name}.", "soft"),
+        paragraph(methods.facts(record)["effect"][0], "soft"),
         "<h2>In short</h2>",
         f'<ul class="verdicts">{"".join(f"<li>{line}</li>" for line in lines)}</ul>',
     ]
@@ -201,7 +204,7 @@ def _front(record: FitRecord, alpha: float, parts: Sequence[Part], short: bool) 
 
 def _overlap(record: FitRecord, alpha: float) -> Body:
     table, labels = scores.overlap(record), record.design.labels
-    warned = any(note.startswith("poor overlap") for note in record.notes)
+    warned = bool(words.poor_overlap(record))
     options, unit_name, matched = record.options, record.design.unit_name, record.spec.matched
     instead = other_populations(record.design, options)
     advice = f"Without comparable rows, estimates extrapolate. Consider another population: {instead}."
@@ -270,9 +273,9 @@ def _influence(record: FitRecord, alpha: float) -> Body:
 
 
 def _sensitivity(record: FitRecord, alpha: float) -> Body:
-    table = sensitivity.sensitivity(record, alpha)
+    table = sensitivity.sensitivity(record, alpha).dropna(axis=1, how="all")
     reading = by_contrast({str(contrast): explain.read_sensitivity(row, alpha) for contrast, row in table.iterrows()})
-    return table_html(table, "Sensitivity to an omitted confounder", turned=True), reading
+    return table_html(table, "Sensitivity to an omitted confounder", turned=True) + paragraph(ROWS, "soft"), reading
 
 
 def assumptions_part(asked: Mapping[str, tuple[str, str]], given: Mapping[str, str] | None) -> Part:

@@ -32,7 +32,6 @@ MODELS = (
     "Treatment:", "Model:", "Target:", "Outcome model:", "Matching:", "Learner:", "Exposure:", "Offset:", "Propensity:",
 )  # fmt: skip
 DESIGN = ("Clusters:", "Strata:", "PSUs:", "Population:", "Replicates:", "Subpopulation:")
-NOTE_LOG_SCALE = "The effect's interval and test are computed on the logarithmic scale and transformed back."
 NOTE_SURVEY_N = (
     "survey n is the effective n of the survey weights alone. The columns after it use these weights times the "
     "propensity-score weights."
@@ -172,18 +171,14 @@ def summarize_pooled(pooled: Any, alpha: float = 0.05, title: str | None = None)
         numbers_table(pooled.summary_frame(alpha), outcome, one_unit=False),
         ResultTable(rows, MISSING_HEADS),
     ]
-    logs = "" if record.options.effect_scale.additive else " Effects are pooled on the logarithmic scale."
     warned = {re.sub(NUMBERS, "", note): note for each in pooled._records[::-1] for note in each.notes}
     notes = [
-        f"{words.effect_formula(record)}. Estimates are means over the imputations. Their variance is within + (1 + "
-        "1/m) between (Rubin's rules). Confidence intervals use the t distribution with the degrees of freedom of "
-        f"Barnard and Rubin (1999).{logs}",
-        *_model_notes(record),
+        f"{words.effect_formula(record)}. {words.pooled_words(record, pooled.n_imputations)}",
+        *_model_notes([record], "res"),
         words.learner_words(record),
-        _binary_note([record]),
         NOTE_JRE * (record.joint is not None),
         "Each warning below is shown for the first imputation that has it." * bool(warned),
-        *warned.values(),
+        *map(words.sentence, warned.values()),
     ]
     return ResultSummary(tables, notes)
 
@@ -205,24 +200,22 @@ def summarize_event_study(study: Any, alpha: float = 0.05, title: str | None = N
     """
     record, given = study._record, study.given
     texts = head_texts(record) | {
-        "Clusters:": words.study_clusters(study),
+        "Clusters:": f"{given['cluster']} ({len(study.contributions)})" if given.get("cluster") else "",
         "Units:": f"{given['unit']} ({study.sizes.sum()})",
         "Periods:": f"{given['time']} ({len(study.periods)})",
     }
     shown = ("Model:", "Outcome model:", "Propensity:", "Target:", "Units:", "Periods:", "Std. errors:", *DESIGN)
     right = str(record.design.propensity_formula).partition("~")[2].strip()
+    effects, units, *assumed = words.study_words(study)
     notes = [
-        f"Each effect compares the change of a group with the change of the controls, since {words.study_base(study)}. "
-        "Averages weight groups by size. Exposure is the number of periods since adoption. Effects before it "
-        f"are placebos{', except in the anticipation periods' * bool(given['anticipation'])}. Intervals are "
-        "simultaneous and match the adjusted p-values; P is not adjusted.",
+        f"{effects} Exposure is the number of periods since adoption. Effects before it are placebos"
+        f"{', except in the anticipation periods' * bool(given['anticipation'])}. Intervals are simultaneous and match "
+        "the adjusted p-values; P is not adjusted.",
         f"Outcome: {given['formula']}",
         f"Propensity: {right}" * (words.uses_score(record) and record.design.score is None),
-        f"{words.study_groups(study)} Controls: {words.CONTROLS[given['controls']]}. Confidence intervals use "
-        f"{words.distribution_of(study.df)}.",
-        *study.notes,
-        words.weights_words(record),
-        words.trend_words(record, given["anticipation"]),
+        f"{units} Confidence intervals use {words.distribution_of(study.df)}.",
+        *map(words.sentence, study.notes),
+        *assumed,
     ]
     tables = [head(title or "Event Study: Difference-in-Differences by Group and Period", study.outcome, texts, shown)]
     tables += [numbers_table(study.effects(name, alpha), name) for name in ("exposure", "group", "all")]
@@ -344,15 +337,14 @@ def _notes(record: FitRecord) -> list[str]:
     design, options, joint = record.design, record.options, record.joint
     over = "Quantiles are" if options.quantiles else "The means (POM) are averages"
     notes = [
-        f"{words.effect_formula(record)}. {over} over {words.rows_words(record)}. {_interval_text(record)}",
-        *_model_notes(record),
+        f"{words.effect_formula(record)}. {over} over {words.rows_words(record)}. {words.inference_words(record)}",
+        *_model_notes([record], "res"),
         _overlap_note(record),
         NOTE_SURVEY_N * (design.weight_type == "probability" and record.spec.uses_propensity),
         words.matching_words(record),
         words.learner_words(record),
         words.repeats_words(record),
         _score_note(record),
-        _binary_note([record]),
     ]
     if joint is not None:
         stacked = "The shrinkage and `res.start` are those of the fit without learners."
@@ -361,27 +353,29 @@ def _notes(record: FitRecord) -> list[str]:
         if record.boot is None or record.boot.start is None:  # else in a table
             pairs, (spec, _) = zip(record.effect_names, joint.start.params, strict=False), words.formats(record)
             notes.append(f"IPWRA's {words.joined([f'{name} is {value:{spec}}' for name, value in pairs])}.")
-    return [*notes, *record.notes]
+    return [*notes, *map(words.sentence, record.notes)]
 
 
-def _model_notes(record: FitRecord) -> list[str]:
-    """Return the notes on formulas, options and data, which pooled fits share."""
+def _model_notes(records: Sequence[FitRecord], results: str) -> list[str]:
+    """Return the notes on formulas, options and data of fits to the same data. `results` is what to type for one."""
+    last, fullest = records[-1], max(records, key=lambda record: len(words.variables_of(record)))
     return [
-        _logged_note(record),
-        *formulas(record),
-        "The weights of each group are normalised to sum to one (Hajek)." * (record.spec == IPW),
-        words.trend_words(record),
-        *record.options.read_as,
-        _coding_note(record.design),
-        *_dropped_notes(record.design),
-        words.missing_words(record),
-        words.filled_words(record),
+        _logged_note(last),
+        *formulas(*records),
+        "The weights of each group are normalised to sum to one (Hajek)." * all(each.spec == IPW for each in records),
+        words.trend_words(fullest),
+        *last.options.read_as,
+        _coding_note(last.design),
+        *_dropped_notes(last.design, results),
+        words.missing_words(last),
+        words.filled_words(last),
+        _binary_note(records),
     ]
 
 
 def _comparison_notes(comparison: Comparison) -> list[str]:
     design, records = comparison.design, comparison.records
-    last, units = records[-1], f"{design.nobs} {design.unit_name}s"
+    units = f"{design.nobs} {design.unit_name}s"
     sources = f"All estimators use the same {units}. Both standard errors are from the survey's replicate weights."
     if design.replication is None:
         linearised = "" if design.survey is None else ", linearised for the survey design"
@@ -395,24 +389,15 @@ def _comparison_notes(comparison: Comparison) -> list[str]:
             use = "as the outcome models" if record.spec.given else "as terms of the outcome models"
             uses.setdefault("in a stack" if record.stack else use, []).append(record.spec.name)
     used = words.joined([f"{use} ({', '.join(names)})" for use, names in uses.items()])
-    ledger = f'res.results["{comparison.names[0]}"].sample_ledger'
     notes = [
         sources,
         "Differences are tested with their standard error over the resamples that succeeded for both estimators."
         * (len(records) > 1),
-        NOTE_LOG_SCALE * (not last.options.effect_scale.additive),
-        _logged_note(last),
-        *formulas(*records),
-        words.trend_words(max(records, key=lambda record: len(words.variables_of(record)))),
+        words.logs_words(comparison.drawn[0]).strip(),
+        *_model_notes(records, f'res.results["{comparison.names[0]}"]'),
         f"Predictions of the learner are used {used}. {words.TAKEN}" * bool(uses),
-        words.missing_words(last),
-        words.filled_words(last),
-        *last.options.read_as,
-        _coding_note(design),
-        f"{words.count(design.n_dropped, 'row')} dropped for all estimators. See {ledger}." * bool(design.n_dropped),
-        _binary_note(records),
     ]
-    return [*notes, *comparison.notes]
+    return [*notes, *map(words.sentence, comparison.notes)]
 
 
 def formulas(*records: FitRecord) -> list[str]:
@@ -448,31 +433,17 @@ def _logged_note(record: FitRecord) -> str:
     return f"The effect compares means of {outcome}. For the outcome itself, leave the logarithm out of the formula."
 
 
-def _interval_text(record: FitRecord) -> str:
-    scale = record.options.effect_scale
-    text = f"Confidence intervals use {words.distribution_words(record)}."
-    if record.small_sample:
-        text += f" Variances are multiplied by {words.factor_text(record)}."
-    if scale.null:
-        statistic = intervals.statistic_names(record.df)[0]
-        text += f" {statistic} and its P value are for the hypothesis {record.estimand} = {scale.null:g}."
-    if not scale.additive:
-        text += f" {NOTE_LOG_SCALE}"
-    return f"{text}{words.choice_words(record)}"
-
-
 def _overlap_note(record: FitRecord) -> str:
     """Return a note on a group whose effective n is less than half of n. Empty if overlap is good."""
     design, everybody = record.design, record.options.population is EVERYBODY
     arm, label = min(zip(record.overlap, design.labels, strict=True), key=lambda pair: pair[0].kept)
     if record.spec.matched or not (record.spec.uses_propensity and everybody and arm.kept < POOR):
         return ""
-    warned = any(note.startswith("poor overlap") for note in record.notes)
     alone = f" ({arm.alone_n:.0f} by the probability weights alone)" * (design.weight_type == "probability")
     left = (
         f"Overlap is limited. After weighting, the effective n of group {label} is {arm.effective_n:.0f}{alone}, of "
         f"{words.count(arm.n, design.unit_name)}. See `res.overlap()`. "
-    ) * (not warned)
+    ) * (not words.poor_overlap(record))
     sandwich = record.spec == IPWRA and record.cov_type in ("robust", "HC1", "cluster")
     if not sandwich or record.options.quantiles:
         joint = "Prefer IPWRA (`res.start`) to JRE here. " * (record.joint is not None)
@@ -501,21 +472,18 @@ def _score_note(record: FitRecord) -> str:
     )
 
 
-def _dropped_notes(design: Design) -> list[str]:
+def _dropped_notes(design: Design, results: str) -> list[str]:
     notes = []
     if design.n_outside:
         outside = words.count(design.n_outside, "row")
         notes.append(f"{outside} outside the subpopulation are used only for the standard errors.")
     if design.n_dropped:
-        lines = [line for line in design.ledger if line[-1] and line[0] != "subpop"]
-        reasons = ", ".join(
-            f"{name} in {lost} rows" if used_in in ("trim", "weights") else f"{name} missing in {missing}"
-            for used_in, name, missing, lost in lines
-        )
-        several = " (some rows lack several)" * (sum(line[2] for line in lines) > design.n_dropped)
-        covariates = {*design.outcome_encoder.variables, *design.propensity_encoder.variables}
-        missing = any(name in covariates for used_in, name, *_ in lines if used_in not in ("trim", "weights"))
+        found = words.left_out(design)
+        reasons = ", ".join(f"{why} in {lacking}" for why, lacking, _ in found)
+        several = " (some rows lack several)" * (sum(lacking for _, lacking, _ in found) > design.n_dropped)
+        variables = (*design.outcome_encoder.variables, *design.propensity_encoder.variables)
+        missing = any(why == f"{name} missing" for why, *_ in found for name in variables)
         fill = " `causalrisk.impute` fills in missing covariates (multiple imputation)." * missing
         dropped = words.count(design.n_dropped, "row")
-        notes.append(f"{dropped} dropped: {reasons}{several}. See res.sample_ledger.{fill}")
+        notes.append(f"{dropped} dropped: {reasons}{several}. See `{results}.sample_ledger`.{fill}")
     return notes

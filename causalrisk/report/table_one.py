@@ -284,8 +284,7 @@ def balance_for_paper(
     if filled := filled_counts(record):
         said.append(f"Missing values are filled in: {filled}.")
     if constant:
-        verb = "is" if len(constant) == 1 else "are"
-        said.append(f"{joined(constant)} {verb} constant and {verb} left out.")
+        said.append(f"Constant, and left out: {joined(constant)}.")
     table = ResultTable(_rows(list(map(_indicator, covariates)), shown), header, title=title)
     return PaperTable(table, [*said, *notes], numbers, together=half)
 

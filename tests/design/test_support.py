@@ -343,9 +343,12 @@ def test_comparisons_and_later_trimming_take_the_option():
 
 
 @pytest.mark.parametrize("blocks", [False, True], ids=["memory", "scan"])
-def test_a_model_of_which_no_term_is_left_is_refused(blocks):
-    """Each of two indicators without a constant is of one arm alone."""
-    d = np.arange(60) % 2
-    frame = pd.DataFrame({"y": np.sin(np.arange(60.0)), "d": d, "a": d, "b": 1 - d, "x": np.cos(np.arange(60.0))})
+def test_covariates_without_a_common_column_or_that_are_the_treatment_are_refused(blocks):
+    d, x = np.arange(60) % 2, np.cos(np.arange(60.0))
+    frame = pd.DataFrame({"y": np.sin(np.arange(60.0)), "d": d, "a": d * x, "b": x - d * x, "x": x, "copy": 5 - 3 * d})
+    data = cr.scan([frame]) if blocks else frame
     with pytest.raises(cr.DesignError, match="no column left that varies within every group"):
-        cr.IPWRA.from_formula("y ~ 0 + a + b", cr.scan([frame]) if blocks else frame, treat="d", propensity="x")
+        cr.IPWRA.from_formula("y ~ 0 + a + b", data, treat="d", propensity="x")
+    for formula, propensity in (("y ~ x", "x + copy"), ("y ~ x + copy", "x")):
+        with pytest.raises(cr.DesignError, match=r"'copy' has one value in each group of 'd'.*\n.*out of the formulas"):
+            cr.IPWRA.from_formula(formula, data, treat="d", propensity=propensity)

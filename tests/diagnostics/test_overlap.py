@@ -100,9 +100,9 @@ def test_controls_far_from_a_target_group_are_no_poor_overlap(target, given, tmp
     worst, many = others.idxmin(), others.min()
     assert many > few and (table["effective n"] / table["n"]).min() < 0.2
     page = " ".join(res.report(tmp_path / "report.html").read_text("utf-8").split())
-    size = f"the effective n of group {worst} is {many:.0f}, at least the {few} rows of group {name}."
+    size = f"the effective n of group {worst} is {many:.0f}, {many / few:.0%} of the {few} rows of group {name}."
     assert f"Overlap is good: after weighting, {size}" in page
-    assert f"of the {few} in group {name} ha" in page
+    assert f" of {few} rows of group {name}." in page
 
 
 def test_poor_overlap_with_a_target_group_names_its_rows(tmp_path, unprinted_plots):
@@ -141,14 +141,14 @@ def test_rows_outside_the_limits_are_told_only_before_trimming(trim, said, tmp_p
     share = res.overlap()["outside crump"].sum() / res.nobs
     assert share > 0.05 if trim is None else share > 0
     page = res.report(tmp_path / "report.html").read_text("utf-8")
-    assert ("outside the limits of Crump" in page) == said
+    assert ("Outside the limits of Crump" in page) == said
 
 
 def test_a_few_rows_outside_the_limits_are_not_told():
     frame = pd.DataFrame({"n": [10, 10], "effective n": [10.0, 10.0], "outside support": 0, "outside crump": [1, 0]})
-    assert "1 row " not in " ".join(read_overlap(frame, False, EVERYBODY, "").texts)
+    assert "limits" not in " ".join(read_overlap(frame, False, EVERYBODY, "").texts)
     texts = " ".join(read_overlap(frame.head(1), False, EVERYBODY, "").texts)
-    assert "1 row (10%) have" not in texts and "1 row (10%) has" in texts
+    assert "Outside the limits of Crump et al. (2009): 1 of 10 rows (10%)." in texts
 
 
 def coin_flip(n=1000, sd=1.3):

@@ -714,8 +714,9 @@ def test_methods_name_sant_anna_and_zhao_where_the_estimator_is_theirs(estimator
 def test_methods_of_a_study_name_its_models():
     text = study(SHORT, estimator="IPWRA").methods()
     assert "Each effect was estimated by inverse probability weighted regression adjustment" in text and "[" not in text
-    assert "; outcome models were linear: y ~ x; the propensity model was logit: x." in text
+    assert "Outcome models of the change were linear: y ~ x. The propensity model was logit: x." in text
     assert "Averages weight groups by size; standard errors account for the estimated sizes." in text
+    assert "The propensity model was logit without covariates." in study(SHORT, "y ~ 1").methods()
     plain = study(SHORT, estimator="Unadjusted").methods()
     assert "[" not in plain and "outcome models" not in plain
 

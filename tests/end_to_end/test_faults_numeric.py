@@ -257,7 +257,7 @@ def test_fault_44_extreme_weights_are_told_and_never_clipped(estimator):
     with pytest.warns(cr.OverlapWarning, match=told):
         res = build(estimator, extreme, "y ~ x1").fit(cov_type="robust", **options)
     assert res.importance_weights.max() == pytest.approx(largest, rel=1e-6)
-    assert res.converged and "poor overlap" in str(res.summary())
+    assert res.converged and "Poor overlap" in str(res.summary())
 
 
 TILTS = ["overlap", "matching", "entropy", lambda e: e**2 * (1 - e)]

@@ -97,6 +97,7 @@ def test_the_summary_repeats_the_warnings(tmp_path):
         res = model.fit()
     said = [str(one.message).replace("\n", " ") for one in warned]
     assert [text.split()[0] for text in said] == ["only", "the"]
+    said = [text[0].upper() + text[1:] for text in said]
     text = " ".join(str(res.summary()).split())
     for part in (*said, "dropped 'I(2 * x1)'", "The first stage is weak, so this share"):
         assert text.count(part) == 1

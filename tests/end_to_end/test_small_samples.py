@@ -329,7 +329,7 @@ def test_few_clusters_are_told_with_the_remedy(clusters, options, advice):
     model = cr.IPWRA.from_formula("y ~ x1", simulate(300).assign(g=np.arange(300) % clusters), treat="d", cluster="g")
     with pytest.warns(cr.DesignWarning, match=f"only {clusters} clusters of 'g' are in the data. With[^$]*{advice}"):
         res = model.fit(**options)
-    assert f"only {clusters} clusters of 'g' are in the data. With fewer than" in " ".join(str(res.summary()).split())
+    assert f"Only {clusters} clusters of 'g' are in the data. With fewer than" in " ".join(str(res.summary()).split())
 
 
 @pytest.mark.parametrize(

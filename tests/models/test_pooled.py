@@ -458,7 +458,7 @@ def test_the_summary_repeats_the_warnings_of_the_fits():
         for noise in (0.01 * rng.normal(size=600) for _ in range(3))
     ]
     text = " ".join(str(pool(fits).summary()).split())
-    assert text.count("only 12 clusters of 'g' are in the data.") == 1
-    assert text.count("poor overlap: after weighting") == 1
+    assert text.count("Only 12 clusters of 'g' are in the data.") == 1
+    assert text.count("Poor overlap: after weighting") == 1
     assert "Each warning below is shown for the first imputation that has it." in text
     assert f"effective n of group '1' is only {fits[0].overlap().loc['1', 'effective n']:.1f}" in text

@@ -45,7 +45,7 @@ KINDS = {
     "aipw": (cr.AIPW, FORMULA, {}, ["its average errors are corrected", "the average of weight times residual"]),
     "jre": (cr.JRE, FORMULA, {}, ["fitted together", "40 random draws of the", "bias that all groups share is"]),
     "treated": (cr.IPWRA, FORMULA, {"target": "treated"}, ["on the treated (ATT)"]),
-    "control": (cr.JRE, FORMULA, {"target": "control"}, ["untreated (ATC)", "Rows of group 0 have weight 1."]),
+    "control": (cr.JRE, FORMULA, {"target": "control"}, ["untreated (ATC)", "is (probability of group 0) /"]),
     "overlap": (cr.AIPW, FORMULA, {"target": "overlap"}, ["overlap population (ATO)", "about equally likely"]),
     "overlap without weights": (cr.OutcomeRegression, FORMULA, {"target": "overlap"}, ["only to define the target"]),
     "frame": (
@@ -108,7 +108,7 @@ def test_a_transported_effect_names_the_model_of_membership():
     said = "density ratio of the covariates, target frame over sample, from a logit model of membership"
     assert said in res.methods()
     text = " ".join(str(res.explain()).split())
-    assert "Each row's weight is the density ratio divided by the probability of the row's own group." in text
+    assert "Each row's weight is (density ratio) / (probability of its own group)." in text
     plain = cr.OutcomeRegression.from_formula(FORMULA, FRAME, treat="d", target=FRAME[FRAME.x2 > -1]).fit()
     assert "density ratio" not in plain.methods()  # it uses no weights
 
@@ -140,7 +140,7 @@ def test_poor_overlap_and_a_gap_are_told(lalonde):
     with pytest.warns(cr.OverlapWarning):
         res = cr.IPWRA.from_formula(f"re78 ~ {rhs}", lalonde, treat="treat", trim=None, target="all",
                                     propensity=f"({rhs})**2").fit()  # fmt: skip
-    assert "poor overlap" in " ".join(str(res.explain()).split())
+    assert "Poor overlap: " in " ".join(str(res.explain()).split())
 
 
 def test_html_is_escaped_and_balanced():

@@ -105,12 +105,13 @@ def test_the_same_fit_gives_the_same_bytes(jobs, jobs_page, tmp_path):
 def test_lalonde_is_told_that_overlap_is_bad(jobs, jobs_page):
     text = read(jobs_page).text
     top = text[: text.index("Contents")]
-    kept = jobs.overlap()["effective n"] / jobs.overlap()["n"]
-    assert f"Overlap is poor: after weighting, the effective n of group 1 is {kept['1']:.0%} of its rows." in top
-    assert "3 assumptions have no argument yet; see Assumptions" in top
+    row = jobs.overlap().loc["1"]
+    kept = f"{row['effective n']:.0f}, {row['effective n'] / row['n']:.0%} of the {row['n']:.0f} rows of group 1"
+    assert f"Overlap is poor: after weighting, the effective n of group 1 is {kept}." in top
+    assert "3 assumptions without an argument; see Assumptions" in top
     assert f"{jobs.start.effect:.2f}" in top
     outside = int(jobs.overlap()["outside crump"].sum())
-    assert f"{outside} rows ({outside / 614:.0%}) have scores outside" in text
+    assert f"{outside} of 614 rows ({outside / 614:.0%}). An average over all rows is imprecise." in text
 
 
 @pytest.mark.usefixtures("unprinted_plots")
@@ -119,8 +120,8 @@ def test_a_short_report_has_the_findings_a_picture_and_the_methods(jobs, jobs_pa
     assert [attrs["id"] for attrs in reader.all("section")] == ["balance", "methods"]
     assert not reader.all("a") and not reader.all("table") and len(reader.all("img")) == 1
     texts = ["".join(page.text.split()).partition("Inshort")[2] for page in (read(jobs_page), reader)]
-    assert texts[0].partition("argumentyet")[0] == texts[1].partition("argumentyet")[0] != ""
-    assert "argumentyet;seeAssumptions" in texts[0] and "argumentyet:Dothecovariatesinclude" in texts[1]
+    assert texts[0].partition("anargument")[0] == texts[1].partition("anargument")[0] != ""
+    assert "anargument;seeAssumptions" in texts[0] and "anargument:Dothecovariatesinclude" in texts[1]
     assert " ".join(jobs.methods().split()) in reader.text
 
 
@@ -140,7 +141,7 @@ def test_assumptions_are_the_authors(jobs, tmp_path):
     path = jobs.report(tmp_path / "said.html", title="A <title> & more", assumptions=said)
     reader = read(path)
     assert "Caseworkers <saw> only these & nothing else." in reader.text
-    assert "2 assumptions have no argument yet; see Assumptions" in reader.text
+    assert "2 assumptions without an argument; see Assumptions" in reader.text
     assert reader.text.count("of one unit affect re78 of another") == 1
     assert reader.text.count("Not yet answered") == 2
     assert reader.text.startswith("A <title> & more A <title> & more")
@@ -365,7 +366,7 @@ def test_methods_name_the_effect_that_is_a_ratio(cattaneo, tmp_path, effect, nam
     text = res.methods()
     assert f"We estimated the {name} (ATE {effect.replace('_', ' ')}) of mbsmoke" in text and means in text
     assert "average treatment effect" not in text
-    assert "intervals use the normal distribution. They are computed on the logarithmic scale" in text
+    assert "interval and test are computed on the logarithmic scale and transformed back." in text
     assert "resamples" not in text
     assert "variation of the logarithm over the resamples" in model.fit(n_boot=29).methods()
     page = read(res.report(tmp_path / "a.html")).text
@@ -396,5 +397,5 @@ def test_methods_of_learners_have_the_weights_of_a_stack_and_the_median_of_repea
     for weight in stack.stack["weight"]:
         assert f"{weight:.3f} (" in text
     repeated = cr.AIPW.from_formula("y ~ x1 + x2", simulate(200), **options, n_repeats=3).fit().methods()
-    assert "The estimate is the median over the repeats, with the variance of Chernozhukov et al. (2018)." in repeated
+    assert "The folds were drawn 3 times, and the fit with the median effect is shown." in repeated
     assert "median" not in text

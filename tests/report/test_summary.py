@@ -93,7 +93,7 @@ def test_no_such_note_with_good_overlap_a_warning_or_another_target():
     for res in fits:
         text = " ".join(str(res.summary()).split())
         assert POOR not in text and SHORT not in text
-    assert "poor overlap:" in text
+    assert "Poor overlap:" in text
     assert SHORT not in " ".join(str(poor.fit(cov_type="jackknife", use_t=True).summary()).split())
 
 
@@ -129,7 +129,7 @@ def test_dropped_rows_are_counted_as_in_the_file():
     data.loc[[20, 21], "y"] = np.nan
     text = " ".join(str(cr.IPWRA.from_formula("y ~ x1 + x2", data, treat="d").fit().summary()).split())
     said = "12 rows dropped: y missing in 2, x1 missing in 6, x2 missing in 7 (some rows lack several)."
-    assert f"{said} See res.sample_ledger. `causalrisk.impute` fills in missing covariates" in text
+    assert f"{said} See `res.sample_ledger`. `causalrisk.impute` fills in missing covariates" in text
 
 
 def test_filled_values_are_noted_below_the_table_of_covariates():

@@ -101,7 +101,7 @@ def test_of_a_fit_two_values_are_named_and_constants_noted(frame):
     table = res.table_one(also=["k"], data=frame.assign(k=3.0))
     assert f"{100 * (frame.sex == 2)[frame.d == 1].mean():.1f}%" in cells(table)["sex: 2"]
     assert list(table.frame.index) == ["x1", "sex: 2"]
-    assert "k is constant and is left out." in table.notes
+    assert "Constant, and left out: k." in table.notes
     named = res.table_one(names={"sex": "Sex"})
     assert "Sex: 2" in cells(named) and "constant" not in " ".join(named.notes)
 
