@@ -229,8 +229,8 @@ def explain(record: FitRecord, alpha: float = 0.05) -> Prose:
     record.design.check_in_memory("explain()", "Use `res.methods()`. ")
     said, models = methods.facts(record), "matches" if record.spec.matched else "outcome models"
     what, (reference, *others) = "quantiles" if record.options.quantiles else "mean", record.design.labels
-    question = f"How would the {what} of {words.outcome_text(record)} differ if all were in group "
-    question += f"{words.joined(others, 'or')} instead of group {reference}?"
+    question = f"How would the {what} of {words.outcome_text(record)}, over {words.rows_words(record)}, differ if all "
+    question += f"were in group {words.joined(others, 'or')} instead of group {reference}?"
     steps = {
         "The question": [question, *said["effect"], *said["sample"]],
         "The groups as observed": [_observed(record)],
