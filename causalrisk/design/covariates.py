@@ -78,8 +78,8 @@ def moderators(design: Design, by: Any, data: Any = None) -> Moderators:
     groups, found, levels = groups_of(design, by, data)
     for name, values in zip(levels, zip(*found, strict=True), strict=True):
         if len(set(values)) > MANY_LEVELS:
-            typed = show(f"~ {formulas.in_formula(name)}")
-            raise DesignError(f"{name!r} has more than {MANY_LEVELS} groups.\nUse `by={typed}` or `pandas.cut`.")
+            typed = f"effects_by({show(f'~ {formulas.in_formula(name)}')})"
+            raise DesignError(f"{name!r} has more than {MANY_LEVELS} groups.\nUse `{typed}` or `pandas.cut`.")
     indicators = (groups[:, None] == np.arange(len(found))).astype(float)
     return Moderators(indicators, found, tuple(levels), True)
 

@@ -507,7 +507,7 @@ def check_finite(finite: np.ndarray, term: str, formula: Formula) -> None:
     if not finite.all():
         where = f"term {term!r} of the {formula.model} formula {formula.text!r}"
         found = f"{where} is NaN or infinite in {int((~finite).sum())} rows"
-        raise DesignError(f"{found}.\nChange the term, such as `np.log` to `np.log1p`, or leave these rows out.")
+        raise DesignError(f"{found}.\nChange the term, or leave these rows out.")
 
 
 @contextmanager
