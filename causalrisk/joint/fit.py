@@ -17,13 +17,13 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from causalrisk.errors import Failure, first_failure
-from causalrisk.estimation.engine import Dual, Linear, value_of
+from causalrisk.estimation.engine import Dual, FieldsAlone, Linear, value_of
 from causalrisk.estimation.fits import Estimate, Refits, RefittedScores, collect_refits
 from causalrisk.joint.minimum import Objective, determined, newton, solve_constrained
 from causalrisk.joint.objective import Expansion, Rows, Terms, bias_gradient, by_means, centred, expand, sums
@@ -107,7 +107,7 @@ def divisors_of(t: Array, T: Array, rows: Rows, varies: bool) -> Array:
 
 
 @dataclass(frozen=True)
-class JointFit:
+class JointFit(FieldsAlone):
     """The minimum of JRE's objective in the sample, with its predictions, biases and influence function.
 
     Parameters
@@ -268,8 +268,8 @@ class JointFit:
             theta, nu = theta + (self.theta - self.objective.models), np.repeat(self.nu, s.shape[1], axis=0)
         with np.errstate(all="ignore"):  # resamples that cannot be fitted have a failure code
             found = newton(objective, theta, self.alpha, nu)
-            raw = found.at.average[0].T
-            means = problem.net_means(raw, found.at.bias[0].T)
+            raw = found.average.T
+            means = problem.net_means(raw, found.bias.T)
         failed = Failure.SINGULAR_OUTCOME if linear else Failure.OUTCOME_NOT_CONVERGED
         of_minimum = np.where(found.converged, Failure.OK, failed).astype(np.int8)
         params, theta = np.concatenate([scale.effects(raw), means]), found.theta[:, : problem.start.theta.shape[1]]
@@ -382,20 +382,12 @@ class JointFit:
     @cached_property
     def influence(self) -> Array:
         """Influence function (n, d) of all estimates. It is a Dask array if the rows do not fit in memory."""
-        return np.hstack([self._by_row(self.maps), self.problem.score_influence])
+        start, score = self.problem.start, self.problem.score_influence
+        own = self.rows.by_row(self._influence_of, score, start.influence[:, start.block("theta")])
+        return np.hstack([own, score])
 
-    @cached_property
-    def influence_of_params(self) -> Array:
-        """Influence function of effects and arm means alone, which is faster to compute."""
-        return self._by_row([of[:, : 2 * len(self.means) - 1] for of in self.maps])
-
-    def _by_row(self, maps: list[Array]) -> Array:
-        start = self.problem.start
-        given = self.problem.score_influence, start.influence[:, start.block("theta")]
-        return self.rows.by_row(partial(self._influence_of, maps), *given)
-
-    def _influence_of(self, maps: list[Array], part: WeightedRows, here: slice, score: Array, started: Array) -> Array:
-        of_parts, of_divisors, of_score, of_start = maps
+    def _influence_of(self, part: WeightedRows, here: slice, score: Array, started: Array) -> Array:
+        of_parts, of_divisors, of_score, of_start = self.maps
         parts, scores, inside = RowParts(part.rows(here), self), part.scores(here), part.equations.sample.in_sample
         divisors = divisors_of(scores.tilt, scores.tilts, parts.rows, scores.varies) - inside[here, None]
         found = parts(Moments.of(scores)) - inside[here, None] * self.totals["value"]

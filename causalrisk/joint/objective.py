@@ -30,7 +30,6 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from causalrisk.numerics.arrays import Array, weighted_grams
 from causalrisk.numerics.families import OutcomeFamily
@@ -407,18 +406,6 @@ class Expansion:
             return of[columns] if isinstance(of, np.ndarray) else type(of)(map(part, of))
 
         return Expansion(**{name: part(of) for name, of in vars(self).items()})
-
-    def put(self, columns: NDArray[np.intp], other: Expansion) -> None:
-        """Replace some columns of row weights by `other`, an expansion for these columns alone."""
-
-        def put(into: Any, of: Any) -> None:
-            if isinstance(into, np.ndarray):
-                into[columns] = of
-            else:
-                for pair in zip(into, of, strict=True):
-                    put(*pair)
-
-        put(list(vars(self).values()), list(vars(other).values()))
 
 
 def expand(of: dict[str, Array], terms: Terms, *, framed: bool) -> Expansion:
