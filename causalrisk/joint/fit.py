@@ -279,14 +279,6 @@ class JointFit(FieldsAlone):
 
     # --- influence function ------------------------------------------------------------------------------------------
 
-    def solve(self, right: Array, u: Array) -> Array:
-        """Return changes of theta, shape (K p, m), that restore the first-order conditions after m changes of these.
-
-        `right` has the changes of the gradient, and `u` the changes of the net biases.
-        """
-        hessian, u_slope = self.lift.T @ self.hessian @ self.lift, self.at.u[1] @ self.lift
-        return -solve_constrained(hessian[None], right[None], u_slope, u[None])[0][0]
-
     @cached_property
     def totals(self) -> dict[str, Array]:
         """Sums over rows of the S columns of `RowParts`, and derivatives of the sums.
@@ -357,7 +349,9 @@ class JointFit(FieldsAlone):
         result has shape (m, 2 K - 1 + K p).
         """
         (n_arms, P, _), p, scale, at = self.beta.shape, self.problem.start.theta.shape[1], self.problem.scale, self.at
-        theta = self.solve(equations.T, numbers[:, 2 * n_arms :].T).T
+        hessian, u_slope = self.lift.T @ self.hessian @ self.lift, at.u[1] @ self.lift
+        u = numbers[None, :, 2 * n_arms :].transpose(0, 2, 1)
+        theta = -solve_constrained(hessian[None], equations.T[None], u_slope, u)[0][0].T  # the conditions hold again
         numbers = numbers + self._numbers_after((theta @ self.lift.T).reshape(-1, n_arms, P))
         raw, bias = numbers[:, :n_arms], numbers[:, n_arms : 2 * n_arms]
         moved = raw * scale.g_slope(at.average[0][0]) - (bias @ self.problem.slopes / n_arms)[:, None]
