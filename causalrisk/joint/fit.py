@@ -18,61 +18,20 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from causalrisk.errors import Failure, first_failure
-from causalrisk.estimation.engine import Dual, FieldsAlone, Linear, value_of
+from causalrisk.estimation.engine import FieldsAlone, value_of
 from causalrisk.estimation.fits import Estimate, Refits, RefittedScores, collect_refits
 from causalrisk.joint.minimum import Objective, determined, newton, solve_constrained
 from causalrisk.joint.objective import Expansion, Rows, Terms, bias_gradient, by_means, centred, expand, sums
-from causalrisk.joint.rows import Replicates, Scores, WeightedRows
+from causalrisk.joint.rows import Moments, Replicates, Scores, WeightedRows, derivative_of
 from causalrisk.joint.start import JointProblem, refitted
 from causalrisk.numerics.arrays import Array, add_up, loaded
 from causalrisk.numerics.families import LINEAR
 from causalrisk.numerics.optimize import OptimizeResult
-
-
-class Moments(NamedTuple):
-    """Moments of each row's tilt t and importance weight w, shape (n, 1) each.
-
-    They may be `Dual` numbers with derivatives. `t` and `w` are at the fitted propensity score. `t1`, `w1`, `t2`, `tw`
-    and `w2` are means of t, w, t^2, t w and w^2 over the replicates. `each`, shape (n, B), is w under the replicates in
-    the slice `some`.
-    """
-
-    t: Any
-    w: Any
-    t1: Any
-    w1: Any
-    t2: Any
-    tw: Any
-    w2: Any
-    each: Any
-    some: slice = slice(None)
-
-    @classmethod
-    def of(cls, scores: Scores) -> Moments:
-        """Compute the moments from the tilts and weights of some rows."""
-        t, w, T, W, _ = scores
-        return cls(t, w, _mean(T), _mean(W), _mean(T**2), _mean(T * W), _mean(W**2), W)
-
-    def by(self, eta: Linear) -> Moments:
-        """Return the derivatives of the moments with respect to a linear predictor of the propensity score."""
-        found: list[Any] = [_derivative(each, eta) for each in self[:-1]]
-        return Moments(*found)
-
-
-def _mean(x: Any) -> Any:
-    if isinstance(x, Dual):
-        return Dual(_mean(x.value), {eta: _mean(d) for eta, d in x.by.items()})
-    return x.mean(axis=1, keepdims=True)
-
-
-def _derivative(x: Any, eta: Linear) -> Array:
-    found = x.by.get(eta) if isinstance(x, Dual) else None
-    return np.zeros_like(value_of(x)) if found is None else found
 
 
 def by_divisors(scores: Scores, rows: Rows) -> list[Moments]:
@@ -299,7 +258,7 @@ class JointFit(FieldsAlone):
             for eta in (eta for block in part.equations.weight_blocks for eta in block.own):
                 left = (eta.X[here] * share).T
                 by_score.append(left @ parts(of.by(eta)))
-                dt, dT = (_derivative(each, eta) for each in (scores.tilt, scores.tilts))
+                dt, dT = (derivative_of(each, eta) for each in (scores.tilt, scores.tilts))
                 by_tilts.append(left @ divisors_of(dt, dT, parts.rows, varies))
             return {
                 "value": value,
