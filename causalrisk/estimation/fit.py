@@ -62,17 +62,12 @@ def fit_estimator(
         task.notes.append("The weights of the residuals add up to one in each group.")
     note_ignored(design, spec, task.notes)
     task = prepare(task)
-    learned = None if use is None else learn(task.design, options, inference, task.notes)
+    learned = None if use is None else learn(task.design, task.options, inference, task.notes)
     if learned is not None and use == kinds.STACK:
         record = fit_stack(task, learned, joint_options)
     else:
         task = task if learned is None or use is None else with_learner(task, learned, use)
         record = joint_record(task, joint_options) if spec.joint else separate_record(task)
-        if record.joint is not None and not record.joint.fit.determined:
-            raise errors.CausalRiskError(
-                "the joint objective does not determine the outcome models, because a propensity replicate has a few "
-                "very large weights.\nSimplify the formulas, or use IPWRA."
-            )
     check_outcome(record, task.notes)
     check_clusters(record, task.notes)
     return dataclasses.replace(record, learned=learned, notes=tuple(task.notes))
@@ -217,6 +212,11 @@ def joint_record(task: Task, joint_options: JREOptions, replicates: Replicates |
     robust = dataclasses.replace(plain, robust=robust_covariance(plain))
     with np.errstate(all="ignore"):  # weights may overflow; their replicates are left out
         joint = train_from(robust, joint_options, notes, replicates)
+    if not joint.fit.determined:
+        raise errors.CausalRiskError(
+            "the joint objective does not determine the outcome models, because a propensity replicate has a few very "
+            "large weights.\nSimplify the formulas, or use IPWRA."
+        )
     result = joint.fit.result
     if not result.success:
         method = joint_options.method or kinds.DEFAULT_METHOD
@@ -276,15 +276,14 @@ def train_from(
     if given and design.on_disk:
         raise not_on_disk("replicates=", use="n_replicates=200")
     drawn = start.resampler().given("replicates", options.replicates) if given else None
-    count = min(FOLDS, design.n_clusters) if design.n_clusters else FOLDS
-    own = folds_by_position(design, count)[sample.order]
+    own = folds_by_position(design, FOLDS)[sample.order]
     problem = JointProblem(
         weights=start.used_weight_fit,
         start=start.estimate,
         covariance=cast(Array, start.robust),
         scale=start.options.effect_scale,
         frequency=start.frequency,
-        folds=np.concatenate([np.arange(sample.n_frame) % count, own]),
+        folds=np.concatenate([np.arange(sample.n_frame) % (own.max() + 1), own]),
     )
     points, few = points_about(problem, options.replicate_spread), 2 * len(problem.weights.gamma) < options.n_drawn
     large = (design.n_clusters or design.nobs) >= LARGE

@@ -37,7 +37,8 @@ class Learned:
 
     `features` (p,) marks the columns of the outcome design that the learners use. `folds` has the fold of each row, in
     the order of the data. `quality` (L, K, 3) has three out-of-fold measures for each learner (L) and arm (K): R
-    squared, and the intercept and the slope of a regression of the outcomes on the predictions.
+    squared, and the intercept and the slope of a regression of the outcomes on the predictions. `means` (L, K, n) has
+    the predicted mean outcome of each row in each arm. It is None if the rows are not in memory.
     """
 
     fits: tuple[CrossFitted, ...]
@@ -45,6 +46,7 @@ class Learned:
     features: Array
     folds: Numbers
     quality: Array
+    means: Array | None
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -92,8 +94,8 @@ def learn(design: Design, options: ModelOptions, inference: InferenceOptions, no
 
     training = Training(over, design.labels, options.n_folds, options.repeat, design.weight_type == "frequency")
     workers = worker_count(inference.n_jobs, 1.0 if design.on_disk else design.X.nbytes)
-    fits = tuple(cross_fit(learner, training, workers, rows) for learner in learners)
-    moved, size, quality = 0, 0, np.empty((len(fits), design.n_arms, 3))
+    fits = tuple(cross_fit(learner, training, workers) for learner in learners)
+    moved, size, means, quality = 0, 0, list[Array](), np.empty((len(fits), design.n_arms, 3))
     for number, fit in enumerate(fits):
 
         def judged(block: LearnerRows, fit: CrossFitted = fit) -> tuple[Any, ...]:
@@ -101,6 +103,7 @@ def learn(design: Design, options: ModelOptions, inference: InferenceOptions, no
 
         predicted, y, arm, s = (np.concatenate(part, axis=-1) for part in zip(*over(judged), strict=True))
         moved, size = moved + on_predictor_scale(family, predicted)[1], size + predicted.size
+        means += [] if design.on_disk else [predicted]
         for a in range(design.n_arms):
             own = (arm == a) & ~np.isnan(y)
             quality[number, a] = _quality(y[own], predicted[a, own], s[own])
@@ -114,7 +117,7 @@ def learn(design: Design, options: ModelOptions, inference: InferenceOptions, no
             such = "a classifier" if binary else '`learner="smooth"`'
             advice = f"Use a learner whose predictions are in the range of the outcome, such as {such}."
             notes.warn(f"{told}\n{advice}", DesignWarning)
-    return Learned(fits, family, features, folds, quality)
+    return Learned(fits, family, features, folds, quality, np.stack(means) if means else None)
 
 
 def _quality(y: Array, predicted: Array, weights: Array) -> tuple[float, float, float]:

@@ -35,6 +35,8 @@ def task_of(design: Design, spec: Specification, options: ModelOptions, inferenc
     """Check the options against the data, and return the task with the notes of the data."""
     score = design.score if options.propensity_score is None else options.propensity_score
     design = design.for_scores(scores_rule(options.propensity_loss, score, options.trim))
+    if design.n_clusters:  # without empty folds
+        options = dataclasses.replace(options, n_folds=min(options.n_folds, max(2, design.n_clusters)))
     cov_type, bootstrap = inference.resolved(design, joint=spec.joint)
     kind = bootstrap if cov_type == "bootstrap" else None
     if spec.matched and kind:

@@ -360,14 +360,14 @@ def influence_covariance(record: FitRecord, influence: Array) -> Array:
 def robust_covariance(record: FitRecord, notes: Notes | None = None, whole: bool = True) -> Array:
     """Return the sandwich covariance of all estimates, clustered if a cluster was given, shape (d, d).
 
-    With `whole=False`, coefficients are left out if they would take more time. Negative eigenvalues, which two-way
+    With `whole=False`, coefficients are left out if they would take much more time. Negative eigenvalues, which two-way
     clusters can give, are set to zero with a warning.
     """
     if record.robust is not None:
         return record.robust
     estimate, rows = record.estimate, record.estimate.rows
     blocks = [slice(0, len(estimate.params))]
-    if not whole and isinstance(rows, fits.SeparateRows | JointFit) and not record.design.on_disk:
+    if not whole and isinstance(rows, fits.SeparateRows) and not record.design.on_disk:
         influence = rows.influence_of_params
     else:
         influence = estimate.influence

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -295,11 +295,10 @@ def outcome_predictions(record: FitRecord) -> pd.DataFrame:
     learned, labels = used_learned(record), list(record.design.labels)
     instead = "`res.learner_fit` has the quality of the predictions. "
     record.design.check_in_memory("the prediction of each row", instead)
-    values = np.concatenate([fit.predictions for fit in learned.fits]).T
     columns = pd.Index(labels)
     if len(learned.fits) > 1:
         columns = pd.MultiIndex.from_product([learned.names, labels], names=["learner", "arm"])
-    return pd.DataFrame(values.copy(), index=record.design.index, columns=columns)
+    return pd.DataFrame(np.concatenate(cast(Any, learned.means)).T, index=record.design.index, columns=columns)
 
 
 def learner_fit(record: FitRecord) -> pd.DataFrame:

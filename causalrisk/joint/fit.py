@@ -17,62 +17,21 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from functools import cached_property, partial
-from typing import Any, NamedTuple
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 
 from causalrisk.errors import Failure, first_failure
-from causalrisk.estimation.engine import Dual, Linear, value_of
+from causalrisk.estimation.engine import FieldsAlone, value_of
 from causalrisk.estimation.fits import Estimate, Refits, RefittedScores, collect_refits
 from causalrisk.joint.minimum import Objective, determined, newton, solve_constrained
 from causalrisk.joint.objective import Expansion, Rows, Terms, bias_gradient, by_means, centred, expand, sums
-from causalrisk.joint.rows import Replicates, Scores, WeightedRows
+from causalrisk.joint.rows import Moments, Replicates, Scores, WeightedRows, derivative_of
 from causalrisk.joint.start import JointProblem, refitted
 from causalrisk.numerics.arrays import Array, add_up, loaded
 from causalrisk.numerics.families import LINEAR
 from causalrisk.numerics.optimize import OptimizeResult
-
-
-class Moments(NamedTuple):
-    """Moments of each row's tilt t and importance weight w, shape (n, 1) each.
-
-    They may be `Dual` numbers with derivatives. `t` and `w` are at the fitted propensity score. `t1`, `w1`, `t2`, `tw`
-    and `w2` are means of t, w, t^2, t w and w^2 over the replicates. `each`, shape (n, B), is w under the replicates in
-    the slice `some`.
-    """
-
-    t: Any
-    w: Any
-    t1: Any
-    w1: Any
-    t2: Any
-    tw: Any
-    w2: Any
-    each: Any
-    some: slice = slice(None)
-
-    @classmethod
-    def of(cls, scores: Scores) -> Moments:
-        """Compute the moments from the tilts and weights of some rows."""
-        t, w, T, W, _ = scores
-        return cls(t, w, _mean(T), _mean(W), _mean(T**2), _mean(T * W), _mean(W**2), W)
-
-    def by(self, eta: Linear) -> Moments:
-        """Return the derivatives of the moments with respect to a linear predictor of the propensity score."""
-        found: list[Any] = [_derivative(each, eta) for each in self[:-1]]
-        return Moments(*found)
-
-
-def _mean(x: Any) -> Any:
-    if isinstance(x, Dual):
-        return Dual(_mean(x.value), {eta: _mean(d) for eta, d in x.by.items()})
-    return x.mean(axis=1, keepdims=True)
-
-
-def _derivative(x: Any, eta: Linear) -> Array:
-    found = x.by.get(eta) if isinstance(x, Dual) else None
-    return np.zeros_like(value_of(x)) if found is None else found
 
 
 def by_divisors(scores: Scores, rows: Rows) -> list[Moments]:
@@ -107,7 +66,7 @@ def divisors_of(t: Array, T: Array, rows: Rows, varies: bool) -> Array:
 
 
 @dataclass(frozen=True)
-class JointFit:
+class JointFit(FieldsAlone):
     """The minimum of JRE's objective in the sample, with its predictions, biases and influence function.
 
     Parameters
@@ -268,8 +227,8 @@ class JointFit:
             theta, nu = theta + (self.theta - self.objective.models), np.repeat(self.nu, s.shape[1], axis=0)
         with np.errstate(all="ignore"):  # resamples that cannot be fitted have a failure code
             found = newton(objective, theta, self.alpha, nu)
-            raw = found.at.average[0].T
-            means = problem.net_means(raw, found.at.bias[0].T)
+            raw = found.average.T
+            means = problem.net_means(raw, found.bias.T)
         failed = Failure.SINGULAR_OUTCOME if linear else Failure.OUTCOME_NOT_CONVERGED
         of_minimum = np.where(found.converged, Failure.OK, failed).astype(np.int8)
         params, theta = np.concatenate([scale.effects(raw), means]), found.theta[:, : problem.start.theta.shape[1]]
@@ -278,14 +237,6 @@ class JointFit:
         return dataclasses.replace(collected, start=refits.values[:, : len(problem.start.params)])
 
     # --- influence function ------------------------------------------------------------------------------------------
-
-    def solve(self, right: Array, u: Array) -> Array:
-        """Return changes of theta, shape (K p, m), that restore the first-order conditions after m changes of these.
-
-        `right` has the changes of the gradient, and `u` the changes of the net biases.
-        """
-        hessian, u_slope = self.lift.T @ self.hessian @ self.lift, self.at.u[1] @ self.lift
-        return -solve_constrained(hessian[None], right[None], u_slope, u[None])[0][0]
 
     @cached_property
     def totals(self) -> dict[str, Array]:
@@ -307,7 +258,7 @@ class JointFit:
             for eta in (eta for block in part.equations.weight_blocks for eta in block.own):
                 left = (eta.X[here] * share).T
                 by_score.append(left @ parts(of.by(eta)))
-                dt, dT = (_derivative(each, eta) for each in (scores.tilt, scores.tilts))
+                dt, dT = (derivative_of(each, eta) for each in (scores.tilt, scores.tilts))
                 by_tilts.append(left @ divisors_of(dt, dT, parts.rows, varies))
             return {
                 "value": value,
@@ -357,7 +308,9 @@ class JointFit:
         result has shape (m, 2 K - 1 + K p).
         """
         (n_arms, P, _), p, scale, at = self.beta.shape, self.problem.start.theta.shape[1], self.problem.scale, self.at
-        theta = self.solve(equations.T, numbers[:, 2 * n_arms :].T).T
+        hessian, u_slope = self.lift.T @ self.hessian @ self.lift, at.u[1] @ self.lift
+        u = numbers[None, :, 2 * n_arms :].transpose(0, 2, 1)
+        theta = -solve_constrained(hessian[None], equations.T[None], u_slope, u)[0][0].T  # the conditions hold again
         numbers = numbers + self._numbers_after((theta @ self.lift.T).reshape(-1, n_arms, P))
         raw, bias = numbers[:, :n_arms], numbers[:, n_arms : 2 * n_arms]
         moved = raw * scale.g_slope(at.average[0][0]) - (bias @ self.problem.slopes / n_arms)[:, None]
@@ -382,20 +335,12 @@ class JointFit:
     @cached_property
     def influence(self) -> Array:
         """Influence function (n, d) of all estimates. It is a Dask array if the rows do not fit in memory."""
-        return np.hstack([self._by_row(self.maps), self.problem.score_influence])
+        start, score = self.problem.start, self.problem.score_influence
+        own = self.rows.by_row(self._influence_of, score, start.influence[:, start.block("theta")])
+        return np.hstack([own, score])
 
-    @cached_property
-    def influence_of_params(self) -> Array:
-        """Influence function of effects and arm means alone, which is faster to compute."""
-        return self._by_row([of[:, : 2 * len(self.means) - 1] for of in self.maps])
-
-    def _by_row(self, maps: list[Array]) -> Array:
-        start = self.problem.start
-        given = self.problem.score_influence, start.influence[:, start.block("theta")]
-        return self.rows.by_row(partial(self._influence_of, maps), *given)
-
-    def _influence_of(self, maps: list[Array], part: WeightedRows, here: slice, score: Array, started: Array) -> Array:
-        of_parts, of_divisors, of_score, of_start = maps
+    def _influence_of(self, part: WeightedRows, here: slice, score: Array, started: Array) -> Array:
+        of_parts, of_divisors, of_score, of_start = self.maps
         parts, scores, inside = RowParts(part.rows(here), self), part.scores(here), part.equations.sample.in_sample
         divisors = divisors_of(scores.tilt, scores.tilts, parts.rows, scores.varies) - inside[here, None]
         found = parts(Moments.of(scores)) - inside[here, None] * self.totals["value"]

@@ -112,14 +112,15 @@ class Minimum:
         Lagrange multipliers of the constraint.
     converged : ndarray of bool, shape (R,)
         Whether each search converged.
-    at : Expansion
-        The objective at the minima, with its averages and biases.
+    average, bias : ndarray, shape (R, K)
+        Averages of the models over the target, and biases of the arms averaged over the replicates.
     """
 
     theta: Array
     multipliers: Array
     converged: NDArray[np.bool_]
-    at: Expansion
+    average: Array
+    bias: Array
 
 
 def stack(theta: Array) -> Array:
@@ -169,41 +170,38 @@ def newton(objective: Objective, theta: Array, alpha: float, multipliers: Array 
     if objective.linear:
         return _one_step(objective, theta, alpha, at)
     shape, active = theta.shape, np.arange(theta.shape[2])
-    at, theta, converged = at.some(active), theta.copy(), np.zeros(len(active), dtype=bool)
+    theta, converged = theta.copy(), np.zeros(len(active), dtype=bool)
     nu = np.zeros(at.u[0].shape) if multipliers is None else multipliers.copy()
+    average, bias = np.empty((2, len(active), shape[0]))
     for _ in range(NEWTON_STEPS):
-        here, old, own = at.some(active), theta[..., active], nu[active]
-        value, gradient, hessian = here.at(alpha)
-        whole = hessian + objective.curvature_of_models(old, here, own)
-        convex = _is_convex(whole, here.u[1])
+        old, own = theta[..., active], nu[active]
+        value, gradient, hessian = at.at(alpha)
+        whole = hessian + objective.curvature_of_models(old, at, own)
+        convex = _is_convex(whole, at.u[1])
         hessian = np.where(convex[:, None, None], whole, hessian)
-        found = solve_constrained(hessian, -gradient[..., None], here.u[1], -here.u[0][..., None])
+        found = solve_constrained(hessian, -gradient[..., None], at.u[1], -at.u[0][..., None])
         move, new = (part[..., 0] for part in found)
-        price, error = 2 * np.abs(new).max(axis=1, initial=0.0), _error(here, alpha, own)
-        merit = value + price * np.abs(here.u[0]).sum(axis=1)
+        price, error = 2 * np.abs(new).max(axis=1, initial=0.0), _error(at, alpha, own)
+        merit = value + price * np.abs(at.u[0]).sum(axis=1)
         longest = np.where(convex, SETTLED_CONVEX, SETTLED) * (1 + np.abs(stack(old)).max(axis=1))
-        small = np.abs(move).max(axis=1) <= longest
-        worse = np.arange(len(active))
-        for length in 0.5 ** np.arange(HALVINGS):
-            tried = active[worse]
-            theta[..., tried] = old[..., worse] + unstack(length * move[worse], shape)
-            nu[tried] = own[worse] + length * (new - own)[worse]
+        small, length = np.abs(move).max(axis=1) <= longest, np.ones((len(active), 1))
+        for _ in range(HALVINGS):
+            theta[..., active], nu[active] = old + unstack(length * move, shape), own + length * (new - own)
             with np.errstate(all="ignore"):
-                there = objective.some(worse).of_models(theta[..., tried])
-                less = there.at(alpha)[0] + price[worse] * np.abs(there.u[0]).sum(axis=1) < merit[worse]
-                less = less | small[worse] | (_error(there, alpha, nu[tried]) < error[worse])
-            at.put(tried, there)
-            worse = worse[~less]
-            if not worse.size:
+                at = objective.of_models(theta[..., active])
+                less = at.at(alpha)[0] + price * np.abs(at.u[0]).sum(axis=1) < merit
+                less = less | small | (_error(at, alpha, nu[active]) < error)
+            if less.all():
                 break
-        lost = np.asarray(~np.isfinite(move).all(axis=1))
-        lost[worse] = True
-        converged[active[small & ~lost]] = True
-        left = np.flatnonzero(~(small | lost))
+            length[~less] /= 2
+        average[active], bias[active] = at.average[0], at.bias[0]
+        less &= np.isfinite(move).all(axis=1)
+        converged[active[small & less]] = True
+        left = np.flatnonzero(less & ~small)
         if not left.size:
             break
-        active, objective = active[left], objective.some(left)
-    return Minimum(theta, nu, converged, at)
+        active, objective, at = active[left], objective.some(left), at.some(left)
+    return Minimum(theta, nu, converged, average, bias)
 
 
 def _one_step(objective: Objective, theta: Array, alpha: float, at: Expansion) -> Minimum:
@@ -216,7 +214,8 @@ def _one_step(objective: Objective, theta: Array, alpha: float, at: Expansion) -
     size = np.trace(hessian, axis1=1, axis2=2) / gradient.shape[1]
     known = np.abs(moves[..., 1]).max(axis=1) * size < SINGULAR
     converged, theta = known & np.isfinite(moves[..., 0]).all(axis=1), theta + unstack(moves[..., 0], theta.shape)
-    return Minimum(theta, multipliers[..., 0], converged, objective.of_models(theta))
+    at = objective.of_models(theta)
+    return Minimum(theta, multipliers[..., 0], converged, at.average[0], at.bias[0])
 
 
 def null_space(u_slope: Array) -> Array:

@@ -30,7 +30,6 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from causalrisk.numerics.arrays import Array, weighted_grams
 from causalrisk.numerics.families import OutcomeFamily
@@ -144,34 +143,19 @@ class Weights:
         Weights of the rows, divided by their sum over the sample.
     tilt, w : ndarray, shape (n, R) or (n, 1)
         Tilt and importance weight at the fitted score of each column of row weights.
+    moments : tuple of ndarray, shape (n, R) or (n, 1)
+        Means over the replicates of t, w, t^2, t w and w^2, for the tilt t and the importance weight w.
     base, terms, factor : ndarray, shape (n, R) or (n, 1), (T, n, R) and (T, n, B)
         Decomposition of the importance weights under the replicates; see the module docstring.
-    tilts : ndarray, shape (n, B), optional
-        Tilt under the replicates, for a single column, if the tilt varies with the score.
     """
 
     share: Array
     tilt: Array
     w: Array
+    moments: tuple[Array, Array, Array, Array, Array]
     base: Array
     terms: Array
     factor: Array
-    tilts: Array | None = None
-
-    @cached_property
-    def moments(self) -> tuple[Array, Array, Array, Array, Array]:
-        """Means over the replicates of t, w, t^2, t w and w^2, each of shape (n, R) or (n, 1)."""
-        count = self.factor.shape[2]
-        first = self.factor.mean(axis=2)[..., None]
-        second = np.einsum("snb,tnb->stn", self.factor, self.factor) / count
-        excess = (self.terms * first).sum(axis=0)
-        w2 = self.base * (self.base + 2 * excess) + np.einsum("snr,tnr,stn->nr", self.terms, self.terms, second)
-        w1 = self.base + excess
-        if self.tilts is None:
-            return self.tilt, w1, self.tilt**2, self.tilt * w1, w2
-        means = [self.tilts, self.tilts**2, self.tilts * self.factor[0]]
-        t1, t2, tw = (each.mean(axis=1, keepdims=True) for each in means)
-        return t1, w1, t2, tw, w2
 
     def over_replicates(self, members: slice, E: Array, left: Array) -> Array:
         """Return sums over an arm's n rows of w_b times `left` times the columns E, shape (R, W, B).
@@ -196,6 +180,13 @@ class Weights:
             excess = (self.terms[:, i] * (self.factor[:, i] @ own.T)).sum(axis=0)
             parts.append(self.base[i] * own.sum(axis=1) + excess)
         return np.concatenate(parts)
+
+
+def mean_and_square(base: Array, terms: Array, factor: Array) -> tuple[Array, Array]:
+    """Return means over the replicates of w and w^2 from the decomposition of w; see `Weights`."""
+    excess = (terms * factor.mean(axis=2)[..., None]).sum(axis=0)
+    second = np.einsum("snb,tnb->stn", factor, factor) / factor.shape[2]
+    return base + excess, base * (base + 2 * excess) + np.einsum("snr,tnr,stn->nr", terms, terms, second)
 
 
 # --- value, gradient and Hessian -------------------------------------------------------------------------------------
@@ -407,18 +398,6 @@ class Expansion:
             return of[columns] if isinstance(of, np.ndarray) else type(of)(map(part, of))
 
         return Expansion(**{name: part(of) for name, of in vars(self).items()})
-
-    def put(self, columns: NDArray[np.intp], other: Expansion) -> None:
-        """Replace some columns of row weights by `other`, an expansion for these columns alone."""
-
-        def put(into: Any, of: Any) -> None:
-            if isinstance(into, np.ndarray):
-                into[columns] = of
-            else:
-                for pair in zip(into, of, strict=True):
-                    put(*pair)
-
-        put(list(vars(self).values()), list(vars(other).values()))
 
 
 def expand(of: dict[str, Array], terms: Terms, *, framed: bool) -> Expansion:

@@ -19,11 +19,11 @@ from numpy.typing import NDArray
 from scipy.linalg import block_diag
 
 from causalrisk.errors import Failure
-from causalrisk.estimation.engine import Beta, FieldsAlone, Point, value_of
+from causalrisk.estimation.engine import Beta, Dual, FieldsAlone, Linear, Point, value_of
 from causalrisk.estimation.equations import Equations
 from causalrisk.estimation.fits import WEIGHT_NAMES, WeightFit, by_arm
 from causalrisk.estimation.sample import stored, within
-from causalrisk.joint.objective import Rows, Weights
+from causalrisk.joint.objective import Rows, Weights, mean_and_square
 from causalrisk.numerics import arrays
 from causalrisk.numerics.arrays import Array, is_dask, loaded
 
@@ -144,6 +144,48 @@ class Scores(NamedTuple):
     tilts: Any
     replicated: Any
     varies: bool
+
+
+class Moments(NamedTuple):
+    """Moments of each row's tilt t and importance weight w, shape (n, 1) each.
+
+    They may be `Dual` numbers with derivatives. `t` and `w` are at the fitted propensity score. `t1`, `w1`, `t2`, `tw`
+    and `w2` are means of t, w, t^2, t w and w^2 over the replicates. `each`, shape (n, B), is w under the replicates in
+    the slice `some`.
+    """
+
+    t: Any
+    w: Any
+    t1: Any
+    w1: Any
+    t2: Any
+    tw: Any
+    w2: Any
+    each: Any
+    some: slice = slice(None)
+
+    @classmethod
+    def of(cls, scores: Scores) -> Moments:
+        """Compute the moments from the tilts and weights of some rows."""
+        t, w, T, W, _ = scores
+        return cls(t, w, _mean(T), _mean(W), _mean(T**2), _mean(T * W), _mean(W**2), W)
+
+    def by(self, eta: Linear) -> Moments:
+        """Return the derivatives of the moments with respect to a linear predictor of the propensity score."""
+        found: list[Any] = [derivative_of(each, eta) for each in self[:-1]]
+        return Moments(*found)
+
+
+def _mean(x: Any) -> Any:
+    if isinstance(x, Dual):
+        return Dual(_mean(x.value), {eta: _mean(d) for eta, d in x.by.items()})
+    return x.mean(axis=1, keepdims=True)
+
+
+def derivative_of(x: Any, eta: Linear) -> Array:
+    """Return the derivatives of a `Dual` with respect to a linear predictor. They are zero for other numbers."""
+    found = x.by.get(eta) if isinstance(x, Dual) else None
+    return np.zeros_like(value_of(x)) if found is None else found
 
 
 @dataclass(frozen=True)
@@ -301,10 +343,12 @@ class WeightedRows(FieldsAlone):
             base = np.broadcast_to(value_of(equations.tilt(Point(beta, place))) / divisor, share.shape)
             terms = self._odds(beta, place, width) / divisor
             factor = self._odds(self.replicates.shifts, place, self.replicates.count)
-            return Weights(share, base, base + terms.sum(axis=0), base, terms, factor)
+            w1, w2 = mean_and_square(base, terms, factor)
+            moments = base, w1, base**2, base * w1, w2
+            return Weights(share, base, base + terms.sum(axis=0), moments, base, terms, factor)
         at = self.scores(place, column=columns.start)
         zeros, ones = np.zeros_like(share), np.ones((1, len(share), 1))
-        return Weights(share, at.tilt, at.w, zeros, ones, at.replicated[None], at.tilts if at.varies else None)
+        return Weights(share, at.tilt, at.w, Moments.of(at)[2:7], zeros, ones, at.replicated[None])
 
     @cached_property
     def known_scores(self) -> Scores | None:

@@ -246,7 +246,7 @@ def choose_shrinkage(problem: JointProblem, objective: Objective, points: Replic
     path = choose(
         variances=compare(problem.frequency and sample.cluster is None, *every),
         converged=np.array([bool(m.converged.all()) for m in of_all]),
-        effects=np.array([problem.scale.effects(m.at.average[0][0])[0] for m in of_all]),
+        effects=np.array([problem.scale.effects(m.average[0])[0] for m in of_all]),
         total=sample.total,
     )
     return path, refits.failures

@@ -22,49 +22,45 @@ from causalrisk.estimation.fits import Estimate, Refits, RefittedScores, WeightF
 from causalrisk.estimation.options import JREOptions
 from causalrisk.estimation.specification import EffectScale
 from causalrisk.joint.minimum import Objective
-from causalrisk.joint.objective import Rows, Terms, Weights
+from causalrisk.joint.objective import Rows, Terms, Weights, sums
 from causalrisk.joint.rows import Replicates, ScoreColumns, WeightedRows
-from causalrisk.numerics.arrays import Array, inverse_or_nan, loaded, weighted_grams
+from causalrisk.numerics.arrays import Array, inverse_or_nan, loaded
 
 RANK = 1e-9  # share of a score column that the outcome columns do not explain; below this it is rounding error
 LARGEST_LEVERAGE = 0.9  # cap on a row's leverage: above it, the residual carries no information about the noise
 LEVEL = 0.01  # level of the test that adds the score's linear predictor to the outcome columns
 
 
-def start_sums(rows: Rows, weighed: Weights, _: slice, theta: Array) -> dict[str, Any]:
-    """Return the sums over rows that `real_share` and `lacks` need, at the coefficients theta, shape (K, P).
+def start_sums(weighed: WeightedRows, theta: Array) -> tuple[Array, Array, Array]:
+    """Return three sums over rows at coefficients theta, shape (K, P), of weighted fits of the outcome models.
 
-    "bread", (K, P, P), is the information matrix of each arm's weighted fit. "score", (K, P), is the score vector,
-    which is zero except in columns that the fit does not have. "mean", (K,), is the average prediction over the target,
-    and "slope", (K, P), is the derivative of "mean". "weight" is the sum of the weights. "variance" is the sum of the
-    weights times the variance function.
+    The first, (K, P, P), has the information matrix of each arm's fit. The second, (K, P), has the score vector, which
+    is zero except in columns that the fit does not have. The third, (K, 1 + P), has the average prediction over the
+    target and its derivatives.
     """
-    share, tilt, w = weighed.share[:, 0], weighed.tilt[:, 0], weighed.w[:, 0]
-    eta = rows.predictors(theta[..., None])
-    score, information = rows.family.score(rows.y[:, None], rows.own(eta))[:2]
-    weights, tilted = (share * w)[:, None], share[:, None] * rows.averaged * tilt[:, None]
-    mean, slope = rows.family.mean_and_derivs(eta)[:2]
-    return {
-        "bread": np.concatenate([weighted_grams(rows.X[i], (weights * information)[i]) for i in rows.slices]),
-        "score": np.stack([rows.X[i].T @ (weights * score)[i, 0] for i in rows.slices]),
-        "mean": (tilted * mean).sum(axis=1)[:, 0],
-        "slope": (tilted * slope)[..., 0] @ rows.X,
-        "weight": weights.sum(),
-        "variance": (weights * rows.family.variance(rows.own(mean))).sum(),
-    }
+    (n_arms, P), models = theta.shape, theta[..., None]
+    terms = Terms(np.eye(n_arms), 1.0, 1.0, 0.0, True, np.zeros(n_arms), np.zeros(P))
+    found = weighed.over(lambda rows, weights, _: sums(rows, weights, models, models, terms))
+    return found["loss_hessian"][0], found["loss_gradient"][0], found["average"][0]
 
 
-def heterogeneity(rows: Rows, weighed: Weights, _: slice, theta: Array, sums: dict[str, Any], C: Array) -> list[Any]:
+def variance_sums(rows: Rows, weighed: Weights, _: slice, theta: Array) -> Array:
+    """Return the sums over rows of the importance weights times the variance function, and of the weights."""
+    mean = rows.own(rows.family.mean(rows.predictors(theta[..., None])))
+    return np.array([(weighed.share * weighed.w * each).sum() for each in (rows.family.variance(mean), 1.0)])
+
+
+def heterogeneity(rows: Rows, weighed: Weights, _: slice, theta: Array, average: Array, C: Array) -> list[Any]:
     """Return two sums over rows, for `real_share`: of squared deviations of effects, and of products of derivatives.
 
     The derivatives are of the deviations of each arm's predictions, with respect to theta. The second sum has shape
-    (K P, K P).
+    (K P, K P). `average` is from `start_sums`.
     """
     eta = rows.predictors(theta[..., None])[..., 0]
     tilted = (weighed.share * rows.averaged * weighed.tilt)[:, 0]
     means, slopes = rows.family.mean_and_derivs(eta)[:2]
-    tau = C @ (means - sums["mean"][:, None])
-    every = np.concatenate([own[:, None] * rows.X - at for own, at in zip(slopes, sums["slope"], strict=True)], axis=1)
+    tau = C @ (means - average[:, :1])
+    every = np.concatenate([own[:, None] * rows.X - at for own, at in zip(slopes, average[:, 1:], strict=True)], axis=1)
     return [(tau**2).sum(axis=0) @ tilted, (every.T * tilted) @ every]
 
 
@@ -168,37 +164,38 @@ def objective_of(problem: JointProblem, replicates: Replicates, options: JREOpti
     theta, C, risk = problem.start.theta, problem.contrasts, options.objective == "risk"
     c = options.share if risk else 0.0
     weighed = problem.weighed()
-    sums = weighed.over(partial(start_sums, theta=theta))
+    information, _, average = start_sums(weighed, theta)
+    variance, weight = weighed.over(partial(variance_sums, theta=theta))
     if c is None:
-        squares, slopes = weighed.over(partial(heterogeneity, theta=theta, sums=sums, C=C))
-        c = real_share(squares, slopes, covariance_of(problem, weighed, theta, sums["bread"]), C)
+        squares, slopes = weighed.over(partial(heterogeneity, theta=theta, average=average, C=C))
+        c = real_share(squares, slopes, covariance_of(problem, weighed, theta, information), C)
     joined = joined_score(problem, options.join_score) if risk else None
     models, rows = padded(theta[..., None], joined), problem.weighed(replicates, joined)
     constant = problem.equations.constant
     terms = Terms(
         contrasts=C,
         n_units=problem.equations.sample.total ** (1 if risk else 2),
-        sigma2=sums["variance"] / sums["weight"],
+        sigma2=variance / weight,
         share=c,
         risk=risk,
-        level=(1 - c) * sums["mean"] * (constant.any() or not problem.equations.sample.family.linear),
+        level=(1 - c) * average[:, 0] * (constant.any() or not problem.equations.sample.family.linear),
         constant=np.pad(constant, (0, len(rows.lift) - len(constant))),
     )
     return Objective(rows, models, terms)
 
 
-def covariance_of(problem: JointProblem, weighed: WeightedRows, theta: Array, bread: Array) -> Array:
+def covariance_of(problem: JointProblem, weighed: WeightedRows, theta: Array, information: Array) -> Array:
     """Return the sandwich covariance of the arms' weighted fits, shape (K P, K P), from residuals / (1 - leverage)."""
-    sample, inverse = problem.equations.sample, [inverse_or_nan(own) for own in bread]
+    sample, inverse = problem.equations.sample, [inverse_or_nan(own) for own in information]
 
     def influence(part: WeightedRows, here: slice) -> Array:
         rows, s, w = part.rows(here), part.s[here, 0], part.scores(here).w[:, 0]
         eta = rows.own(rows.predictors(theta[..., None]))[:, 0]
-        score, information, _ = rows.family.score(rows.y, eta)
+        score, curved, _ = rows.family.score(rows.y, eta)
         found, own = np.zeros((len(s), *theta.shape)), (np.ones(len(s)) if problem.frequency else s) / sample.total
         for a, i in enumerate(rows.slices):
             moved = rows.X[i] @ inverse[a]
-            leverage = own[i] * w[i] * information[i] * (moved * rows.X[i]).sum(axis=1)
+            leverage = own[i] * w[i] * curved[i] * (moved * rows.X[i]).sum(axis=1)
             found[i, a] = (w[i] * score[i] / (1 - np.minimum(leverage, LARGEST_LEVERAGE)))[:, None] * moved
         return found.reshape(len(s), -1)
 
@@ -252,9 +249,9 @@ def lacks(problem: JointProblem, joined: ScoreColumns) -> bool:
     made = joined.lift(problem.weights.beta["score"], p)[p:, p:, 0]  # coefficients of the predictors
     fixed = dataclasses.replace(joined, from_Z=joined.from_Z @ made, from_X=joined.from_X @ made)
     weighed, theta = problem.weighed(joined=fixed), padded(problem.start.theta[..., None], joined)[..., 0]
-    sums = weighed.over(partial(start_sums, theta=theta))
-    step = np.stack([inverse_or_nan(bread) @ score for bread, score in zip(sums["bread"], sums["score"], strict=True)])
-    covariance, size = covariance_of(problem, weighed, theta + step, sums["bread"]), theta.shape[1]
+    information, score, _ = start_sums(weighed, theta)
+    step = np.stack([inverse_or_nan(own) @ of_arm for own, of_arm in zip(information, score, strict=True)])
+    covariance, size = covariance_of(problem, weighed, theta + step, information), theta.shape[1]
     last = (np.arange(n_arms)[:, None] * size + np.arange(p, size)).ravel()
     return rejected(step.ravel()[last], covariance[np.ix_(last, last)])
 

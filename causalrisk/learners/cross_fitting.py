@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import dataclasses
 import functools
 import inspect
 from collections.abc import Iterator, Mapping, Sequence
@@ -108,20 +107,21 @@ def _named_model(given: Any, smooth: Smooth, *, binary: bool) -> tuple[str, Any]
 class CrossFitted:
     """A learner's fits for each fold, to the rows of each arm outside of the fold.
 
-    `fitted` has one model per arm and fold. `predictions`, shape (K, n), has the predicted mean outcome of each row in
-    each of the K arms, by the models for the row's fold. It is None if the rows are not in memory.
+    `fitted` has one model per arm and fold.
     """
 
     name: str
     fitted: tuple[tuple[Any, ...], ...]
-    predictions: Any = None
 
     def __call__(self, features: Array, fold: Numbers | None) -> Array:
         """Predict n rows in each of K arms, by the model for each row's fold or, without folds, by all models."""
-        if fold is not None and self.predictions is not None:  # `features` are all rows
-            return self.predictions
         with learner_errors(f"learner {self.name}", "predictions"):
-            return np.stack([_predicted_by_fold(models, features, fold) for models in self.fitted])
+            found = np.stack([_predicted_by_fold(models, features, fold) for models in self.fitted])
+        bad = int((~np.isfinite(found)).sum())
+        if bad:
+            problem = f"{bad} of {found.size} predictions of the learner {self.name} are not finite"
+            raise LearnerError(f'{problem}.\nUse another learner, or `learner="smooth"`.')
+        return found
 
 
 def predicted(model: Any, features: Array) -> Array:
@@ -142,31 +142,24 @@ def _predicted_by_fold(models: Sequence[Any], features: Array, fold: Numbers | N
     return found
 
 
-def cross_fit(learner: Learner, training: Training, workers: int, rows: LearnerRows | None = None) -> CrossFitted:
-    """For each fold, fit a learner to the rows of each arm in other folds, and predict the fold's rows in every arm.
+def cross_fit(learner: Learner, training: Training, workers: int) -> CrossFitted:
+    """For each fold, fit a learner to the rows of each arm in other folds.
 
-    `rows` has all rows if they are in memory. If it is None, every model is "smooth".
+    The rows are in memory, unless every model is "smooth".
     """
     arms = range(len(learner.models))
     fitted = {
         a: smooth_fits(learner.models[a], a, training, workers) for a in arms if isinstance(learner.models[a], Smooth)
     }
     others = [(a, f) for a in arms if a not in fitted for f in range(training.n_folds)]
-    if others and rows is not None:
+    if others:
+        (rows,) = training.over(lambda rows: rows)
         task = functools.partial(_fitted_outside, learner, training, rows)
         # On a busy machine, threads within a fit of scikit-learn wait for each other; `n_jobs` runs fits in parallel.
         with threadpool_limits(1, user_api="openmp"), ordered_map(task, others, workers) as results:
             for (a, _), model in zip(others, results, strict=True):
                 fitted[a] = (*fitted.get(a, ()), model)
-    found = CrossFitted(learner.name, tuple(fitted[a] for a in arms))
-    if rows is None:
-        return found
-    predictions = found(rows.features, rows.fold)
-    bad = int((~np.isfinite(predictions)).sum())
-    if bad:
-        problem = f"{bad} of {predictions.size} predictions of the learner {learner.name} are not finite"
-        raise LearnerError(f'{problem}.\nUse another learner, or `learner="smooth"`.')
-    return dataclasses.replace(found, predictions=predictions)
+    return CrossFitted(learner.name, tuple(fitted[a] for a in arms))
 
 
 def _fitted_outside(learner: Learner, training: Training, rows: LearnerRows, place: tuple[int, int]) -> Any:

@@ -406,3 +406,5 @@ def test_replicates_whose_weights_have_no_bounds_are_left_out():
     given = rng.exponential(size=(150, 40))
     with pytest.raises(cr.CausalRiskError, match=r"(?s)does not determine the outcome models.*use IPWRA"):
         fit(data, formula, n_replicates=None, replicates=given, shrinkage=1.0)
+    with pytest.raises(cr.CausalRiskError, match="does not determine the outcome models"):  # nor in a stack
+        fit(data, formula, options={"learner": "smooth"}, n_replicates=None, replicates=given, shrinkage=1.0)

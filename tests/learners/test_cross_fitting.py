@@ -160,6 +160,21 @@ def test_predictions_that_are_constant_are_left_out_of_the_terms():
     assert set(res.dropped_terms) == {"Constant[0]", "Constant[1]"}
 
 
+def test_there_are_no_more_folds_than_clusters():
+    frame, fits = sample().assign(g=np.arange(240) % 3), []
+
+    class Counted(Line):
+        def fit(self, X, y, sample_weight=None):
+            fits.append(len(y))
+            return super().fit(X, y, sample_weight)
+
+    model = AIPW.from_formula(FORMULA, frame, treat="d", learner=Counted(), cluster="g", n_folds=10)
+    with pytest.warns(DesignWarning, match="only 3 clusters"):
+        res = model.fit()
+    assert len(fits) == 2 * 3
+    assert "3 folds" in str(res.summary())
+
+
 def test_clusters_in_one_fold_that_hold_an_arm_are_refused():
     frame = sample().assign(g=lambda of: of["d"])
     with pytest.raises(LearnerError, match="n_folds="):
