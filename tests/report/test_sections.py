@@ -366,7 +366,7 @@ def test_methods_name_the_effect_that_is_a_ratio(cattaneo, tmp_path, effect, nam
     text = res.methods()
     assert f"We estimated the {name} (ATE {effect.replace('_', ' ')}) of mbsmoke" in text and means in text
     assert "average treatment effect" not in text
-    assert "interval and test are computed on the logarithmic scale and transformed back." in text
+    assert "are computed on the logarithmic scale and transformed back." in text
     assert "resamples" not in text
     assert "variation of the logarithm over the resamples" in model.fit(n_boot=29).methods()
     page = read(res.report(tmp_path / "a.html")).text
