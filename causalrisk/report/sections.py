@@ -273,9 +273,10 @@ def _influence(record: FitRecord, alpha: float) -> Body:
 
 
 def _sensitivity(record: FitRecord, alpha: float) -> Body:
-    table = sensitivity.sensitivity(record, alpha).dropna(axis=1, how="all")
+    table = sensitivity.sensitivity(record, alpha)
     reading = by_contrast({str(contrast): explain.read_sensitivity(row, alpha) for contrast, row in table.iterrows()})
-    return table_html(table, "Sensitivity to an omitted confounder", turned=True) + paragraph(ROWS, "soft"), reading
+    known = table.dropna(axis=1, how="all")
+    return table_html(known, "Sensitivity to an omitted confounder", turned=True) + paragraph(ROWS, "soft"), reading
 
 
 def assumptions_part(asked: Mapping[str, tuple[str, str]], given: Mapping[str, str] | None) -> Part:
