@@ -158,7 +158,7 @@ def read_sensitivity(first: pd.Series, alpha: float) -> Reading:
         already = f"The {interval}{of} already includes {none}."
         headline = f"{already} To explain the estimate away, a confounder would need {needed}."
     texts = ["Compare the E-value with the risk ratios of your strongest covariate (VanderWeele and Ding 2017)."]
-    if "robustness value" in first:
+    if np.isfinite(first["robustness value"]):
         texts.append(
             f"To explain the effect away, a confounder would have to explain {first['robustness value']:.1%} of the "
             "remaining variance of both the outcome and the weights (robustness value, Chernozhukov et al. 2022)."

@@ -15,7 +15,7 @@ from causalrisk.design.survey import SurveyDesign
 from causalrisk.errors import Failure
 from causalrisk.estimation.record import FitRecord, JointRecord
 from causalrisk.estimation.specification import POPULATIONS
-from causalrisk.inference.intervals import parameters, rounded_se, statistic_names
+from causalrisk.inference.intervals import parameters, rounded_se
 from causalrisk.joint.shrinkage import LADDER
 from causalrisk.numerics.arrays import loaded
 from causalrisk.numerics.resampling import JACKKNIFE, MULTIPLIERS
@@ -430,20 +430,18 @@ def logs_words(record: FitRecord) -> str:
     """Return a sentence on intervals and tests of ratios, after a blank. Empty for differences."""
     if record.options.effect_scale.additive:
         return ""
+    test = f"test of {record.estimand} = {record.options.effect_scale.null:g}"
     source = "" if record.boot is None else ", from the variation of the logarithm over the resamples,"
-    return f" The effect's interval and test are computed on the logarithmic scale{source} and transformed back."
+    return f" The effect's interval and {test} are computed on the logarithmic scale{source} and transformed back."
 
 
 def inference_words(record: FitRecord) -> str:
     """Return sentences on intervals and tests, and on the factors of standard errors."""
-    scale, clusters = record.options.effect_scale, record.design.cluster_name is not None
+    clusters = record.design.cluster_name is not None
     text = f"Confidence intervals use {distribution_words(record)}."
     if record.small_sample:
         factor = "G / (G - 1) (n - 1) / (n - k) for G clusters and" if clusters else "n / (n - k) for"
         text += f" Variances are multiplied by the small-sample factor {factor} k outcome coefficients."
-    if scale.null:
-        statistic = statistic_names(record.df)[0]
-        text += f" {statistic} and its P value are for the hypothesis {record.estimand} = {scale.null:g}."
     text += logs_words(record)
     factor = f"{np.sqrt(record.choice_variance):.3f}"
     if factor != "1.000":

@@ -32,9 +32,11 @@ SUMMARY = '<div class="scroll summary" role="region" tabindex="0" aria-label="Su
 TOP, NAMED = 10, 5  # influential rows of the table, and of the plot
 ROWS = (
     'The effect is a difference of means. "ratio" is the risk ratio behind the E-value, and "basis" says how it was '
-    'computed. "of limit" is for the limit of the interval that is nearer to no effect. "scale" is S: the bias is at '
-    "most S sqrt(cf_y cf_d / (1 - cf_d)) if the confounder explains the share cf_y of the remaining variance of the "
-    "outcome and cf_d of that of the weights."
+    'computed. "of limit" is for the limit of the interval that is nearer to no effect.'
+)
+SCALE = (
+    ' "scale" is S: the bias is at most S sqrt(cf_y cf_d / (1 - cf_d)) if the confounder explains the share cf_y of '
+    "the remaining variance of the outcome and cf_d of that of the weights."
 )
 Body = tuple[str, Reading | None]  # HTML below a heading, and what is said in the overview
 
@@ -273,9 +275,11 @@ def _influence(record: FitRecord, alpha: float) -> Body:
 
 
 def _sensitivity(record: FitRecord, alpha: float) -> Body:
-    table = sensitivity.sensitivity(record, alpha).dropna(axis=1, how="all")
+    table = sensitivity.sensitivity(record, alpha)
     reading = by_contrast({str(contrast): explain.read_sensitivity(row, alpha) for contrast, row in table.iterrows()})
-    return table_html(table, "Sensitivity to an omitted confounder", turned=True) + paragraph(ROWS, "soft"), reading
+    known = table.dropna(axis=1, how="all")
+    note = paragraph(ROWS + SCALE * ("scale" in known), "soft")
+    return table_html(known, "Sensitivity to an omitted confounder", turned=True) + note, reading
 
 
 def assumptions_part(asked: Mapping[str, tuple[str, str]], given: Mapping[str, str] | None) -> Part:

@@ -33,8 +33,8 @@ MODELS = (
 )  # fmt: skip
 DESIGN = ("Clusters:", "Strata:", "PSUs:", "Population:", "Replicates:", "Subpopulation:")
 NOTE_SURVEY_N = (
-    "survey n is the effective n of the survey weights alone. The columns after it use these weights times the "
-    "propensity-score weights."
+    "The column survey n is the effective n of the survey weights alone. The columns after it use these weights times "
+    "the propensity-score weights."
 )
 NOTE_JRE = "Do not interpret JRE's coefficients or predictions."
 NOTE_BINARY = (

@@ -99,7 +99,7 @@ def test_fault_50_few_clusters_are_told():
     frame = simulate(200).assign(g=np.arange(200) % 6)
     with pytest.warns(cr.DesignWarning, match="only 6 clusters of 'g' are in the data. With fewer than 50, normal"):
         res = built(cr.IPWRA, frame, cluster="g").fit()
-    assert "only 6 clusters of 'g' are in the data. With" in " ".join(str(res.summary()).split())
+    assert "Only 6 clusters of 'g' are in the data. With" in " ".join(str(res.summary()).split())
     with pytest.raises(cr.DesignError, match="g"):
         built(cr.IPWRA, frame.assign(g=1), cluster="g")
     missing = built(cr.IPWRA, frame.assign(g=np.where(np.arange(200) < 3, np.nan, np.arange(200))), cluster="g")

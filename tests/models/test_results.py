@@ -286,7 +286,7 @@ def test_warnings_of_the_fit_are_notes(frame):
     with pytest.warns(cr.DesignWarning, match="only 6 clusters"):
         res = cr.IPWRA.from_formula(f"y ~ {RHS}", holes, treat="d", cluster="group").fit()
     text = " ".join(str(res.summary()).split())
-    assert "only 6 clusters of 'group'" in text
+    assert "Only 6 clusters of 'group'" in text
     assert "7 rows dropped: x1 missing in 7" in text
     assert "Rows dropped: 7" in text
 

@@ -125,6 +125,8 @@ def test_the_numbers_are_those_of_the_fit(cattaneo):
             assert line.split()[1] in text  # the digits of the summary
     control, smoker = res.params["POM[nonsmoker]"], res.params["POM[smoker]"]
     assert "nonsmoker (3778 rows, mean bweight 3412.91) and smoker (864 rows, mean bweight 3137.66)" in text
+    assert "Group nonsmoker: effective n" in text
+    assert "over the 4642 rows used" in text and "The sample has 4642 rows" not in text + res.methods()
     assert f"ATE = {smoker:.2f} - {control:.2f} = {res.effect:.2f}." in text
     assert f"POM[nonsmoker] = {control:.2f} and POM[smoker] = {smoker:.2f}" in text
     low, high = res.conf_int(0.1).loc["ATE"]
