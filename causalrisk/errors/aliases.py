@@ -192,7 +192,7 @@ ANSWERS: dict[str, dict[str, str]] = {
         ),
         "fittedvalues fitted": "Use `res.predict()`.",
         "lincom hypotheses": "Use `res.t_test(...)` or `res.nlcom(...)`.",
-        "ate ate_ att atc ato ATE ATT ATC ATO": "Use `res.effect`, or `model.with_options(target=)` for another target.",
+        "ate ate_ att atc ato ATE ATT ATC ATO": "Use `res.effect`; another target is `model.with_options(target=)`.",
         "to_latex as_latex to_html to_word to_docx": 'Use `res.summary().as_latex()` or `.save("table.docx")`.',
         "to_csv to_excel to_dict to_json to_markdown": "Use `res.tidy()`, a data frame.",
         "fit get_robustcov_results HC0_se HC1_se HC3_se": 'Use `model.fit(cov_type="HC1")`, for example.',
