@@ -175,7 +175,7 @@ def calibration(record: FitRecord, bins: int = 10) -> pd.DataFrame:
     -------
     DataFrame
         One row per bin: number of rows "n", mean score "predicted", share treated "observed" and its standard error
-        "std err". With several arms, the bins are repeated for each arm except the reference. A row with frequency
+        "std err", which is NaN if all rows of the bin are treated, or none. With several arms, the bins are repeated for each arm except the reference. A row with frequency
         weight s counts s times. Probability weights, such as those of a survey, weight the means and shares.
     """
     tables = {label: table.drop(columns="weight") for label, table in _binned(record, bins).items()}
@@ -201,7 +201,8 @@ def _binned(record: FitRecord, bins: int) -> dict[str, pd.DataFrame]:
         given = {"n": 1, "weight": weight, "square": weight**2, "score": weight * score, "own": weight * observed}
         sums = pd.DataFrame(given).groupby(place * bins // len(score)).sum()
         share = sums["own"] / sums["weight"]
-        se = np.sqrt(share * (1 - share) * sums["square"]) / sums["weight"]
+        variance = (share * (1 - share)).where(share.between(0, 1, inclusive="neither"))
+        se = np.sqrt(variance * sums["square"]) / sums["weight"]
         means = {"n": sums["n"], "predicted": sums["score"] / sums["weight"], "observed": share, "std err": se}
         index = pd.RangeIndex(1, len(sums) + 1, name="bin")
         tables[label] = pd.DataFrame({**means, "weight": sums["weight"]}).set_axis(index)

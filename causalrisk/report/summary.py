@@ -80,7 +80,7 @@ def summary(
         A statsmodels Summary that prints as text, with methods `as_text`, `as_html`, `as_latex`, `as_markdown`,
         `as_csv` and `save` (also to Word).
     """
-    outcome, title = yname or words.outcome_name(record), title or record.spec.title
+    outcome, title = str(yname or words.outcome_name(record)), str(title or record.spec.title)
     names = record.names if xname is None else list(map(str, xname))
     if len(names) != len(record.names):
         found = f"xname= has {len(names)} names; expected {len(record.names)}, for {', '.join(record.names)}"

@@ -132,14 +132,14 @@ class Design:
         noise = rng.normal(size=len(population.score))
         return population.mean + np.sqrt(population.variance) * noise
 
-    def draw(self, n: int, rng: np.random.Generator) -> Draw:
+    def draw(self, n: int, rng: Any) -> Draw:
         """Draw a sample.
 
         Parameters
         ----------
         n : int
             Number of rows.
-        rng : Generator
+        rng : int, Generator, SeedSequence or None
             Source of randomness.
 
         Returns
@@ -157,6 +157,7 @@ class Design:
         >>> bool(((drawn.data["y"] == drawn.y1) == (drawn.data["d"] == 1)).all())
         True
         """
+        rng = np.random.default_rng(rng)
         units = self.population(n, rng)
         treated = rng.random(n) < units.score
         y0, y1 = self.outcomes(units, rng)
@@ -226,7 +227,7 @@ class Specified(Design):
     formula = property(attrgetter("outcome_formula"), doc="Outcome formula of the analyst.")
     propensity = property(attrgetter("propensity_formula"), doc="Propensity formula of the analyst.")
 
-    def draw(self, n: int, rng: np.random.Generator) -> Draw:
+    def draw(self, n: int, rng: Any) -> Draw:
         """Draw a sample of the design `base`."""
         return self.base.draw(n, rng)
 

@@ -31,6 +31,11 @@ def test_calibration_by_hand(frame):
     np.testing.assert_allclose(res.calibration_error(bins=6)["1"], np.sqrt((gap**2).mean()))
 
 
+def test_a_share_of_zero_or_one_has_no_standard_error(frame):
+    table = model(frame).fit().calibration(bins=300)
+    assert table["observed"].isin([0, 1]).all() and table["std err"].isna().all()
+
+
 def test_rows_with_equal_scores_are_in_one_bin_whatever_their_order(frame):
     """A saturated score is the share treated of its rows."""
     data = frame.assign(x1=frame.x1 > 0, x2=frame.x2 > 0)

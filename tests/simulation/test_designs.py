@@ -32,6 +32,12 @@ def test_true_effect_is_the_mean_over_a_large_draw(design):
     np.testing.assert_array_equal(drawn.data["y"], np.where(drawn.data["d"] == 1, drawn.y1, drawn.y0))
 
 
+def test_a_seed_draws_what_its_generator_draws():
+    for design in (DESIGNS["strong"], DESIGNS["binary_outcome"]):
+        drawn = design.draw(5, np.random.default_rng(1))
+        pd.testing.assert_frame_equal(design.draw(5, 1).data, drawn.data)
+
+
 @pytest.mark.parametrize("design", ALL.values(), ids=ALL)
 def test_noise_has_the_variance_and_the_mean_it_should(design):
     units = design.population(LARGE, np.random.default_rng(2))
