@@ -175,8 +175,9 @@ def calibration(record: FitRecord, bins: int = 10) -> pd.DataFrame:
     -------
     DataFrame
         One row per bin: number of rows "n", mean score "predicted", share treated "observed" and its standard error
-        "std err", which is NaN if all rows of the bin are treated, or none. With several arms, the bins are repeated for each arm except the reference. A row with frequency
-        weight s counts s times. Probability weights, such as those of a survey, weight the means and shares.
+        "std err", which is NaN if all rows of the bin are treated, or none. With several arms, the bins are repeated
+        for each arm except the reference. A row with frequency weight s counts s times. Probability weights, such as
+        those of a survey, weight the means and shares.
     """
     tables = {label: table.drop(columns="weight") for label, table in _binned(record, bins).items()}
     return next(iter(tables.values())) if len(tables) == 1 else pd.concat(tables, names=["arm", "bin"])
