@@ -299,12 +299,9 @@ class JRE(CausalModel):
         SeparationError, BootstrapError, OptionError
             As in `IPWRA.fit`.
         """
-        given = {
-            "objective": objective, "anchor": anchor, "share": share,
-            "n_replicates": n_replicates, "spread": spread, "replicates": replicates, "method": method,
-            "shrinkage": shrinkage, "join_score": join_score,
-        }  # fmt: skip
-        return self._fit(given | others)
+        given = locals() | others
+        del given["self"], given["others"]
+        return self._fit(given)
 
     def _results(self, record: FitRecord) -> CausalResults:
         start = CausalResults(IPWRA._of(self.design, self.options), start_record(record))
