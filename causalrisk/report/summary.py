@@ -120,7 +120,7 @@ def summarize_comparison(compared: Any, alpha: float = 0.05, title: str | None =
         differences from the last estimator. `differences` has all differences.
     """
     comparison: Comparison = compared._data
-    records, design, names = comparison.records, comparison.design, comparison.names
+    records, design, names = comparison.records, comparison.records[0].design, comparison.names
     richest = max(records, key=lambda record: (record.learned is not None, not record.spec.constants))
     used, drawn = int((comparison.failures == Failure.OK).all(axis=1).sum()), len(comparison.failures)
     scored = [words.propensity_text(record) for record in records if record.weight_fit is not None]
@@ -380,7 +380,7 @@ def _model_notes(record: FitRecord) -> list[str]:
 
 
 def _comparison_notes(comparison: Comparison) -> list[str]:
-    design, records = comparison.design, comparison.records
+    design, records = comparison.records[0].design, comparison.records
     last, units = records[-1], f"{design.nobs} {design.unit_name}s"
     sources = f"All estimators use the same {units}. Both standard errors are from the survey's replicate weights."
     if design.replication is None:
