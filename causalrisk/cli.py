@@ -6,13 +6,12 @@ import argparse
 import ast
 import difflib
 import json
-import math
 import os
 import re
 import struct
 import sys
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from zipfile import BadZipFile
@@ -119,16 +118,13 @@ def _run(options: argparse.Namespace) -> str:
     if options.output is None:
         return str(summary)
     if options.output.suffix.lower() == ".json":
-        tables = {"glance": res.glance(), "estimates": res.tidy(alpha=options.alpha)}
-        values = {name: [_without_nan(row) for row in table.to_dict("records")] for name, table in tables.items()}
-        options.output.write_text(json.dumps({**values, "notes": summary.notes}, indent=2) + "\n", "utf-8")
+        estimates = res.tidy(alpha=options.alpha).to_dict("records")
+        found = json.dumps({"glance": res.glance().to_dict("records"), "estimates": estimates, "notes": summary.notes})
+        strict = json.loads(found, parse_constant=lambda _: None)  # JSON has neither NaN nor Infinity
+        options.output.write_text(json.dumps(strict, indent=2) + "\n", "utf-8")
     else:
         summary.save(options.output)
     return f"Written: {options.output}"
-
-
-def _without_nan(row: Mapping[str, Any]) -> dict[str, Any]:
-    return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}
 
 
 def _arguments(options: argparse.Namespace, names: Any) -> tuple[list[Any], dict[str, Any]]:

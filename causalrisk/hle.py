@@ -349,7 +349,7 @@ def calibration_table(frame: pd.DataFrame, size: int = BIN_SIZE) -> pd.DataFrame
 
 
 def _arms(frame: pd.DataFrame) -> dict[Any, pd.DataFrame]:
-    missing = [name for name in SCORED if name not in frame]
+    missing = [name for name in SCORED if name not in getattr(frame, "columns", ())]
     if missing:
         raise DesignError(f"the frame has no column {listed(missing)}.\nUse `frame = load_judged(...)`.")
     stated = pd.to_numeric(frame["confidence"], errors="coerce").astype(float)

@@ -224,9 +224,14 @@ ANSWERS: dict[str, dict[str, str]] = {
     },
 }
 
-TESTS = "t_test wald_test nlcom equivalence_test"
-ANSWERS["late"] = ANSWERS["results"] | {TESTS: "Use `res.pvalues`, or see whether `res.conf_int()` has the value."}
-ANSWERS["pooled"] = ANSWERS["results"] | {TESTS: 'Use `res.nlcom("ATE = 0")`, which has the variance of pooled fits.'}
+TESTS = "t_test wald_test nlcom equivalence_test lincom hypotheses compare_lr_test compare_f_test lr_test anova f_test"
+ANSWERS["late"] = {TESTS: "Use `res.pvalues`, or see whether `res.conf_int()` has the value."} | ANSWERS["results"]
+ANSWERS["pooled"] = {
+    TESTS: 'Use `res.nlcom("ATE = 0")`, which has the variance of pooled fits.',
+    "fit bootstrap get_robustcov_results HC0_se HC1_se HC3_se with_options ate ate_ att atc ato": (
+        'Use `res.effect`, or pool other fits: `pool([model.fit(cov_type="HC1") for model in models])`.'
+    ),
+} | ANSWERS["results"]
 
 ATTRIBUTES: dict[str, str] = {  # attributes of results that have another name here
     "params": "coef coef_ coefficients estimate estimates",

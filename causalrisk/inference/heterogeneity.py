@@ -313,19 +313,16 @@ def equality_test(record: FitRecord, by: Any, data: Any = None) -> Any:
     left = np.kron(np.eye(count), np.eye(size)[1:] - np.eye(size)[0])
     none = np.flatnonzero(~np.isfinite(values.reshape(count, size)).all(axis=0))
     if none.size:
-        names = "; ".join(found.texts[g] for g in none)
-        return _untested(found, f"the effects of the groups {names} are undefined on this scale", len(left))
-    statistic, rank, contradicted = intervals.wald_statistic(left, np.zeros(len(left)), values, covariance)
-    # If differences depend on each other nonlinearly, as for ratios, they contradict each other slightly.
-    exact = np.sqrt(np.diag(covariance)) <= RELATIVE_ROUNDING * np.abs(values).max()
-    if contradicted and exact.sum() > 1:
-        return _untested(found, "some effects differ but have no sampling error", len(left))
-    return intervals.joint_test(statistic, rank, record.df)
-
-
-def _untested(found: Moderators, why: str, count: int) -> Any:
+        why = f"the effects of the groups {'; '.join(found.texts[g] for g in none)} are undefined on this scale"
+    else:
+        statistic, rank, contradicted = intervals.wald_statistic(left, np.zeros(len(left)), values, covariance)
+        # If differences depend on each other nonlinearly, as for ratios, they contradict each other slightly.
+        exact = np.sqrt(np.diag(covariance)) <= RELATIVE_ROUNDING * np.abs(values).max()
+        if not (contradicted and exact.sum() > 1):
+            return intervals.joint_test(statistic, rank, record.df)
+        why = "some effects differ but have no sampling error"
     warn_user(f"equality_test by {', '.join(found.levels)} is NaN: {why}.\nMerge groups.", CausalRiskWarning)
-    return intervals.joint_test(np.nan, count)
+    return intervals.joint_test(np.nan, len(left))
 
 
 def _moderators(record: FitRecord, by: Any, data: Any, compared_by: str = "") -> Moderators:

@@ -16,7 +16,6 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.special import expit, gammaincinv, logit, ndtr, ndtri
 
-from causalrisk.design.design import Design
 from causalrisk.errors import DesignError, Failure, OptionError, UnavailableError, check_alpha, one_of
 from causalrisk.estimation.abilities import check_options
 from causalrisk.estimation.fits import Refits, weights_of
@@ -399,11 +398,6 @@ class Comparison:
         return np.stack([record.used_boot.failures for record in self.drawn], axis=1)
 
     @property
-    def design(self) -> Design:
-        """The design of the data, which all fits share."""
-        return self.records[0].design
-
-    @property
     def effect_names(self) -> list[str]:
         """Names of the effects: one for each arm but the reference."""
         return self.records[0].effect_names
@@ -494,7 +488,8 @@ def differences_frame(
     pairs = [(i, j, k) for k in range(count) for i, j in chosen]
     left, right = [i * count + k for i, _, k in pairs], [j * count + k for _, j, k in pairs]
     differences = comparison.effects[left] - comparison.effects[right]
-    resampled, replication = comparison.boot[:, left] - comparison.boot[:, right], comparison.design.replication
+    resampled = comparison.boot[:, left] - comparison.boot[:, right]
+    replication = comparison.records[0].design.replication
     own, covariance = (
         covariance_over(values) if replication is None else replication.covariance(values, of)
         for values, of in ((comparison.boot, comparison.effects), (resampled, differences))

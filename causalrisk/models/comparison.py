@@ -157,14 +157,14 @@ class ComparisonResults(Shown):
         UnavailableError
             If matplotlib is not installed.
         """
-        design, frame = self._data.design, effects_frame(self._data, alpha)
-        estimand, ax = self._data.records[0].estimand, plots.axes_or_new(ax, len(frame))
+        first, frame = self._data.records[0], effects_frame(self._data, alpha)
+        design, ax = first.design, plots.axes_or_new(ax, len(frame))
         labels = [row if isinstance(row, str) else ": ".join(row) for row in frame.index]
-        what = f"{estimand} of {design.treat_name} on {design.endog_name}, {100 * (1 - alpha):.4g}% interval"
-        return plots.draw_forest(frame.set_axis(labels), what, ax, self._data.records[0].options.effect_scale.null)
+        what = f"{first.estimand} of {design.treat_name} on {design.endog_name}, {100 * (1 - alpha):.4g}% interval"
+        return plots.draw_forest(frame.set_axis(labels), what, ax, first.options.effect_scale.null)
 
     def __repr__(self) -> str:
-        design, count = self._data.design, len(self._data.names)
+        design, count = self._data.records[0].design, len(self._data.names)
         effects = self._data.effects.reshape(count, -1)
         limits = zip(self._data.effect_names, effects.min(axis=0), effects.max(axis=0), strict=True)
         ranges = ", ".join(f"{name} {format_number(low)} to {format_number(high)}" for name, low, high in limits)
@@ -331,7 +331,7 @@ def _compared(design: Design, specs: Sequence[Specification], given: Mapping[str
     for spec in specs:
         check_options(spec, design, options_used(spec, options))
         task_of(design, spec, options, inference)
-    kind = inference.resolved(design, joint=JRE.spec in specs)[1]
+    of_draws, kind = inference.resolved(design, joint=JRE.spec in specs)
     cov_type = None if design.survey is not None else "robust" if design.cluster is None else "cluster"
     of_resampling: dict[str, Any] = dict.fromkeys(("bootstrap", "n_boot", "resamples", "multiplier"))
     robust = dataclasses.replace(inference, cov_type=cov_type, **of_resampling)
@@ -340,15 +340,12 @@ def _compared(design: Design, specs: Sequence[Specification], given: Mapping[str
     # several fits give the same warning
     with warnings.catch_warnings(record=True, action="always", category=errors.CausalRiskWarning) as warned:
         fits = [fit_estimator(design, spec, options, of_joint if spec.joint else robust, joint) for spec in specs]
-        bare = tuple(dataclasses.replace(record, bootstrap=kind) for record in fits)
-        records = tuple(with_covariance(record, robust) for record in bare)
+        records = tuple(with_covariance(record, robust) for record in fits)
     for text, category in dict.fromkeys((str(warning.message), warning.category) for warning in warned):
         errors.warn_user(text, category)
     notes = errors.Notes(max(records, key=lambda record: (record.spec.joint, record.spec.uses_propensity)).notes)
-    of_draws = "bootstrap" if design.replication is None else "replicates"
-    given_draws = inference.resamples is not None
-    bare = tuple(dataclasses.replace(one, cov_type=of_draws, given_resamples=given_draws) for one in bare)
-    bare, boots = bootstrap_with_fallback(bare, inference, notes)
+    draws = {"cov_type": of_draws, "bootstrap": kind, "given_resamples": inference.resamples is not None}
+    bare, boots = bootstrap_with_fallback(tuple(dataclasses.replace(one, **draws) for one in fits), inference, notes)
     pairs = zip(bare, boots, strict=True)
     drawn = tuple(with_bootstrap(record, boot, errors.Told(record.notes)) for record, boot in pairs)
     _check_failures(Comparison(records, drawn), inference.max_failed, notes)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import replace
 from operator import attrgetter
 from typing import Any
@@ -49,10 +49,13 @@ def _check_column(frame: Any, role: str, name: Any) -> None:
         raise errors.DesignError(f"{text}\nUse `{use}` if {high!r} counts as 1.")
 
 
-def _check_options(options: Iterable[str]) -> None:
-    for name in options:
-        if name in NOT_HERE:
+def _read(options: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """Return what `errors.read` returns. An option that LATE does not have raises an error."""
+    given, read_as = errors.read("model", options, OPTIONS)
+    for name in NOT_HERE:
+        if name in given:
             raise errors.OptionError(f"{name}= is not available for LATE.\nLeave {name}= out.")
+    return given, read_as
 
 
 class LATE:
@@ -147,7 +150,6 @@ class LATE:
         """
         if instrument and instrument == treat:
             raise errors.DesignError(f"{treat!r} is the treatment and the instrument.\nUse another `instrument=`.")
-        _check_options(options)
         check_in_memory("LATE", data)
         model = model_named(method, METHODS)
         if (outcome_predictions is None) != (treatment_predictions is None):
@@ -156,20 +158,19 @@ class LATE:
         frame, scope = as_pandas(data), callers_variables(2)
         for role, name in (("treat", treat), ("instrument", instrument)):
             _check_column(frame, role, name)
+        given, read_as = _read(options | {"treat": treat, "propensity": propensity})
         without = frame[treat].isna()
-        if options.get("missing") == "raise" and without.any():
+        if given.get("missing") == "raise" and without.any():
             raise errors.DesignError(f"treat={treat!r} is missing in {int(without.sum())} rows.\nLeave `missing=` out.")
-
         typed = options | {"treat": treat, "instrument": instrument, "propensity": propensity, "method": method}
         typed |= {"outcome_predictions": outcome_predictions, "treatment_predictions": treatment_predictions}
         typed = {"formula": repr(formula)} | typed_options(typed, OPTIONS)
 
         def made(formula: str, rows: Any, predictions: Any) -> CausalModel:
             table = frame.assign(**{instrument: frame[instrument].where(rows)})
-            own = {"treat": instrument, "propensity": propensity, "outcome_predictions": predictions}
-            given, read_as = errors.read("model", options | own, OPTIONS)
-            design = design_of(formula, table, given, scope, [model.spec])
-            return model._checked(design, model_options(design, given | {"read_as": read_as, "typed": typed}))
+            own = {"treat": instrument, "outcome_predictions": predictions, "read_as": read_as, "typed": typed}
+            design = design_of(formula, table, given | own, scope, [model.spec])
+            return model._checked(design, model_options(design, given | own))
 
         try:
             outcome = made(formula, ~without, outcome_predictions)
@@ -185,7 +186,7 @@ class LATE:
 
     def with_options(self, **changes: Any) -> LATE:
         """Return a model of the same data in which both effects have other options, as `CausalModel.with_options`."""
-        _check_options(changes)
+        _read(changes)
         outcome, first_stage = self.outcome.with_options(**changes), self.first_stage.with_options(**changes)
         return LATE(outcome, first_stage, self.treat, self.instrument)
 

@@ -35,7 +35,7 @@ from causalrisk.estimation.specification import DIFFERENCE
 from causalrisk.inference import fitted_models, intervals
 from causalrisk.inference.covariance import fit_again, in_blocks, robust_record
 from causalrisk.numerics.arrays import Arms, Array, solve_definite, taken, weighted_grams
-from causalrisk.numerics.resampling import PERMUTATION_STREAM, WIDTH, seed_sequence, stream_generator
+from causalrisk.numerics.resampling import MULTIPLIERS, PERMUTATION_STREAM, WIDTH, seed_sequence, stream_generator
 from causalrisk.report.table import HasSummary, ResultSummary, ResultTable, format_number, format_p
 
 # --- assignments -----------------------------------------------------------------------------------------------------
@@ -494,7 +494,7 @@ def fitted_under(record: FitRecord, arm: Arms) -> FitRecord:
     if record.learned is None:  # such as the IPWRA start of a stack
         given = dataclasses.replace(given, learner=None, learner_use=None, n_repeats=1)
     design = record.full_design.under(arm)
-    drawn = None if record.joint is None else record.bootstrap
+    drawn = None if record.joint is None or record.bootstrap in MULTIPLIERS else record.bootstrap
     inference = InferenceOptions(cov_type=record.robust_type, rng=record.seed, bootstrap=drawn)
     repeats = [dataclasses.replace(given, repeat=repeat) for repeat in range(given.n_repeats)]
     fits = [robust_record(fit_again(record, design, options, inference)) for options in repeats]

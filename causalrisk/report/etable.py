@@ -159,6 +159,9 @@ def etable(
     for option, given in lists.items():
         if isinstance(given, str) or not isinstance(() if given is None else given, Iterable):
             raise OptionError(f"{option}={given!r}; expected a list.\nUse `{option}=[{given!r}]`.")
+    for option, named in (("rename", rename), ("extra", extra)):
+        if not isinstance({} if named is None else named, Mapping):
+            raise OptionError(f"{option}={named!r}; expected a mapping.\nUse `{option}={{'ATE': ...}}`.")
     rename = rename or {}
     columns = _columns(results, names, alpha, rename)
     terms = list(dict.fromkeys(str(term) for column in columns for term in column.estimates.index))

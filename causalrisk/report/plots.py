@@ -281,7 +281,7 @@ def plot_calibration(record: FitRecord, ax: Any = None, bins: int = 10, arm: Any
     def draw(position: int, ax: Any) -> Any:
         label = f"{design.treat_name} = {design.labels[position]}"
         own = table.loc[design.labels[position]] if design.n_arms > 2 else table
-        spread = 1.96 * own["std err"]
+        spread = 1.96 * own["std err"].fillna(0)
         top = 1.05 * max(own["predicted"].max(), (own["observed"] + spread).max())
         limits = 0.0, min(1.0, top) if top > 0 else 1.0
         ax.plot(limits, limits, label="calibrated", **LINE)

@@ -79,7 +79,7 @@ def summary(
         A statsmodels Summary that prints as text, with methods `as_text`, `as_html`, `as_latex`, `as_markdown`,
         `as_csv` and `save` (also to Word).
     """
-    outcome, title = yname or words.outcome_name(record), title or record.spec.title
+    outcome, title = str(yname or words.outcome_name(record)), str(title or record.spec.title)
     names = record.names if xname is None else list(map(str, xname))
     if len(names) != len(record.names):
         found = f"xname= has {len(names)} names; expected {len(record.names)}, for {', '.join(record.names)}"
@@ -119,7 +119,7 @@ def summarize_comparison(compared: Any, alpha: float = 0.05, title: str | None =
         differences from the last estimator. `differences` has all differences.
     """
     comparison: Comparison = compared._data
-    records, design, names = comparison.records, comparison.design, comparison.names
+    records, design, names = comparison.records, comparison.records[0].design, comparison.names
     richest = max(records, key=lambda record: (record.learned is not None, not record.spec.constants))
     used, drawn = int((comparison.failures == Failure.OK).all(axis=1).sum()), len(comparison.failures)
     scored = [words.propensity_text(record) for record in records if record.weight_fit is not None]
@@ -374,7 +374,7 @@ def _model_notes(records: Sequence[FitRecord], results: str) -> list[str]:
 
 
 def _comparison_notes(comparison: Comparison) -> list[str]:
-    design, records = comparison.design, comparison.records
+    design, records = comparison.records[0].design, comparison.records
     units = f"{design.nobs} {design.unit_name}s"
     sources = f"All estimators use the same {units}. Both standard errors are from the survey's replicate weights."
     if design.replication is None:

@@ -209,6 +209,7 @@ def test_one_sided_compliance_gives_no_warning():
         ({"d": lambda data: data["d"] + data["z"]}, {}, DesignError, "column with two values"),
         ({}, {"treat": "dose"}, DesignError, "treat='dose' is not a column"),
         ({}, {"target": "treated"}, OptionError, "target= is not available for LATE"),
+        ({}, {"estimand": "ATT"}, OptionError, "target= is not available for LATE"),
         ({}, {"learner": "smooth", "n_repeats": 3}, OptionError, "n_repeats= is not available for LATE"),
         ({}, {"method": "JRE"}, OptionError, "'JRE' .* expected one of 'AIPW', 'IPWRA', 'IPW', 'OutcomeRegression'"),
         ({}, {"method": "2sls"}, OptionError, "estimator '2sls' is not known"),

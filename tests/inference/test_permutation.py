@@ -332,6 +332,12 @@ def test_what_cannot_be_permuted_is_refused(tmp_path):
         given.permutation_test()
 
 
+def test_jre_with_multipliers_is_permuted_as_with_resamples():
+    model = cr.JRE.from_formula("y ~ x1", DATA, treat="d")
+    found = [model.fit(n_boot=9, bootstrap=kind).permutation_test(5) for kind in ("pairs", "multiplier")]
+    assert np.array_equal(found[0].null_distribution, found[1].null_distribution)
+
+
 def test_the_results_say_what_was_done():
     res = unadjusted(EIGHT)
     found = res.permutation_test()

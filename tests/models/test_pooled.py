@@ -203,6 +203,11 @@ def test_what_pooled_results_lack_is_asked_of_a_fit(frames, name):
     pooled = pool(fits(frames))
     with pytest.raises(UnavailableError, match=rf"`\[res\.{name}.* for res in pooled\.results\]`"):
         getattr(pooled, name)
+    for name in ("fit", "with_options", "ate", "HC1_se"):  # the model of one data set is not the answer
+        with pytest.raises(UnavailableError, match=r"`pool\(\[model\.fit\("):
+            getattr(pooled, name)
+    with pytest.raises(UnavailableError, match=r"`res\.nlcom\("):
+        pooled.lincom  # noqa: B018
     with pytest.raises(AttributeError, match="nothing_of_the_kind"):
         pooled.nothing_of_the_kind  # noqa: B018
 

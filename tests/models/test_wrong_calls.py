@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 
 import causalrisk as cr
+from causalrisk import hle
 from tests.conftest import simulate
 
 DATA = simulate(120)
@@ -47,6 +48,13 @@ CALLS = {
     "3 is not text": lambda f: f["res"].nlcom(3),
     "(?s)cf_y='x1'; .*or `benchmark=": lambda f: f["res"].sensitivity_bounds("x1"),
     "names=3; expected a list": lambda f: cr.etable([f["res"]], names=3),
+    r"rename=3; expected a mapping.\nUse `rename=\{": lambda f: cr.etable(f["res"], rename=3),
+    "extra=3; expected a mapping": lambda f: cr.etable(f["res"], extra=3),
+    "PermutationTest has no params; expected a fit": lambda f: cr.etable(f["res"].permutation_test(9)),
+    "StudyResults has no params; expected a fit": lambda f: cr.etable(
+        cr.simulation.run_study("linear", n=60, n_sims=2, estimators="IPWRA")
+    ),
+    r"no column 'arm', .*\nUse `frame = load_judged": lambda f: hle.score(3),
     "a table has no attribute 'to_excel'": lambda f: cr.etable([f["res"]]).to_excel("t.xlsx"),
     "df_complete='10'; expected": lambda f: cr.pool([f["res"], f["res"]], df_complete="10"),
     r"power\(\) got a int": lambda f: cr.simulation.power(3),

@@ -219,6 +219,8 @@ def test_calibration(res, arms, ax):
     points = next(line for line in res.plot_calibration(ax, bins=5).get_lines() if line.get_marker() == "o")
     np.testing.assert_allclose(np.array(points.get_data(), dtype=float), table[["predicted", "observed"]].T)
     assert arms.plot_calibration(Figure().subplots(), arm="2").get_xlabel() == "propensity score: probability of d = 2"
+    single = res.plot_calibration(Figure().subplots(), bins=120)  # shares of 0 and 1, without a standard error
+    assert single.get_ylim()[1] >= 1
 
 
 @pytest.mark.parametrize(

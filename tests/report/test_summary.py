@@ -29,6 +29,11 @@ def test_a_covariate_in_money_leaves_the_others_their_digits():
     assert max(map(len, str(summary).splitlines())) <= 78
 
 
+def test_names_that_are_numbers_are_printed():
+    shown = str(AIPW.from_formula("y ~ x1", simulate(120), treat="d").fit().summary(0.1, 2024, 3))
+    assert shown.split()[0] == "2024" and "Dep. Variable:                      3" in shown
+
+
 @pytest.mark.usefixtures("unprinted_plots")
 @pytest.mark.parametrize("end", [30.0, 0.03])
 def test_an_anchor_at_the_end_of_the_ladder_is_said_to_be_there(monkeypatch, end, tmp_path):
