@@ -344,8 +344,9 @@ def _compared(design: Design, specs: Sequence[Specification], given: Mapping[str
     for text, category in dict.fromkeys((str(warning.message), warning.category) for warning in warned):
         errors.warn_user(text, category)
     notes = errors.Notes(max(records, key=lambda record: (record.spec.joint, record.spec.uses_propensity)).notes)
-    draws = {"cov_type": of_draws, "bootstrap": kind, "given_resamples": inference.resamples is not None}
-    bare, boots = bootstrap_with_fallback(tuple(dataclasses.replace(one, **draws) for one in fits), inference, notes)
+    given_draws = inference.resamples is not None
+    bare = tuple(dataclasses.replace(r, cov_type=of_draws, bootstrap=kind, given_resamples=given_draws) for r in fits)
+    bare, boots = bootstrap_with_fallback(bare, inference, notes)
     pairs = zip(bare, boots, strict=True)
     drawn = tuple(with_bootstrap(record, boot, errors.Told(record.notes)) for record, boot in pairs)
     _check_failures(Comparison(records, drawn), inference.max_failed, notes)
