@@ -170,37 +170,37 @@ class Classifier:
 
     classifier: Any
     features: Array
-    arm: NDArray[np.intp]
-    n_arms: int
     fold: NDArray[np.intp]
-    limits: tuple[float, float] | None
     repeat: int = 0
 
-    def scores(self, s: Array) -> Array:
-        """Return scores (n, K, R) under row weights (n, R). If an arm has no rows in a resample, all are 1 / K."""
-        found = np.full((len(self.arm), self.n_arms, s.shape[1]), 1 / self.n_arms)
+    def scores(self, sample: Sample, s: Array, *, clip: bool) -> Array:
+        """Return scores (n, K, R) under row weights (n, R). If an arm has no rows in a resample, all are 1 / K.
+
+        Scores of 0 or 1 raise an error unless they are clipped (`clip`).
+        """
+        found = np.full((sample.n, sample.n_arms, s.shape[1]), 1 / sample.n_arms)
         for r in range(s.shape[1]):
-            if (np.bincount(self.arm, s[:, r] > 0, self.n_arms) > 0).all():
-                found[:, :, r] = self._under(s[:, r])
+            if (np.bincount(sample.arm, s[:, r] > 0, sample.n_arms) > 0).all():
+                found[:, :, r] = self._under(sample, s[:, r], clip)
         return found
 
-    def _under(self, weights: Array) -> Array:
-        scores = np.empty((len(self.arm), self.n_arms))
+    def _under(self, sample: Sample, weights: Array, clip: bool) -> Array:
+        scores = np.empty((sample.n, sample.n_arms))
         counts = bool(nearly_whole(weights).all())
         for fold in range(self.fold.max() + 1):
             out = self.fold == fold
             rows = np.flatnonzero(~out & (weights > 0))
-            where, entropy = f"fold {fold + 1} of {self.fold.max() + 1}", [self.repeat, self.n_arms, fold]
-            X, y, own = self.features[rows], self.arm[rows], weights[rows]
+            where, entropy = f"fold {fold + 1} of {self.fold.max() + 1}", [self.repeat, sample.n_arms, fold]
+            X, y, own = self.features[rows], sample.arm[rows], weights[rows]
             with learner_errors(f"classifier {type(self.classifier).__name__}", where):
                 instead = "`propensity_score=LogisticRegression()`"
                 model = fitted_copy(self.classifier, entropy, X, y, own, counts=counts, instead=instead)
                 found = model.predict_proba(self.features[out])
-            if len(model.classes_) < self.n_arms:
+            if len(model.classes_) < sample.n_arms:
                 raise SeparationError(f"without {where}, a group has no rows.\nLeave propensity_score= out.")
             scores[out] = found
         extreme = ((scores <= 0) | (scores >= 1)).any(axis=1)
-        if extreme.any() and self.limits is None:
+        if extreme.any() and not clip:
             raise SeparationError(
                 f"{type(self.classifier).__name__} gives {int(extreme.sum())} of {len(scores)} rows a propensity score "
                 "of exactly 0 or 1, so no weight exists.\nUse `clip=(0.01, 0.99)`, or regularise the classifier."

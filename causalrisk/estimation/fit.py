@@ -276,14 +276,12 @@ def train_from(
     if given and design.on_disk:
         raise not_on_disk("replicates=", use="n_replicates=200")
     drawn = start.resampler().given("replicates", options.replicates) if given else None
-    own = folds_by_position(design, FOLDS)[sample.order]
     problem = JointProblem(
         weights=start.used_weight_fit,
         start=start.estimate,
         covariance=cast(Array, start.robust),
         scale=start.options.effect_scale,
         frequency=start.frequency,
-        folds=np.concatenate([np.arange(sample.n_frame) % (own.max() + 1), own]),
     )
     points, few = points_about(problem, options.replicate_spread), 2 * len(problem.weights.gamma) < options.n_drawn
     large = (design.n_clusters or design.nobs) >= LARGE
@@ -311,7 +309,9 @@ def train_from(
         return variance(robust_covariance(there, whole=False))
 
     if alpha is None:
-        path, failures = choose_shrinkage(problem, objective, points)
+        folds = folds_by_position(design, FOLDS)[sample.order]
+        folds = np.concatenate([np.arange(sample.n_frame) % (folds.max() + 1), folds])
+        path, failures = choose_shrinkage(problem, objective, points, folds)
         path = raised(path, variance_at, variance(problem.covariance), problem)
         alpha = path.anchor
         failed = int((failures != Failure.OK).sum())

@@ -321,8 +321,10 @@ def gamma_of(beta: Beta, width: int) -> Array:
 
 def under_weights(equations: Equations, s: Array) -> Equations:
     """Return the equations with the scores of a classifier, if any, that is refitted under row weights (n, R)."""
-    classifier = None if equations.model is None else equations.model.classifier
-    return equations if classifier is None else equations.with_scores(classifier.scores(s))
+    model = equations.model
+    if model is None or model.classifier is None:
+        return equations
+    return equations.with_scores(model.classifier.scores(equations.sample, s, clip=model.limits is not None))
 
 
 def fit_weights(equations: Equations) -> WeightFit:

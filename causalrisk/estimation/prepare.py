@@ -161,9 +161,7 @@ def score_model(design: Design, sample: Sample, options: ModelOptions, frame: Ta
     of_frame = folds_of(np.zeros(sample.n_frame, dtype=np.intp), None, options.n_folds, options.repeat)
     fold = np.concatenate([folds_of(design.arm, design.cluster, options.n_folds, options.repeat), of_frame])
     features = sample.arrange(design.Z if frame is None else np.concatenate([design.Z, frame.Z]))
-    classifier = Classifier(
-        options.propensity_score, features, sample.arm, design.n_arms, sample.arrange(fold), limits, options.repeat
-    )
+    classifier = Classifier(options.propensity_score, features, sample.arrange(fold), options.repeat)
     return ScoreModel("classifier", limits, classifier=classifier)
 
 

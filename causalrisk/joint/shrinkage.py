@@ -26,7 +26,7 @@ from causalrisk.joint.minimum import Minimum, Objective, newton
 from causalrisk.joint.objective import Rows
 from causalrisk.joint.rows import Replicates
 from causalrisk.joint.start import JointProblem, refitted
-from causalrisk.numerics.arrays import Array, chunk_sizes, is_dask, loaded, symmetric_root
+from causalrisk.numerics.arrays import Array, Numbers, chunk_sizes, is_dask, loaded, symmetric_root
 
 LADDER = (30.0, 10.0, 3.0, 1.0, 0.3, 0.1, 0.03)  # values of alpha to choose from, the largest first
 BEYOND = (3000.0, 300.0)  # larger values, used only if alpha is raised
@@ -204,10 +204,9 @@ def shares_of_winners(squares: Array, covariance: Array, converged: NDArray[np.b
     return np.bincount(winners, minlength=len(squares)) / len(winners)
 
 
-def fold_weights(problem: JointProblem) -> Array:
+def fold_weights(problem: JointProblem, folds: Numbers) -> Array:
     """Return the weight of each row in each fold, shape (n, G). Frequency weights are split evenly among the folds."""
-    s, folds = problem.equations.sample.s, problem.folds
-    count = int(folds.max()) + 1
+    s, count = problem.equations.sample.s, int(folds.max()) + 1
     if is_dask(s):
         folds = chunked(folds, chunk_sizes(s))
     if not problem.frequency or problem.equations.sample.cluster is not None:
@@ -227,16 +226,18 @@ def path_of(objective: Objective) -> list[Minimum]:
     return found
 
 
-def choose_shrinkage(problem: JointProblem, objective: Objective, points: Replicates) -> tuple[Path, NDArray[np.int8]]:
+def choose_shrinkage(
+    problem: JointProblem, objective: Objective, points: Replicates, folds: Numbers
+) -> tuple[Path, NDArray[np.int8]]:
     """Choose alpha by cross-validation. Return the results for each alpha, and the `Failure` of each fold."""
-    sample, folds, own = problem.equations.sample, fold_weights(problem), objective.rows
-    without, refits = refitted(problem, objective, points, sample.s[:, None] - folds)
+    sample, weights, own = problem.equations.sample, fold_weights(problem, folds), objective.rows
+    without, refits = refitted(problem, objective, points, sample.s[:, None] - weights)
     of_folds, of_all = path_of(without), path_of(objective)
     used = (refits.failures == Failure.OK) & np.all([m.converged for m in of_folds], axis=0)
     thetas = np.stack([without.rows.lifted(m.theta) for m in of_folds])
     thetas[..., ~used] = np.nan
     found = list[tuple[Any, ...]]()
-    for part, here, place, score, fold, cluster in own.pieces(1, problem.score_influence, folds, sample.cluster):
+    for part, here, place, score, fold, cluster in own.pieces(1, problem.score_influence, weights, sample.cluster):
         inside = part.equations.sample.in_sample[here, None]
         known = np.hstack([score, inside, *([1 - inside] if problem.equations.target.frame else [])])
         tilt, w = problem.weights.tilt[place], problem.weights.w[place]

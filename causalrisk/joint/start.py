@@ -13,7 +13,6 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.linalg import helmert
 from scipy.special import chdtri
 
@@ -102,8 +101,6 @@ class JointProblem:
         Scale on which the effect is reported.
     frequency : bool
         Whether weights count repeated rows.
-    folds : ndarray of int, shape (n,)
-        Fold of each row in the cross-validation.
     """
 
     weights: WeightFit
@@ -111,7 +108,6 @@ class JointProblem:
     covariance: Array
     scale: EffectScale
     frequency: bool
-    folds: NDArray[np.intp]
 
     @property
     def equations(self) -> Equations:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -44,17 +44,14 @@ class Link:
         return -self.score(eta, d)[0] * np.exp(-self.log_likelihood(eta, d))
 
 
-def _logit_log_likelihood(eta: Array, d: Array) -> Array:
-    return np.asarray(log_expit((2 * d - 1) * eta))
+def _symmetric(log_probability: Callable[[Array], Any], eta: Array, d: Array) -> Array:
+    """Return the log likelihood under a link whose probabilities of eta and -eta add up to one."""
+    return np.asarray(log_probability((2 * d - 1) * eta))
 
 
 def _logit_score(eta: Array, d: Array) -> tuple[Array, Array]:
     p = expit(eta)
     return d - p, p * (1 - p)
-
-
-def _probit_log_likelihood(eta: Array, d: Array) -> Array:
-    return np.asarray(log_ndtr((2 * d - 1) * eta))
 
 
 def _probit_score(eta: Array, d: Array) -> tuple[Array, Array]:
@@ -88,8 +85,8 @@ def _cloglog_score(eta: Array, d: Array) -> tuple[Array, Array]:
 
 
 BINARY_LINKS = {
-    "logit": Link(expit, _logit_log_likelihood, _logit_score),
-    "probit": Link(ndtr, _probit_log_likelihood, _probit_score),
+    "logit": Link(expit, partial(_symmetric, log_expit), _logit_score),
+    "probit": Link(ndtr, partial(_symmetric, log_ndtr), _probit_score),
     "cloglog": Link(_cloglog_probability, _cloglog_log_likelihood, _cloglog_score),
 }
 
