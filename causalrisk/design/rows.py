@@ -204,7 +204,7 @@ class ColumnOptions:
         for name in ("weights", "weight_type", "cluster"):
             if getattr(self, name) is not None:
                 raise OptionError(f"{name}= and design= were both given.\nLeave {name}= out, and use `Survey(...)`.")
-        self.weights, self.cluster = self.design.weights, self.design.psu
+        self.weights = self.design.weights
         self.weight_type = None if self.weights is None else "probability"
 
 
@@ -245,7 +245,7 @@ def by_rows(table: pd.DataFrame, given: ColumnOptions, frame: Mapping[str, Any],
         return Source(role, str(column.name), column)
 
     treat, weights = find(given.treat, "treatment", "treat"), find(given.weights, "weights")
-    ways = ways_of(given.cluster if given.design is None else None, len(table.index))
+    ways = ways_of(given.cluster, len(table.index))
     cluster, second = find(ways[0], "cluster"), find(ways[1], "cluster", "second cluster")
     survey, subpop, own = None, None, given.design
     if own is not None:

@@ -232,10 +232,10 @@ def scan(source: Any) -> Scan:
     if isinstance(source, Scan):
         return source
     frame, items = None, [as_pandas(item) for item in (source if isinstance(source, list | tuple) else [source])]
-    if _is_dask(source):
+    if _library(source) == "dask":
         frame, names = source, source.columns
         parts = [Part(f"partition {k + 1} of the Dask data frame") for k in range(source.npartitions)]
-    elif _is_arrow(source):
+    elif _library(source) == "pyarrow":
         parts, names = _arrow_parts(source), source.schema.names
     elif items and all(isinstance(item, str | os.PathLike) for item in items):
         paths = {os.path.realpath(path): path for item in items for path in _matching(os.fspath(item))}  # each once
@@ -329,14 +329,12 @@ def _batches(scanner: Callable[..., Any], columns: Any, most: int) -> Iterator[p
         yield batch.to_pandas()
 
 
-def _is_dask(data: Any) -> bool:
-    return type(data).__module__.partition(".")[0] == "dask" and hasattr(data, "get_partition")
-
-
-def _is_arrow(data: Any) -> bool:
-    return type(data).__module__.partition(".")[0] == "pyarrow" and hasattr(data, "get_fragments")
+def _library(data: Any) -> str:
+    """Return "dask" for a Dask data frame, "pyarrow" for an Arrow dataset, and "" for anything else."""
+    library = type(data).__module__.partition(".")[0]
+    return library if hasattr(data, {"dask": "get_partition", "pyarrow": "get_fragments"}.get(library, "")) else ""
 
 
 def as_scan(data: Any) -> Any:
     """Turn a Dask data frame or an Arrow dataset into a scan. Anything else is returned unchanged."""
-    return scan(data) if _is_dask(data) or _is_arrow(data) else data
+    return scan(data) if _library(data) else data
