@@ -324,18 +324,13 @@ def left_out(design: Design) -> list[tuple[str, int, int]]:
     ]
 
 
-def filled_counts(record: FitRecord) -> str:
-    """Return the covariates with filled-in values, as in "x1 in 3 rows and x2 in 1 row". Empty if there is none."""
-    ledger = record.design.sample_ledger
-    lines = ledger[ledger["formula"] == INDICATOR]
-    return joined([f"{line.variable} in {count(line.missing, 'row')}" for line in lines.itertuples()])
-
-
 def filled_words(record: FitRecord) -> str:
     """Return sentences on covariates with filled-in values. Empty if no value was filled in."""
-    found = filled_counts(record)
-    if not found:
+    ledger = record.design.sample_ledger
+    filled = ledger[ledger["formula"] == INDICATOR]
+    if filled.empty:
         return ""
+    found = joined([f"{line.variable} in {count(line.missing, 'row')}" for line in filled.itertuples()])
     return (
         f"Missing covariates ({found}): numbers are set to the mean, and the models have an indicator; text gets a "
         "separate level (Groenwold et al. 2012). This is valid in a randomized trial. With observational data, prefer "

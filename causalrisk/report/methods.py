@@ -80,9 +80,8 @@ def pooled_methods(records: Sequence[FitRecord]) -> str:
     del said["errors"]
     return _paragraph(
         *chain(*said.values()),
-        f"The models were fitted to each of {len(records)} imputed data sets.",
-        "Where data sets differ, the numbers above are from the first." if differ else "",
-        f"In each data set, standard errors {_errors_source(first)}.",
+        "Where the imputed data sets differ, the numbers above are from the first." if differ else "",
+        f"In each imputed data set, standard errors {_errors_source(first)}.",
         words.pooled_words(first, len(records)),
         _computed(*records),
     )
@@ -111,7 +110,6 @@ def study_methods(study: Any) -> str:
     right = str(record.design.propensity_formula).partition("~")[2].strip()
     formula = "" if record.design.score is not None else " without covariates" if right == "1" else f": {right}"
     effects, units, *assumed = words.study_words(study)
-    repeats = f"Each fit is the one with the median effect over {record.options.n_repeats} draws of the folds."
     source = _errors_source(record).replace("each row in turn", "each unit in turn")  # a unit is a row of a fit
     factor = ", with the small-sample factor" * record.small_sample
     return _paragraph(
@@ -122,7 +120,6 @@ def study_methods(study: Any) -> str:
         units,
         f"Each effect was estimated by {record.spec.how}.",
         words.learner_words(record),
-        repeats * (record.repeats is not None),
         _outcome_sentence(record),
         f"The propensity model was {words.propensity_text(record)}{formula}." * words.uses_score(record),
         *assumed,

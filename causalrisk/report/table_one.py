@@ -20,7 +20,7 @@ from causalrisk.errors import DesignError, OptionError, one_of, with_other_names
 from causalrisk.estimation.options import WeightType, is_frame
 from causalrisk.estimation.record import FitRecord
 from causalrisk.numerics.arrays import Array
-from causalrisk.report.labels import filled_counts, joined
+from causalrisk.report.labels import filled_words, joined
 from causalrisk.report.table import PaperTable, ResultTable, column_format, format_share
 
 INDENT = "  "
@@ -281,8 +281,7 @@ def balance_for_paper(
     said = [NOTE_OF_FIT, _note_on_differences(threshold, design.labels[0], scale)]
     if design.weight_type is not None:
         said.insert(1, f'"Before" is weighted by {design.weights_name} only.')
-    if filled := filled_counts(record):
-        said.append(f"Missing values are filled in: {filled}.")
+    said.append(filled_words(record))
     if constant:
         said.append(f"Constant, and left out: {joined(constant)}.")
     table = ResultTable(_rows(list(map(_indicator, covariates)), shown), header, title=title)
