@@ -480,11 +480,6 @@ class Design:
         ):
             if not found:
                 continue
-            fixed = (seen.low == seen.high).all(axis=0) & (np.ptp(seen.low, axis=0) > 0)
-            copies = [encoder.names[one.column] for one in found if fixed[one.column]]
-            if copies and labels is self.labels:
-                same = f"{copies[0]!r} has one value in each group of {self.treat_name!r}"
-                raise DesignError(f"{same}: it is the treatment, or depends on it.\nTake it out of the formulas.")
             why = support.causes(encoder, seen, labels, found)
             if rules.collinear == "raise":
                 group = f"the outcome model of group {labels[found[0].arm]!r} cannot be estimated"
@@ -493,11 +488,15 @@ class Design:
                 left = f"the {what} model has no column left that varies within every group"
                 raise DesignError(f"{left}: {why}.\nAdd a constant, or merge levels.")
             dropped = listing(dict.fromkeys(encoder.names[one.column] for one in found))
-            told.append(
-                f"dropped {dropped}, because {why}. Without `trim=`, the rows of a level that a group lacks are kept. "
-                "Their outcome in that group is extrapolated, because they have no overlap.\n"
-                "Merge this level with another, or drop its rows from the data."
-            )
+            columns = [one.column for one in found]
+            advice = f"\nTake it out of the formulas if it is the treatment {self.treat_name!r}, or depends on it."
+            if labels is not self.labels or (seen.low[:, columns] < seen.high[:, columns]).any():
+                advice = (
+                    " Without `trim=`, the rows of a level that a group lacks are kept. Their outcome in that group is "
+                    "extrapolated, because they have no overlap.\nMerge this level with another, or drop its rows from "
+                    "the data."
+                )
+            told.append(f"dropped {dropped}, because {why}.{advice}")
         both = "outcome and propensity models" if rules.scored else "outcome model"
         notes += [f"{both}: {note}" for note in own if note in own_z]
         notes += [f"outcome model: {note}" for note in own if note not in own_z]
