@@ -340,6 +340,10 @@ def model_named(given: Any, among: Iterable[str] | None = None) -> type[CausalMo
     known = BY_NAME if among is None else {name: BY_NAME[name] for name in among}
     if isinstance(given, type) and issubclass(given, CausalModel) and (among is None or given.spec.name in known):
         return given
+    if isinstance(given, CausalModel | CausalResults):
+        name = type(getattr(given, "model", given)).__name__
+        found = f"estimators= has an object of type {type(given).__name__}; expected names of estimators"
+        raise OptionError(f'{found}.\nUse `estimators=["{name}"]`, or `etable([res1, res2])` for fits.')
     word = str(given).casefold()
     for name, model in known.items():
         if word in (name.casefold(), *model.spec.aliases):
