@@ -179,7 +179,7 @@ ARMS = {"tools off": (0.0, False), "tools on": (GAIN, True), "tools on, no time 
 
 
 def write_example(folder: Any, n: int = 600, rng: Any = 0) -> dict[str, Path]:
-    """Write simulated questions and judged answers in the format of the benchmark.
+    """Write simulated questions and judged answers in the format of Humanity's Last Exam.
 
     One model answers the questions without tools and with tools. With tools it runs out of time on some questions,
     mostly in hard categories. A third file has the answers with tools and without a time limit, so the true effect of

@@ -95,7 +95,7 @@ def load_cattaneo2() -> pd.DataFrame:
     -----
     The data come from Cattaneo [1]_. Stata distributes them as the example data set ``cattaneo2``, and statsmodels
     distributes a copy under the BSD-3-Clause license, which is the source here. Names and values are Stata's. Columns
-    with two values, which statsmodels has both as text and as 0/1, are only 0/1 here.
+    with two values are 0/1; statsmodels has them as text too.
 
     References
     ----------

@@ -115,7 +115,7 @@ def _values_on_sample(
             typed = f'`from_formula(..., cluster="{given}")`' if role == "groups" else "`data=data`, the model's data"
             known = f"the columns are {listing(table.columns)}" if len(table.columns) else "arrays have no names"
             advice = f"{near(given, table.columns)} Use {typed}.".strip()
-            raise DesignError(f"{role} {given!r} is in neither formula; {known}.\n{advice}")
+            raise DesignError(f"column {given!r} is in neither formula; {known}.\n{advice}")
         found = tables.find_column(given, role=role, default=role, table=table, frame={}, notes=[])
     else:
         values, name = as_pandas(given), str(default if getattr(given, "name", None) is None else given.name)

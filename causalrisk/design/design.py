@@ -486,7 +486,7 @@ class Design:
                 raise DesignError(f'{group}: {why}.\nMerge levels, or use `collinear="drop"`.')
             if not kept.any():
                 left = f"the {what} model has no column left that varies within every group"
-                raise DesignError(f"{left}: {why}.\nAdd a constant, or merge levels.")
+                raise DesignError(f"{left}: {why}.\nAdd a constant.")
             dropped = listing(dict.fromkeys(encoder.names[one.column] for one in found))
             columns = [one.column for one in found]
             advice = f"\nTake it out of the formulas if it is the treatment {self.treat_name!r}, or depends on it."

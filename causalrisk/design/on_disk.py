@@ -224,7 +224,7 @@ def _check_alike(values: Mapping[str, Iterable[Any]], what: str) -> None:
     if len(kinds) > 1:
         (of_text, text), (of_numbers, _) = kinds[True], kinds[False]
         found = f"{what} has numbers in {of_numbers}, and text such as {text!r} in {of_text}"
-        raise DesignError(f"{found}.\nUse one type in all files, with missing values as empty cells.")
+        raise DesignError(f"{found}.\nUse one type everywhere, and NaN or empty cells for missing values.")
 
 
 def _check_given(columns: ColumnOptions) -> None:

@@ -389,7 +389,7 @@ def _check_type(survey: Survey, ratios: Array, level: float) -> None:
         meant = 'replicate_type="BRR"' if abs(rho) <= SAME else f'replicate_type="Fay", rho={rho:g}'
         said = f"replicate_type={survey.replicate_type!r}" + ("" if survey.rho is None else f", rho={survey.rho:g}")
         found = f"the replicate weights are {rho:g} or {2 - rho:g} times the weights, which contradicts {said}"
-        raise DesignError(f"{found}.\nUse `{meant}`, or `scale=`.")
+        raise DesignError(f"{found}.\nUse `{meant}`, or `scale=` with the factor of the variance.")
 
 
 def subpopulation(values: pd.Series) -> Mask:
@@ -398,6 +398,6 @@ def subpopulation(values: pd.Series) -> Mask:
     check_complete(values, f"subpop {name!r}")
     plain = values.to_numpy()
     if plain.dtype.kind not in "bif" or not np.isin(plain, (0, 1)).all():
-        typed = f'subpop=data["{name}"] == {pd.unique(values)[0]!r}'
+        typed = f'subpop=data["{name}"] == {pd.unique(values).tolist()[0]!r}'
         raise DesignError(f"subpop {name!r} has {listing(pd.unique(values))}; expected True or False.\nUse `{typed}`.")
     return plain.astype(bool)

@@ -234,7 +234,8 @@ def align(values: Any, index: pd.Index, what: str, notes: list[str]) -> pd.Serie
         return pd.Series(values, index=index, name=name)
     position = matched_rows(values.index, index) if isinstance(values, pd.Series) else None
     if position is None:
-        found = f"{what} has {n} values, but the data have {len(index)} rows, or other row labels"
+        labels = " with other row labels" * (n == len(index))
+        found = f"{what} has {n} values, but the data have {len(index)} rows{labels}"
         raise DesignError(f"{found}.\nGive one value per row: `values.loc[data.index]`, or `.to_numpy()` by position.")
     if np.any(position != np.arange(n)):
         found = f"{what} has the row labels of the data in another order; it was aligned by label"

@@ -52,7 +52,7 @@ def overlap(record: FitRecord, by: str = "arm") -> pd.DataFrame:
           effective n from the probability weights alone.
         - "score 0%" to "score 100%" are quantiles of the propensity score. With several treatments, they are quantiles
           of the score of the row's own group.
-        - "outside support" counts rows whose score is outside the range of scores in some group. "outside crump" counts
+        - "outside support" counts rows whose score is outside the range of at least one group. "outside crump" counts
           rows whose score is outside "crump low" and "crump high", the limits that minimise the variance (Crump et al.
           2009). With several treatments, "crump cut" is the largest sum of inverse scores that is kept (Yang et al.
           2016).

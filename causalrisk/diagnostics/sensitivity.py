@@ -212,7 +212,7 @@ class BiasScale:
     """Scale S of the bias of an omitted confounder, with influence functions (n,) of the effect and of S.
 
     `size` is S, the largest bias at cf_y cf_d / (1 - cf_d) = 1. S^2 is the product of E (Y - g)^2, the mean squared
-    residual of the outcome ("variance"), and E alpha^2, the mean square of the Riesz representer ("nu").
+    residual of the outcome ("variance"), and E w^2, the mean square of the importance weights ("nu").
     """
 
     effect: float
@@ -338,9 +338,8 @@ def sensitivity(record: FitRecord, alpha: float = 0.05) -> pd.DataFrame:
     all outcomes, with divisor n. The standard deviation within groups is smaller, and would give a larger E-value.
 
     The robustness value [2]_ makes no assumption about the confounder. It assumes that the outcome regression g and the
-    propensity score are correctly specified given the covariates. The bias is then at most
-    S sqrt(cf_y cf_d / (1 - cf_d)), with S^2 = E (Y - g)^2 E alpha^2. Here alpha is the importance weight with the sign
-    of the group. For JRE, g is the IPWRA outcome regression.
+    propensity score are correctly specified given the covariates. The bias is then at most S sqrt(cf_y cf_d / (1 -
+    cf_d)), with S^2 = E (Y - g)^2 E w^2. Here w is the importance weight. For JRE, g is the IPWRA outcome regression.
 
     References
     ----------
@@ -429,8 +428,8 @@ def sensitivity_bounds(
         Share of the residual variance of the outcome that the confounder explains, from 0 to 1.
     cf_d : float or sequence of float
         Share of the variance of the importance weights that is due to the confounder, at least 0 and below 1. It is 1 -
-        E alpha^2 / E alpha_full^2, where alpha_full are the weights given the covariates and the confounder. If the
-        treatment is linear in the covariates, cf_d is the partial R^2 of the confounder with the treatment.
+        E w^2 / E w_full^2, where w_full are the weights given the covariates and the confounder. If the treatment is
+        linear in the covariates, cf_d is the partial R^2 of the confounder with the treatment.
     rho : float, default 1
         Correlation between the errors in the outcome model and in the weights. 1 is the worst case.
     alpha : float, default 0.05
@@ -444,22 +443,22 @@ def sensitivity_bounds(
     DataFrame
         One row per pair of strengths (and group). "lower" and "upper" are the bounds on the effect, a difference of
         means. "ci lower" and "ci upper" are confidence limits of the bounds, from robust standard errors. With
-        `benchmark`, there is one row per covariate, with its strengths "cf_y" and "cf_d", the correlation "rho" of its
-        errors, and the "change" of the effect in a fit without the covariate.
+        `benchmark`, there is one row per covariate, with its strengths "cf_y" and "cf_d", the correlation "rho", and
+        the "change" of the effect in a fit without the covariate.
 
     Warns
     -----
     DesignWarning
-        If a covariate has no strength, because the fit without it has no larger error of the outcome model, or no less
-        variance of the weights. Both bounds then equal the estimate, and the covariate is no benchmark.
+        If leaving out a covariate does not raise the error of the outcome model, or does not lower the variance of the
+        weights. Both bounds then equal the estimate, and the covariate cannot serve as a benchmark.
 
     Notes
     -----
-    The bounds are effect -+ abs(rho) S sqrt(cf_y cf_d / (1 - cf_d)). See theorem 2 of the second reference of
-    `sensitivity`, and the assumptions stated in `sensitivity`.
+    The bounds are effect -+ abs(rho) S sqrt(cf_y cf_d / (1 - cf_d)), with the S of `sensitivity`. See theorem 2 of the
+    second reference of `sensitivity`, and the assumptions stated in `sensitivity`.
 
     The strengths of a covariate are computed as in DoubleML, by fitting both models without it. cf_y is the relative
-    increase of E (Y - g)^2 when the covariate is left out. cf_d is the relative increase of E alpha^2 when the
+    increase of E (Y - g)^2 when the covariate is left out. cf_d is the relative increase of E w^2 when the
     covariate is added. Both are clipped to the range from 0 to 1.
 
     Examples

@@ -113,10 +113,11 @@ class OverlapWarning(CausalRiskWarning):
 
     It is given if
 
-    - the effective n of a group, (sum w)^2 / sum w^2, is below a third of its rows. The limit is a fifth if the target
-      is not everybody, because such weights leave rows out on purpose. If the target is a smaller group, that group's
-      rows count instead. With probability weights, the effective n of these weights alone counts instead;
-    - one row has more than a fifth of its group's weight, and twice the largest share by probability weights alone;
+    - the effective n of a group, (sum w)^2 / sum w^2, is below a third of its rows. For other targets than everybody,
+      the limit is a fifth, because their weights leave rows out on purpose. If the target is a smaller group, the
+      limit is a fifth of the rows of that group. With probability weights, their own effective n replaces the rows;
+    - one row has more than a fifth of its group's weight, and more than twice the largest share under probability
+      weights alone;
     - a weight exceeds a million;
     - more than 5% of all rows have a propensity score within 0.001 of 0 or 1 (if everybody is the target);
     - the mean of a group lies outside the range of the outcomes by more than the width of this range.
@@ -340,10 +341,10 @@ def failures_frame(failures: NDArray[np.int8], name: str) -> pd.DataFrame:
 
 
 def failure_text(failures: NDArray[np.int8]) -> str:
-    """Return the counts of failures by reason, the most frequent first, as text; empty without failures."""
+    """Return the reasons of failures as text, the most frequent first, with counts if there are several reasons."""
     codes, counts = np.unique(failures[failures != Failure.OK], return_counts=True)
     order = np.argsort(-counts, kind="stable")
-    return "; ".join(f"{counts[k]} because {TEXT[int(codes[k])]}" for k in order)
+    return "; ".join(TEXT[int(codes[k])] + f" ({counts[k]})" * (len(codes) > 1) for k in order)
 
 
 def first_failure(*failures: NDArray[np.int8]) -> NDArray[np.int8]:

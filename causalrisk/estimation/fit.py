@@ -321,8 +321,10 @@ def train_from(
         converged = path.table["converged"]
         if not converged.all():
             anchors = errors.listed(converged.index[~converged].tolist())
-            told = f"the joint objective did not converge at shrinkage {anchors}, so it was not chosen"
-            advice = "Simplify the outcome formula, or keep the chosen value. See `res.anchor_path()`."
+            told = (
+                f"the joint objective did not converge at these values of the shrinkage, which are not used: {anchors}"
+            )
+            advice = "Simplify the outcome formula. `res.anchor_path()` shows the other values."
             notes.warn(f"{told}.\n{advice}", errors.ConvergenceWarning)
     fit, options = trained(alpha), dataclasses.replace(options, replicates=None)
     return JointRecord(replicates, fit, fit.expected_risk(), options, path, drawn)

@@ -469,7 +469,7 @@ class InferenceOptions:
             "n_boot": replicates and self.n_boot is not None,
         }
         for name in (name for name, holds in refused.items() if holds):
-            problem = f"{name}={getattr(self, name)!r} ignores the survey design, which determines standard errors"
+            problem = f"{name}={getattr(self, name)!r} is not available: the survey design determines standard errors"
             also = " and multiplier=" * (name == "bootstrap" and self.multiplier is not None)
             raise OptionError(f"{problem}.\nLeave {name}={also} out.")
         if replicates:

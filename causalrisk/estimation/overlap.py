@@ -178,10 +178,10 @@ def check_outcome_fits(design: Design, family: OutcomeFamily, failed: tuple[int,
         found = [] if sample is None else _separating_terms(design, sample, a)
         if found or failed[a] == Failure.OUTCOME_SEPARATION:
             terms = ", ".join(map(repr, found)) or "a combination of the terms"
-            problem = f"the outcome model ({family.label}) predicts {design.endog_name!r} perfectly in rows of group"
-            cause = f"{terms} separate{'s' * (len(found) < 2)} its outcomes, so it has no finite fit"
-            advice = f"Simplify the outcome formula (`propensity=` can keep the term), or use {instead}."
-            raise SeparationError(f"{problem} {design.labels[a]!r}: {cause}.\n{advice}")
+            problem = f"the outcome model ({family.label}) of group {design.labels[a]!r} has no finite fit"
+            cause = f"{terms} predict{'s' * (len(found) < 2)} {design.endog_name!r} perfectly in some rows"
+            advice = f"Simplify the outcome formula, or use {instead}. `propensity=` may keep all terms."
+            raise SeparationError(f"{problem}: {cause}.\n{advice}")
     return ", ".join(label for label, reason in zip(design.labels, failed, strict=True) if reason != Failure.OK)
 
 
@@ -364,7 +364,7 @@ def overlap_of(
         if remote > REMOTE_SHARE * every:
             alone = f"{remote} of {every} {design.unit_name}s have almost no comparable {design.unit_name}s in a group"
             texts.append(f"{alone} (its probability is below 0.001)")
-    instead = f"Try logarithms or squares in propensity=, or another population: {other_populations(design, options)}."
+    instead = f"Try logarithms or squares in propensity=, or use {other_populations(design, options)}."
     instead = advice_for_matching(options) if spec.matched else instead
     return arms, f"poor overlap: {'; '.join(texts)}.\n{instead}" * bool(texts)
 
@@ -385,10 +385,10 @@ def trim_rows(design: Design, weights: WeightFit, trim: Any, link: str) -> tuple
             cut = crump_cut(scores, weights.s)
             limits = limits_at(cut) if sample.n_arms == 2 else None
         if limits is None:
-            left, reason = inverse_sum(scores) <= cut, f"with sum 1/e > {cut:.3g}"
+            left, reason = inverse_sum(scores) <= cut, f"with a sum of inverses above {cut:.3g}"
         else:
             left = inside(scores[1:] if len(scores) == 2 else scores, *limits)
             reason = "outside [{:.3g}, {:.3g}]".format(*limits)
-    told = f"propensity score {reason}"
+    told = "perfect separation" if trim == "separated" else f"propensity score {reason}"
     trimmed = design.subset(sample.restore(left), told)
     return trimmed, f"{design.n - trimmed.n} {reason}"

@@ -115,7 +115,7 @@ def with_given(task: Task) -> Task:
     """Return a task whose outcome models are replaced by the given predictions."""
     design, family, predictions = task.design, task.options.outcome_family, np.asarray(task.design.predictions)
     if np.array_equal(predictions[np.arange(len(design.y)), design.arm], design.y):
-        problem = "the outcome predictions for each row's own group equal its outcome, so residuals are zero"
+        problem = "the outcome predictions equal the observed outcomes, so residuals are zero"
         advice = "Use predictions of a model that was not fitted to the row."
         task.notes.warn(f"{problem} and standard errors are too small.\n{advice}", DesignWarning)
     low, high = family.entry.low, family.entry.high

@@ -233,7 +233,7 @@ JRE = Specification(
     "JRE", "Joint Robust Estimator (JRE) Results",
     "the joint robust estimator, which fits the outcome models of all groups together to minimise the error of the "
     "effect (after Zhang 2025)",
-    averaged="Then the bias that all groups share is removed", weighted=True, joint=True,
+    averaged="Then the mean of the groups' biases is subtracted", weighted=True, joint=True,
 )  # fmt: skip
 SEPARATE = (UNADJUSTED, OUTCOME_REGRESSION, IPW, IPWRA, AIPW)  # the estimators that JRE is compared with
 

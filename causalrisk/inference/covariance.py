@@ -253,7 +253,7 @@ def _check_left_out(record: FitRecord, left_out: Refits, max_failed: float, note
     if not failed:
         return
     design, what = record.design, "rows" if record.design.cluster_name is None else "clusters"
-    found = f"{failed} of {total} {what} cannot be left out: {failure_text(left_out.failures)}"
+    found = f"the jackknife cannot leave out {failed} of {total} {what}: {failure_text(left_out.failures)}"
     instead = f'Simplify the formulas, or use `fit(cov_type="{record.robust_type}")`.'
     if left_out.failed_share > max_failed:
         if design.cluster_name in (*design.outcome_encoder.variables, *design.propensity_encoder.variables):

@@ -213,7 +213,7 @@ def differences_by(
     Parameters
     ----------
     by, data
-        As in `effects_by`, for groups.
+        As in `effects_by`, without a formula.
     alpha : float, default 0.05
         Significance level of the intervals.
     adjust : {"single-step", "holm", "bonferroni", "hochberg", "fdr_bh"}, optional
@@ -226,7 +226,7 @@ def differences_by(
     DataFrame
         One row per pair of groups (and per effect, with several treatments): first minus second, with the columns of
         `effects_by` except n. For a ratio or odds ratio, the estimate is the first divided by the second. For a
-        percentage, it is the quotient of the two ratios of means, as a percentage change.
+        percentage, it is the percentage change from the second ratio of means to the first.
 
     Raises
     ------
@@ -273,7 +273,7 @@ def equality_test(record: FitRecord, by: Any, data: Any = None) -> Any:
     Parameters
     ----------
     by, data
-        As in `effects_by`, for groups.
+        As in `effects_by`, without a formula.
 
     Returns
     -------

@@ -31,7 +31,8 @@ def linear_hypotheses(r_matrix: Any, names: Sequence[str]) -> tuple[Array, Array
     if isinstance(r_matrix, str):
         without_names = re.sub("|".join(re.escape(name) for name in names), "", r_matrix)
         if found := re.search("[<>≤≥]=?", without_names):
-            advice = "Use `res.equivalence_test(low=0)` or `res.equivalence_test(high=0)` for one side."
+            side, limit = "low" if found[0][0] in ">≥" else "high", re.search(r"-?\b[\d.]+$", r_matrix.strip())
+            advice = f"For a one-sided test, use `res.equivalence_test({side}={limit[0] if limit else 0})`."
             raise OptionError(f"{r_matrix!r} has the sign {found[0]}; expected =.\n{advice}")
         return linear_constraint(names, r_matrix)
     left, right = r_matrix if isinstance(r_matrix, tuple) and len(r_matrix) == 2 else (r_matrix, 0.0)
@@ -75,7 +76,7 @@ def wald_test(record: FitRecord, r_matrix: Any) -> Any:
 
     Notes
     -----
-    Ratios are tested as they are, as in `t_test`.
+    Ratios are tested on their own scale, as in `t_test`.
 
     With robust errors, the joint test of several effects rejects too often in small samples. In a simulation with three
     groups and a misspecified outcome model, a test at 5% rejected in 18 to 25% of samples of 100 rows, and in 14 to 19%
@@ -116,8 +117,8 @@ def t_test(record: FitRecord, r_matrix: Any) -> Any:
 
     Notes
     -----
-    Ratios are tested as they are, by the delta method: use "ATE ratio = 1", because a matrix alone tests against 0. The
-    summary tests the logarithm of a ratio, which is closer to normal, and so has another p-value.
+    Ratios are tested on their own scale, by the delta method. Use "ATE ratio = 1"; a matrix alone tests against 0. The
+    summary tests the logarithm of a ratio, which is closer to normal, so its p-value differs.
 
     Examples
     --------
@@ -333,7 +334,7 @@ def equivalence_test(
     if r_matrix is not None:
         left, right = linear_hypotheses(r_matrix, record.names)
         if (right != 0).any():
-            raise OptionError(f"{r_matrix!r} has a value; expected only a combination.\nUse `low=` and `high=`.")
+            raise OptionError(f"{r_matrix!r} has a value; expected a combination without one.\nUse `low=` and `high=`.")
     values = left @ params
     sd = intervals.rounded_se(np.r_[values, params], combination_errors(record, left))
     # A single effect is tested on the scale where effects are differences, a combination as it is.

@@ -287,8 +287,8 @@ def _check_tail(count: int, level: float) -> None:
     beyond = round((count + 1) * level, 9)
     if beyond < TAIL:
         needed = int(np.ceil(TAIL / max(level, 1e-6) / 100) * 100)
-        found = f"only {beyond:.3g} of {count} resamples are beyond a limit of the interval; expected {TAIL} or more"
-        warn_user(f"{found}.\nUse `fit(n_boot={needed})`.", ResampleWarning)
+        found = f"fewer than {int(beyond) + 1} of {count} resamples are beyond a limit of the interval"
+        warn_user(f"{found}; expected {TAIL} or more.\nUse `fit(n_boot={needed})`.", ResampleWarning)
 
 
 def widened_for_choice(record: FitRecord, values: Array) -> Array:

@@ -202,9 +202,9 @@ class JRE(CausalModel):
     enters the effect, so the models are fitted jointly, over a distribution of propensity scores [1]_. By default they
     minimise the expected ATE risk: the squared net bias plus the sampling variance of the effect. This risk is averaged
     over propensity scores that vary half as much as in repeated samples. The net bias at the fitted score is
-    constrained to zero. The sampling variance excludes IPWRA's estimate of the effect heterogeneity, less its noise.
-    This exclusion makes JRE doubly robust. ``objective="erm"`` instead minimises the importance-weighted loss plus
-    n^2 / 2 times the squared net bias. Both are averaged over propensity scores that vary as much as in repeated
+    constrained to zero. The sampling variance excludes the part of IPWRA's estimated effect heterogeneity that is not
+    noise. This exclusion makes JRE doubly robust. ``objective="erm"`` instead minimises the importance-weighted loss
+    plus n^2 / 2 times the squared net bias. Both are averaged over propensity scores that vary as much as in repeated
     samples.
 
     Interpret only the effect, not the group means, coefficients or predictions. Report IPWRA's effect (`start`) too,
@@ -248,17 +248,16 @@ class JRE(CausalModel):
         Parameters
         ----------
         objective : {"risk", "erm"}
-            "risk" (default): minimise n / 2 times the ATE risk, averaged over the propensity replicates, plus
-            `shrinkage` times the importance-weighted loss. The replicates are random draws of the propensity score (see
-            `n_replicates`). The ATE risk is the squared net bias plus the sampling variance of the effect. The net bias
-            is the bias of one group's model minus the bias of the other group's model. It is constrained to zero at the
-            fitted score.
+            "risk" (default): minimise n / 2 times the mean ATE risk over the propensity replicates, plus `shrinkage`
+            times the importance-weighted loss. The ATE risk is the squared net bias plus the sampling variance of the
+            effect. The net bias is the bias of one group's model minus the bias of the other group's model. It is
+            constrained to zero at the fitted score. The replicates are random draws of the score (see `n_replicates`).
             "erm": minimise the importance-weighted loss plus n^2 / 2 times the squared net bias, both averaged over the
             replicates.
         shrinkage : float, optional
             Weight of the importance-weighted loss ("risk" only). A larger weight moves the estimate closer to IPWRA. By
-            default, ten-fold cross-validation chooses a weight between 0.03 and 30. If the robust variance then clearly
-            exceeds IPWRA's, the weight is raised, if necessary above 30 (see `res.joint.path`).
+            default, ten-fold cross-validation chooses a weight between 0.03 and 30. The weight is then raised, even
+            above 30, while JRE's robust variance clearly exceeds IPWRA's (see `res.joint.path`).
         anchor : float, optional
             Another name of `shrinkage`.
         join_score : bool, optional
@@ -266,21 +265,20 @@ class JRE(CausalModel):
             By default it is added if the outcome formula lacks columns of the propensity formula and a robust Wald test
             finds that these columns matter.
         share : float, optional
-            Share of the effect heterogeneity estimated by IPWRA that the sampling variance excludes ("risk" only). 0
-            excludes nothing. The default estimates the share that is not noise, 1 - 2 N / S, where S is the size of the
-            estimated heterogeneity and N its sampling variance. This default makes JRE doubly robust.
+            Share of IPWRA's estimated effect heterogeneity to exclude from the sampling variance ("risk" only). The
+            default is an estimate of the share that is not noise. It makes JRE doubly robust. It is 1 - 2 N / S, where
+            S is the size of the estimated heterogeneity and N its sampling variance.
         n_replicates : int, optional
             Number B of propensity replicates, which are refits of the propensity model with fractional random weights.
-            By default 200 for "risk" and 500 for "erm". With at least 5,000 units and Q propensity coefficients such
-            that 2Q < B, the default is instead 2Q fixed points of a normal distribution.
+            By default 200 for "risk" and 500 for "erm". With at least 5,000 units and 2Q < B, for Q
+            propensity coefficients, the default is 2Q points that represent a normal distribution.
         spread : float, optional
             Standard deviation of the replicates, relative to the sampling error of the propensity score. By default 0.5
             for "risk" and 1 for "erm".
         replicates : array_like, shape (n, B), optional
             Weights of the replicates, used instead of random weights: one row per row of the sample, one column per
-            replicate. The weights should have mean 1 or, with frequency weights, the frequency weight of the row.
-            Probability weights are multiplied in. Folds and resamples use the same replicates, centred at their own
-            fitted score.
+            replicate. The mean of a row's weights should be 1 or its frequency weight. Probability weights are
+            multiplied in. Each fold or resample centres the same replicates at its own fitted score.
         method : str, optional
             Method of `scipy.optimize.minimize`, by default "trust-exact". The minimisation starts at the IPWRA fit.
         **others

@@ -468,9 +468,9 @@ def _fits(
         warned += [one for one in said if not (group in alone and re.search(OF_ONE, one[1]))]
     _warn_once(warned, notes)
     if alone:
-        found = f"Only one {'cluster' if cluster else 'unit'} begins in {listing(units.names[alone])}"
-        small = "The standard errors of such groups reflect only the controls and are too small."
-        notes.warn(f"{found}, so its variation is unknown. {small}", errors.DesignWarning)
+        found = f"groups that begin in {listing(units.names[alone])} have only one {'cluster' if cluster else 'unit'}"
+        small = "Their standard errors reflect only the controls and are too small."
+        notes.warn(f"{found}, so their variation is unknown. {small}", errors.DesignWarning)
     if not fits and (units.begins == len(units.names)).all():
         raise errors.DesignError(f"no unit begins treatment in a period of the data, by column {units.column!r}.")
     if not fits:
@@ -493,7 +493,8 @@ def _warn_once(warned: Sequence[tuple[str, str, Any]], notes: errors.Notes) -> N
     for (fit, text, category), *others in (sorted(each, key=itemgetter(1)) for each in alike.values()):
         text = re.sub(r"\bfit\((?=use_t|small_sample|cov_type)", "event_study(..., ", re.sub(NOT_OF_STUDIES, "", text))
         said, *advice = text.rstrip().split("\n")
-        where = f" (In the fit of group {fit}{f' and {len(others)} more' if others else ''}.)"
+        more = f"; {len(others)} other fits have such a warning" if others else ""
+        where = f" (In the fit of group {fit}{more}.)"
         notes.warn("\n".join([said + where, *advice]), category)
 
 

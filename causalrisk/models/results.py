@@ -410,7 +410,7 @@ class CausalResults(OneEffect):
 
     @property
     def importance_weights(self) -> pd.Series:
-        """Importance weights: target weight / probability of the row's own group, or 1 without a propensity score."""
+        """Importance weights: weight in the target / probability of the own group. They are 1 without a score."""
         record = self._record
         fit = record.weight_fit if record.spec.uses_propensity else None
         weights = np.ones(record.sample.n) if fit is None else fit.raw_weights

@@ -95,8 +95,8 @@ def read_overlap(
     size = worst if toward is None or alone[worst] <= alone[toward] else toward
     left = (
         f"after {'matching' if matched else 'weighting'}, the effective n of group {table.index[worst]} is "
-        f"{table['effective n'].iloc[worst]:.0f}, {shares[worst]:.0%} of the {count(round(alone[size]), unit_name)} of "
-        f"group {table.index[size]}{' (effective n under the probability weights alone)' * surveyed}"
+        f"{table['effective n'].iloc[worst]:.0f}, compared with {count(round(alone[size]), unit_name)} of group "
+        f"{table.index[size]}{' (effective n under the probability weights alone)' * surveyed}"
     )
     if verdict == CAUTION and not some:
         left = f"{max(outside, lonely)} of {of} have few comparable {unit_name}s in {others}"
@@ -120,7 +120,9 @@ def read_balance(table: pd.DataFrame, pvalue: float | None, observed: bool = Fal
     )
     texts = []
     if pvalue is not None:
-        texts.append(f"Test of the propensity model (Imai and Ratkovic 2014): p {signed_p(pvalue)}.")
+        texts.append(
+            f"Test that the propensity model balances the covariates (Imai and Ratkovic 2014): p {signed_p(pvalue)}."
+        )
     if left:
         where = "observed=" if observed else "the propensity formula"
         texts.append(f"Add squares and interactions of these covariates to {where}.")
@@ -160,8 +162,9 @@ def read_sensitivity(first: pd.Series, alpha: float) -> Reading:
     texts = ["Compare the E-value with the risk ratios of your strongest covariate (VanderWeele and Ding 2017)."]
     if np.isfinite(first["robustness value"]):
         texts.append(
-            f"To explain the effect away, a confounder would have to explain {first['robustness value']:.1%} of the "
-            "remaining variance of both the outcome and the weights (robustness value, Chernozhukov et al. 2022)."
+            f"A confounder that explains {first['robustness value']:.1%} of the residual variance of the outcome, and "
+            "as much of the variance of the weights, would explain the effect away (robustness value, Chernozhukov et "
+            "al. 2022)."
         )
     return Reading(UNJUDGED, headline, tuple(texts))
 

@@ -34,7 +34,7 @@ DISTANCES = {
     "inverse_variance": "the distance of the covariates in standard deviations",
     "propensity": "the distance of the propensity scores",
 }
-CONTROLS = {"never": "units that never begin", "not yet": "units that begin after both periods or never begin"}
+CONTROLS = {"never": "never-treated units", "not yet": "units that are untreated in both periods"}
 TAKEN = "Standard errors treat the predictions as known."
 
 
@@ -229,19 +229,20 @@ def learner_words(record: FitRecord) -> str:
     if record.learned is None:
         return ""
     names, folds = joined(record.learned.names), record.options.n_folds
+    names = f"the learner{'s' * (len(record.learned.names) > 1)} {names}"
     trained = "fitted to the rows of the group" if folds == 1 else f"cross-fitted in {folds} folds"
-    how = f"The outcome models include the predictions by {names} for every group as terms."
+    how = f"The outcome models include the predictions of {names} for every group as terms."
     if record.stack is not None:
         fits = "JRE on the formula"
         if any(name.endswith("as terms") for name in record.stack.names):
             fits += f", JRE with the predictions of {names} as terms,"
         how = (
-            f"The estimates are weighted averages of fits: {fits} and AIPW with the predictions of {names} as outcome "
-            "models and normalised weights. The weights of the fits minimise the variance plus a penalty on unequal "
+            f"The estimates are weighted averages of fits: {fits} and AIPW with the predictions of {names} and "
+            "normalised weights. The weights of the fits minimise the variance plus a penalty on unequal "
             "weights (see `res.stack`)."
         )
     elif record.spec.given:
-        how = f"The outcome models are predictions by {names}."
+        how = f"The outcome models are the predictions of {names}."
     return f"Learners were {trained} (Chernozhukov et al. 2018). {how} {TAKEN}"
 
 
@@ -253,7 +254,7 @@ def repeats_words(record: FitRecord) -> str:
     return (
         f"The folds were drawn {len(effects)} times, and the fit with the median effect is shown. "
         f"{record.effect_names[0]} ranges from {format_number(effects.min())} to {format_number(effects.max())}. The "
-        "variance is the median, over the repeats, of the variance plus the squared distance from the estimate "
+        "variance is the median over the repeats of this sum: variance + squared distance from the estimate "
         "(Chernozhukov et al. 2018)."
     )
 
@@ -309,8 +310,8 @@ def missing_words(record: FitRecord) -> str:
         rows += " The averages include them; the outcome models are fitted to the rows with an outcome."
         return f"{rows} {record.spec.name} does not use the model in `observed=`."
     return (
-        f"{rows} The averages include them. The weights of the other rows are multiplied by 1 / (probability that the "
-        f"outcome is observed), from a logit: {seen.formula} (Robins, Rotnitzky and Zhao 1995). Standard errors "
+        f"{rows} The averages include them. The weights of rows with an outcome are divided by the probability that "
+        f"the outcome is observed, from a logit: {seen.formula} (Robins, Rotnitzky and Zhao 1995). Standard errors "
         "account for this model."
     )
 
@@ -332,9 +333,9 @@ def filled_words(record: FitRecord) -> str:
         return ""
     found = joined([f"{line.variable} in {count(line.missing, 'row')}" for line in filled.itertuples()])
     return (
-        f"Missing covariates ({found}): numbers are set to the mean, and the models have an indicator; text gets a "
-        "separate level (Groenwold et al. 2012). This is valid in a randomized trial. With observational data, prefer "
-        "multiple imputation."
+        f"Missing covariates ({found}): numbers are replaced by the mean, and the models have an indicator of missing "
+        "values; text gets a separate level (Groenwold et al. 2012). This is valid in a randomized trial. With "
+        "observational data, prefer multiple imputation."
     )
 
 
@@ -345,7 +346,7 @@ def trend_words(record: FitRecord, anticipation: int = 0) -> str:
         return ""
     kind, same = " of repeated cross sections", " Both periods must have the same population."
     if periods is None:
-        kind, same = ": the outcome is a change", ""
+        kind, same = ": the outcome is the change over time", ""
     given, name = ("", "") if not variables_of(record) else (" with the same covariates", "conditional ")
     return (
         f"Difference-in-differences{kind}. {record.estimand} assumes {name}parallel trends: without the treatment, the "
@@ -366,8 +367,8 @@ def santanna_words(record: FitRecord) -> str:
     if not record.spec.corrected:
         return ""
     kind = "locally efficient doubly robust" if sections else "doubly robust"
-    weights = "normalised weights of the controls, as in DRDID" if did.normalize else "unnormalised weights"
-    return f" This is the {kind} estimator of Sant'Anna and Zhao (2020), with {weights}."
+    weights = "normalised weights of the controls, as in R's DRDID" if did.normalize else "unnormalised weights"
+    return f" The estimator is the {kind} one of Sant'Anna and Zhao (2020), with {weights}."
 
 
 # --- inference -----------------------------------------------------------------------------------------------------
@@ -426,8 +427,8 @@ def logs_words(record: FitRecord) -> str:
     if record.options.effect_scale.additive:
         return ""
     test = f"test of {record.estimand} = {record.options.effect_scale.null:g}"
-    source = "" if record.boot is None else ", from the variation of the logarithm over the resamples,"
-    return f" The effect's interval and {test} are computed on the logarithmic scale{source} and transformed back."
+    source = "" if record.boot is None else " and its variation over the resamples"
+    return f" The {test} uses the logarithm of the ratio{source}; the interval is transformed back."
 
 
 def inference_words(record: FitRecord) -> str:
@@ -435,7 +436,7 @@ def inference_words(record: FitRecord) -> str:
     clusters = record.design.cluster_name is not None
     text = f"Confidence intervals use {distribution_words(record)}."
     if record.small_sample:
-        factor = "G / (G - 1) (n - 1) / (n - k) for G clusters and" if clusters else "n / (n - k) for"
+        factor = "G / (G - 1) * (n - 1) / (n - k) for G clusters and" if clusters else "n / (n - k) for"
         text += f" Variances are multiplied by the small-sample factor {factor} k outcome coefficients."
     text += logs_words(record)
     factor = f"{np.sqrt(record.choice_variance):.3f}"
@@ -477,10 +478,10 @@ def study_words(study: Any) -> list[str]:
     sizes = study.sizes.items()
     parts = [f"{n} {'never ' * (at == NEVER)}begin{'s' * (n == 1)}{f' in {at}' * (at != NEVER)}" for at, n in sizes]
     return [
-        f"Each effect compares the change of a group with the change of the controls, since {since}. Controls are "
-        f"{CONTROLS[given['controls']]}. Averages weight groups by size; standard errors account for the estimated "
+        f"Each effect is the change of a group since {since}, minus the change of the controls. Controls are "
+        f"{CONTROLS[given['controls']]}. Averages weight groups by size; standard errors account for the sampling of "
         "sizes.",
-        f"There are {study.sizes.sum()} units ({given['unit']}): {joined(parts)} ({given['begins']}).",
+        f"There are {study.sizes.sum()} units ({given['unit']}): {joined(parts)} (column {given['begins']}).",
         "" if design.weight_type is None else f"Units have {design.weight_type} weights ({design.weights_name}).",
         trend_words(record, given["anticipation"]) + santanna_words(record),
     ]

@@ -26,7 +26,7 @@ def facts(record: FitRecord) -> dict[str, list[str]]:
     """Return the sentences about a fit, by subject, in the order of the methods paragraph. Some may be empty."""
     design, joint = record.design, record.joint
     own = "The estimator is the package's own implementation of that paper's idea."
-    own += " The default objective, used here, is not in any paper." * (joint is not None and joint.anchor is not None)
+    own += " Its default objective, used here, is unpublished." * (joint is not None and joint.anchor is not None)
     stack = () if record.stack is None else zip(record.stack.weights, record.stack.names, strict=True)
     weights = [f"{weight:.3f} ({name})" for weight, name in stack]
     formula = f"The effect is {words.effect_formula(record)}; POM is the potential-outcome mean of a group."
@@ -214,13 +214,15 @@ def _objective_sentence(record: FitRecord, joint: JointRecord) -> str:
     if path is not None and path.raised_from is not None:
         why = "because JRE's robust variance was above IPWRA's"
         chosen = f"raised from {path.raised_from:.3g} ({chosen}), {why}"
-    share = f" JRE's objective leaves out {joint.share:.1%} of the estimated effect heterogeneity. "
+    share = (
+        f" The sampling variance in JRE's objective excludes {joint.share:.1%} of the estimated effect heterogeneity. "
+    )
     share = (share + "The standard errors include all of it.") * bool(joint.share)
     return (
-        "The outcome models of all groups were fitted together to minimise the expected risk of the "
-        f"{record.options.population.estimand} (squared net bias plus sampling variance) over {over}. {NET_BIAS}. "
-        f"It is constrained to zero at the fitted score. The shrinkage toward IPWRA, {joint.anchor:g}, was {chosen}."
-        f"{share}"
+        "The outcome models of all groups were fitted together to minimise the risk of the "
+        f"{record.options.population.estimand} (squared net bias plus sampling variance), averaged over {over}. "
+        f"{NET_BIAS}. It is constrained to zero at the fitted score. The shrinkage toward IPWRA, {joint.anchor:g}, was "
+        f"{chosen}.{share}"
     )
 
 
@@ -233,7 +235,7 @@ def _errors_source(record: FitRecord) -> str:
         return f"are {how} for the survey design, {words.survey_words(survey)} (Lumley 2010)"
     kept = ["the predictions of the learner"] * (record.learned is not None)
     kept += ["the outcome predictions"] * (design.predictions is not None)
-    kept += ["JRE's shrinkage, heterogeneity share and columns"] * (record.joint is not None)
+    kept += ["JRE's shrinkage, heterogeneity share and added columns"] * (record.joint is not None)
     kept += ["the trimmed sample"] * bool(record.trimmed)
     unit = design.unit_name if design.cluster_name is None else f"cluster of {design.cluster_name}"
     again = f"every step but keep {words.joined(kept)}" if kept else "every step"
@@ -249,8 +251,9 @@ def _errors_source(record: FitRecord) -> str:
         source = "Rubin 1981" if weighted else "Efron and Tibshirani 1993"
         return f"{used} resamples ({source}): {kind}. The resamples repeat {again}"
     if record.cov_type == JACKKNIFE:
-        left_out = f"leave out each {unit} in turn and repeat {again}"
-        return f"are from the jackknife: its refits {left_out} (Efron and Stein 1981)"
+        return (
+            f"are from refits that leave out each {unit} in turn (jackknife; Efron and Stein 1981) and repeat {again}"
+        )
     if record.spec.matched:
         score = " and account for the estimated propensity score (Abadie and Imbens 2016)"
         estimated = record.options.metric == "propensity" and record.used_weight_fit.estimated

@@ -422,7 +422,7 @@ def plot_bootstrap(
     Returns
     -------
     matplotlib Axes, or an array of Axes for several panels
-        The plot. "normal" is the interval of the summary.
+        The plot.
 
     Raises
     ------

@@ -32,11 +32,11 @@ SUMMARY = '<div class="scroll summary" role="region" tabindex="0" aria-label="Su
 TOP, NAMED = 10, 5  # influential rows of the table, and of the plot
 ROWS = (
     'The effect is a difference of means. "ratio" is the risk ratio behind the E-value, and "basis" says how it was '
-    'computed. "of limit" is for the limit of the interval that is nearer to no effect.'
+    'computed. "of limit" is for the limit of the interval nearest to no effect.'
 )
 SCALE = (
-    ' "scale" is S: the bias is at most S sqrt(cf_y cf_d / (1 - cf_d)) if the confounder explains the share cf_y of '
-    "the remaining variance of the outcome and cf_d of that of the weights."
+    ' "scale" is S: the bias is at most S sqrt(cf_y cf_d / (1 - cf_d)). cf_y is the share of the residual variance of '
+    "the outcome that the confounder explains, and cf_d the share of the variance of the weights."
 )
 Body = tuple[str, Reading | None]  # HTML below a heading, and what is said in the overview
 
@@ -108,7 +108,7 @@ def report(
     unanswered = [text for key, (_, text) in asked.items() if key not in stated]
     if unanswered:
         where = ":" if short else '; see <a href="#assumptions">Assumptions</a>.'
-        front.append(f"<p>{words.count(len(unanswered), 'assumption')} without an argument{where}</p>")
+        front.append(f"<p>{words.count(len(unanswered), 'assumption')} to argue for{where}</p>")
     if short:
         front.append(f"<ul>{''.join(f'<li>{html.escape(text)}</li>' for text in unanswered)}</ul>" * bool(unanswered))
         text = Part("methods", "Methods", paragraph(methods.methods(record)))
@@ -347,7 +347,7 @@ def study_report(
         If an assumption is unknown, or the file name does not have the ending of a web page.
     """
     check_page(path, "study")
-    named = {"treat": f"treatment ({study.given['begins']})", "outcome": f"change of {study.outcome}"}
+    named = {"treat": "treatment", "outcome": f"the change of {study.outcome}"}
     asked = explain.questions(study._record, assumptions, **named)
     try:
         test = study.pretrend_test()

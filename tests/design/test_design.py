@@ -205,7 +205,7 @@ def test_treat_as_array(data):
         design = make(data, treat=data.d[::-1])
     assert same(design, make(data))
     assert design.notes == tuple(str(w.message) for w in caught)
-    with pytest.raises(DesignError, match=r"'d' has 59 values, but the data have 60 rows, or other row labels"):
+    with pytest.raises(DesignError, match=r"'d' has 59 values, but the data have 60 rows"):
         make(data, treat=data.d[:-1])
     with pytest.raises(DesignError, match="treatment 'treat' has 5 values, but the data have 60 rows"):
         make(data, treat=np.ones(5))
@@ -350,7 +350,7 @@ def test_labelled_arrays(data):
     assert (design.endog_name, design.treat_name) == ("y", "d")
     assert np.array_equal(design.X, exog)
     assert design.index.equals(data.index)
-    with pytest.raises(DesignError, match="exog has 60 values, but the data have 60 rows, or other"):
+    with pytest.raises(DesignError, match="exog has 60 values, but the data have 60 rows with other"):
         array_design(data.y, exog.reset_index(drop=True), data.d)
     with pytest.raises(DesignError, match=r"exog has several columns named 'x'"):
         array_design(data.y, data[["x", "x"]], data.d)

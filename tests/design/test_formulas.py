@@ -285,7 +285,7 @@ def test_variables_of_the_scope(data):
 def test_variables_of_the_scope_must_agree(data):
     with pytest.raises(DesignError, match="variable 'x' has 79 values, but the data have 80 rows"):
         make("y ~ x", None, {"y": data.y.to_numpy(), "x": np.ones(79), "d": data.d.to_numpy()})
-    with pytest.raises(DesignError, match="variable 'x' has 80 values, but the data have 80 rows, or other"):
+    with pytest.raises(DesignError, match="variable 'x' has 80 values, but the data have 80 rows with other"):
         make("y ~ x", None, {"y": data.y, "x": data.x.set_axis(range(1, 81)), "d": data.d})
     with pytest.raises(DesignError, match="'other' has 3 values, but the data have 80 rows"):
         make("y ~ x + other", data, {"other": np.ones(3)})

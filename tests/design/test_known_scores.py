@@ -61,7 +61,7 @@ def test_a_labelled_score_is_aligned(data, three):
         assert np.array_equal(make(data, data.ps[::-1]).score[:, 1], data.ps)
     with pytest.warns(DesignWarning, match="propensity score has the row labels of the data in another order"):
         assert np.array_equal(make_three(data, three[::-1]).score, three[["b", "a", "c"]])
-    with pytest.raises(DesignError, match="'ps' has 59 values, but the data have 60 rows, or other row labels"):
+    with pytest.raises(DesignError, match="'ps' has 59 values, but the data have 60 rows"):
         make(data, data.ps[1:])
     with pytest.raises(DesignError, match=r"propensity score 'p' is neither a column .*\nDid you mean 'ps'"):
         make(data, "p")

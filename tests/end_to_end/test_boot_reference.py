@@ -49,7 +49,7 @@ def test_jackknife(fits, name):
     assert fits[name].model.fit(cov_type="jackknife").effect_se == pytest.approx(row.jack_se, rel=1e-9)
 
 
-@pytest.mark.filterwarnings("ignore:only .* of 1999 resamples:causalrisk.ResampleWarning")
+@pytest.mark.filterwarnings("ignore:fewer than .* of 1999 resamples:causalrisk.ResampleWarning")
 @pytest.mark.parametrize("level", [0.9, 0.95, 0.99])
 @pytest.mark.parametrize("name", MODELS)
 def test_intervals(fits, name, level):

@@ -615,7 +615,7 @@ def test_a_group_of_one_unit_is_compared_with_the_controls():
     x, treated = data.groupby("id").x.first(), data.groupby("id")["first"].first() == 2003
     change = wide[2004] - wide[2002]
     for formula, columns in (("y ~ 1", np.ones((len(x), 1))), ("y ~ x", np.column_stack([np.ones(len(x)), x]))):
-        with pytest.warns(cr.DesignWarning, match="Only one unit begins in 2003"):
+        with pytest.warns(cr.DesignWarning, match="begin in 2003 have only one unit"):
             found = study(data, formula, estimator="OutcomeRegression")
         beta = np.linalg.lstsq(columns[~treated], change[~treated], rcond=None)[0]
         expected = (change - columns @ beta)[treated].item()
@@ -624,7 +624,7 @@ def test_a_group_of_one_unit_is_compared_with_the_controls():
         bread = np.linalg.inv(columns[~treated].T @ columns[~treated])
         error = np.sqrt((((columns[~treated] @ bread @ at) * residual) ** 2).sum())  # of the controls alone
         np.testing.assert_allclose(found.fits[2003, 2004].bse["ATT"], error, rtol=1e-10)
-        assert "Only one unit" in str(found.summary()) and "Only one unit" in found.methods()
+        assert "only one unit" in str(found.summary()) and "only one unit" in found.methods()
     with pytest.raises(DesignError, match="group '1' has 1 row "):
         study(data, estimator="JRE", cov_type="robust")
 
@@ -642,7 +642,7 @@ def test_controls_in_one_cluster_have_no_standard_errors(cov_type):
 @pytest.mark.parametrize("cov_type", ["cluster", "jackknife"])
 def test_a_group_in_one_cluster_adds_only_the_error_of_the_controls(cov_type):
     data = SHORT.assign(site=np.where(SHORT["first"] == 2003, -1, SHORT.id % 9))
-    with pytest.warns(cr.DesignWarning, match="Only one cluster begins in 2003") as caught:
+    with pytest.warns(cr.DesignWarning, match="begin in 2003 have only one cluster") as caught:
         found = study(data, "y ~ 1", cluster="site", cov_type=cov_type)
     assert not any("They are NaN" in str(one.message) for one in caught)
     assert found.effects("all")["std err"].notna().all()
@@ -698,11 +698,11 @@ def test_a_summary_has_the_p_values_of_its_intervals():
 
 
 @pytest.mark.parametrize(("estimator", "options", "said"), [
-    (AIPW, {}, "This is the doubly robust estimator of Sant'Anna and Zhao (2020), with normalised weights of "
-     "the controls, as in DRDID."),
+    (AIPW, {}, "The estimator is the doubly robust one of Sant'Anna and Zhao (2020), with normalised weights of "
+     "the controls, as in R's DRDID."),
     (AIPW, {"did": DiD(before="y0", normalize=False)}, "with unnormalised weights."),
     (AIPW, {"propensity_loss": "calibrated"}, "With calibrated scores, this is the improved estimator of"),
-    (AIPW, {"did": DiD(time="year"), "data": LONG, "formula": "y ~ x1"}, "This is the locally efficient doubly robust"),
+    (AIPW, {"did": DiD(time="year"), "data": LONG, "formula": "y ~ x1"}, "is the locally efficient doubly robust"),
     (IPWRA, {}, ""),
     (OutcomeRegression, {}, ""),
 ])  # fmt: skip
@@ -715,7 +715,7 @@ def test_methods_of_a_study_name_its_models():
     text = study(SHORT, estimator="IPWRA").methods()
     assert "Each effect was estimated by inverse probability weighted regression adjustment" in text and "[" not in text
     assert "Outcome models of the change were linear: y ~ x. The propensity model was logit: x." in text
-    assert "Averages weight groups by size; standard errors account for the estimated sizes." in text
+    assert "Averages weight groups by size; standard errors account for the sampling of sizes." in text
     assert "The propensity model was logit without covariates." in study(SHORT, "y ~ 1").methods()
     plain = study(SHORT, estimator="Unadjusted").methods()
     assert "[" not in plain and "outcome models" not in plain
@@ -723,7 +723,7 @@ def test_methods_of_a_study_name_its_models():
 
 def test_a_study_is_printed_drawn_and_kept(unprinted_plots):
     text = " ".join(str(STUDY.summary()).split())
-    assert "parallel trends" in text and "exposure" in text and "units that never begin" in text
+    assert "parallel trends" in text and "exposure" in text and "never-treated units" in text
     with pd.option_context("display.max_columns", 0):  # as many as a terminal has room for
         assert "..." not in repr(STUDY.effects())
     assert [label.get_text() for label in STUDY.plot("time").get_xticklabels()] == ["2003", "2004", "2005"]

@@ -342,8 +342,8 @@ def test_jre_and_clusters_have_them_too(trial):
 @pytest.mark.parametrize(
     ("call", "typed"),
     [
-        (lambda res: res.t_test("ATE[5] > -300"), "equivalence_test(low=0)"),
-        (lambda res: res.wald_test("POM[0] = 1, ATE[5] <= 2"), "equivalence_test(high=0)"),
+        (lambda res: res.t_test("ATE[5] > -300"), "equivalence_test(low=-300)"),
+        (lambda res: res.wald_test("POM[0] = 1, ATE[5] <= 2"), "equivalence_test(high=2)"),
         (lambda res: res.equivalence_test(), "equivalence_test("),
         (lambda res: res.equivalence_test(3, -3), "equivalence_test("),
         (lambda res: res.equivalence_test("3"), "equivalence_test("),

@@ -169,7 +169,7 @@ def test_a_unit_that_cannot_be_left_out():
     data = simulate(60, strength=0.4)
     data["rare"] = (data.index == data.index[data.d == 1][0]).astype(int) + (data.d == 0) * (np.arange(60) % 2)
     model = cr.OutcomeRegression.from_formula("y ~ x1 + rare", data, treat="d")
-    with pytest.warns(cr.ResampleWarning, match="1 of 60 rows cannot be left out"):
+    with pytest.warns(cr.ResampleWarning, match="the jackknife cannot leave out 1 of 60 rows"):
         res = model.fit(cov_type="jackknife")
     left_out = leave_one_out(res._record, InferenceOptions())
     worked = left_out.failures == 0

@@ -509,8 +509,8 @@ def test_effects_are_functions_of_the_means_by_the_delta_method(model, effect, f
     covariance = res.cov_params().iloc[1:, 1:].to_numpy()
     assert res.effect_se == pytest.approx(np.sqrt(slope @ covariance @ slope), rel=1e-6)
     text = " ".join(str(res.summary()).split())
-    tested = f"interval and test of {label} = {0 if effect == 'percent' else 1}"
-    assert f"{tested} are computed on the logarithmic scale and transformed back." in text
+    tested = f"The test of {label} = {0 if effect == 'percent' else 1}"
+    assert f"{tested} uses the logarithm of the ratio; the interval is transformed back." in text
     # The formula printed below the table, worked out with the printed means, is the effect.
     printed = text.partition(f"{label} = ")[2].partition(". The means")[0].replace("100 (", "100 * (")
     assert eval(printed, {"POM": means.tolist()}) == pytest.approx(res.effect, rel=1e-10)
@@ -641,11 +641,11 @@ def test_means_on_a_bound_of_the_scale_are_refused_whatever_the_rounding(model, 
 
 def test_fault_47_separation_within_an_arm():
     frame = simulate(200).assign(y=lambda f: np.where(f.d == 1, f.x1 > 0, f.y > 1).astype(int))
-    with pytest.raises(cr.SeparationError, match=r"predicts 'y' perfectly in rows of group '1'[^$]*Simplify"):
+    with pytest.raises(cr.SeparationError, match=r"of group '1' has no finite fit[^$]*Simplify"):
         fitted(cr.IPWRA, frame, family="binomial")
     both = frame.assign(y=(frame.x1 + frame.x2 > 0).astype(int))
-    for source, terms in ((both, "'x.', 'x.' separate"), (cr.scan([both]), "a combination of the terms separates")):
-        with pytest.raises(cr.SeparationError, match=f"group '0': {terms} its outcomes"):
+    for source, terms in ((both, "'x.', 'x.' predict 'y'"), (cr.scan([both]), "a combination of the terms predicts 'y'")):
+        with pytest.raises(cr.SeparationError, match=f"group '0' has no finite fit: {terms}"):
             cr.OutcomeRegression.from_formula("y ~ x1 + x2", source, treat="d", family="binomial").fit()
 
 

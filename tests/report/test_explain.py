@@ -43,7 +43,7 @@ KINDS = {
     "hajek": (cr.IPW, FORMULA, {}, ["the weighted mean of y"]),
     "ipwra": (cr.IPWRA, FORMULA, {}, ["with these weights", "logit", "1 / (probability of its own group)"]),
     "aipw": (cr.AIPW, FORMULA, {}, ["its average errors are corrected", "the average of weight times residual"]),
-    "jre": (cr.JRE, FORMULA, {}, ["fitted together", "40 random draws of the", "bias that all groups share is"]),
+    "jre": (cr.JRE, FORMULA, {}, ["fitted together", "40 random draws of the", "mean of the groups' biases is"]),
     "treated": (cr.IPWRA, FORMULA, {"target": "treated"}, ["on the treated (ATT)"]),
     "control": (cr.JRE, FORMULA, {"target": "control"}, ["untreated (ATC)", "is (probability of group 0) /"]),
     "overlap": (cr.AIPW, FORMULA, {"target": "overlap"}, ["overlap population (ATO)", "about equally likely"]),

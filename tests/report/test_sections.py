@@ -106,9 +106,9 @@ def test_lalonde_is_told_that_overlap_is_bad(jobs, jobs_page):
     text = read(jobs_page).text
     top = text[: text.index("Contents")]
     row = jobs.overlap().loc["1"]
-    kept = f"{row['effective n']:.0f}, {row['effective n'] / row['n']:.0%} of the {row['n']:.0f} rows of group 1"
+    kept = f"{row['effective n']:.0f}, compared with {row['n']:.0f} rows of group 1"
     assert f"Overlap is poor: after weighting, the effective n of group 1 is {kept}." in top
-    assert "3 assumptions without an argument; see Assumptions" in top
+    assert "3 assumptions to argue for; see Assumptions" in top
     assert '"ratio" is the risk ratio behind the E-value, and "basis" says how it was computed.' in text
     assert f"{jobs.start.effect:.2f}" in top
     outside = int(jobs.overlap()["outside crump"].sum())
@@ -121,8 +121,8 @@ def test_a_short_report_has_the_findings_a_picture_and_the_methods(jobs, jobs_pa
     assert [attrs["id"] for attrs in reader.all("section")] == ["balance", "methods"]
     assert not reader.all("a") and not reader.all("table") and len(reader.all("img")) == 1
     texts = ["".join(page.text.split()).partition("Inshort")[2] for page in (read(jobs_page), reader)]
-    assert texts[0].partition("anargument")[0] == texts[1].partition("anargument")[0] != ""
-    assert "anargument;seeAssumptions" in texts[0] and "anargument:Dothecovariatesinclude" in texts[1]
+    assert texts[0].partition("toarguefor")[0] == texts[1].partition("toarguefor")[0] != ""
+    assert "toarguefor;seeAssumptions" in texts[0] and "toarguefor:Dothecovariatesinclude" in texts[1]
     assert " ".join(jobs.methods().split()) in reader.text
 
 
@@ -142,7 +142,7 @@ def test_assumptions_are_the_authors(jobs, tmp_path):
     path = jobs.report(tmp_path / "said.html", title="A <title> & more", assumptions=said)
     reader = read(path)
     assert "Caseworkers <saw> only these & nothing else." in reader.text
-    assert "2 assumptions without an argument; see Assumptions" in reader.text
+    assert "2 assumptions to argue for; see Assumptions" in reader.text
     assert reader.text.count("of one unit affect re78 of another") == 1
     assert reader.text.count("Not yet answered") == 2
     assert reader.text.startswith("A <title> & more A <title> & more")
@@ -368,9 +368,9 @@ def test_methods_name_the_effect_that_is_a_ratio(cattaneo, tmp_path, effect, nam
     text = res.methods()
     assert f"We estimated the {name} (ATE {effect.replace('_', ' ')}) of mbsmoke" in text and means in text
     assert "average treatment effect" not in text
-    assert "are computed on the logarithmic scale and transformed back." in text
+    assert "uses the logarithm of the ratio; the interval is transformed back." in text
     assert "resamples" not in text
-    assert "variation of the logarithm over the resamples" in model.fit(n_boot=29).methods()
+    assert "its variation over the resamples" in model.fit(n_boot=29).methods()
     page = read(res.report(tmp_path / "a.html")).text
     assert page.count(name) > 1 and "The average treatment effect" not in page
     amounts = cr.AIPW.from_formula("bweight ~ mage", cattaneo[::4], treat="mbsmoke", effect=effect)
@@ -386,9 +386,9 @@ def test_methods_of_jre(cattaneo):
     text = res.methods()
     assert res.share == 0 and "the share" not in text and "from seed 0." in text
     robust = model.fit(cov_type="robust", share=0.5).methods()
-    left_out = "leaves out 50.0% of the estimated effect heterogeneity. The standard errors include all of it."
+    left_out = "excludes 50.0% of the estimated effect heterogeneity. The standard errors include all of it."
     assert left_out in robust
-    assert "implementation of that paper's idea. The default objective, used here, is not in any paper." in robust
+    assert "implementation of that paper's idea. Its default objective, used here, is unpublished." in robust
     assert "not in any paper" not in model.fit(cov_type="robust", objective="erm", n_replicates=40).methods()
 
 

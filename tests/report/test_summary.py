@@ -142,4 +142,4 @@ def test_filled_values_are_noted_below_the_table_of_covariates():
     data.loc[:5, "x1"] = np.nan
     res = cr.IPWRA.from_formula("y ~ np.exp(x1) + x2", data, treat="d", missing="indicator").fit()
     text = " ".join(str(res.table_one(names={"np.exp(x1)": "Dose"})).split())
-    assert "Missing covariates (x1 in 6 rows): numbers are set to the mean" in text and "Dose" in text
+    assert "Missing covariates (x1 in 6 rows): numbers are replaced by the mean" in text and "Dose" in text
