@@ -30,6 +30,7 @@ OVERSHOT = 0.9  # largest equation along a step, relative to its start and with 
 RAN_AWAY, SEPARATED = 1e3, 15.0  # coefficients of scaled columns, and linear predictors, that have no finite fit
 AT_ONCE = 2**15  # numbers that are processed at a time, few enough to stay in the cache
 LARGEST, LOG_LARGEST = 1e150, 345.0  # cap on odds, and its logarithm; the square of the cap is finite
+CONCAVE = 1e-8  # smallest ratio of absolute eigenvalues of a derivative that is not singular
 WIDE = 50  # number of coefficients above which all resamples share one derivative, and take more steps
 
 
@@ -306,7 +307,14 @@ def _step(block: Block, slope: Array, equations: Array) -> tuple[Array, NDArray[
     """Return Newton steps (k, R) and a mask (R,) of singular equations. Resamples may share one `slope`."""
     if not block.least_norm:
         step, singular = solve_definite(slope, np.where(np.isfinite(equations), equations, 0.0))
-        return step, np.repeat(singular, step.shape[1] // len(singular))
+        singular = np.repeat(singular, step.shape[1] // len(singular))
+        known = np.isfinite(slope).all(axis=(1, 2)) & (not block.linear)
+        for r in np.flatnonzero(singular & known):  # far from the solution, some links are concave
+            values, vectors = np.linalg.eigh(slope[r % len(slope)])
+            size = np.abs(values)
+            if size.min() > CONCAVE * size.max():
+                step[:, r], singular[r] = vectors @ (vectors.T @ equations[:, r] / size), False
+        return step, singular
     inverse = np.linalg.pinv(slope, rcond=1e-10, hermitian=True)
     return np.einsum("rij,jr->ir", inverse, equations), np.zeros(len(slope), dtype=bool)
 

@@ -238,9 +238,7 @@ def test_failed_resamples_count_per_estimator_and_per_pair(frame, damaged):
     assert len(caught) == 1
     message = str(caught[0].message)
     assert "Unadjusted, OutcomeRegression (a group had no rows)" in message
-    assert (
-        "IPW, IPWRA, AIPW, JRE (a group had no rows (1); treatment was predicted perfectly" in message
-    )
+    assert "IPW, IPWRA, AIPW, JRE (a group had no rows (1); treatment was predicted perfectly" in message
     boot = res.boot_effects
     assert boot.isna().sum().to_list() == [1, 1, 2, 2, 2, 2]
     assert res.boot_ledger.loc[0, "Unadjusted"] == "used"
