@@ -167,8 +167,8 @@ def etable(
     terms = list(dict.fromkeys(str(term) for column in columns for term in column.estimates.index))
     means = {rename.get(term, term) for term in (*terms, *rename) if term.startswith(MEANS)}
     terms.sort(key=lambda term: term in means)  # below the effects of all columns
-    for option, given in (("keep", keep), ("drop", drop), ("rename", rename)):
-        for term in given or ():
+    for option, asked in (("keep", keep), ("drop", drop), ("rename", rename)):
+        for term in asked or ():
             if rename.get(term, term) not in terms:
                 raise OptionError(f"{option}: {term!r} is not a parameter of any column.\n{nearest(term, terms)}")
     left_out = {rename.get(term, term) for term in drop}
