@@ -36,15 +36,9 @@ from causalrisk.estimation.record import FitRecord
 from causalrisk.estimation.specification import DIFFERENCE
 from causalrisk.inference import fitted_models, intervals
 from causalrisk.inference.covariance import fit_again, in_blocks, robust_record
+from causalrisk.numerics import resampling
 from causalrisk.numerics.arrays import Arms, Array, solve_definite, taken, weighted_grams
-from causalrisk.numerics.resampling import (
-    MULTIPLIERS,
-    PERMUTATION_STREAM,
-    WIDTH,
-    seed_sequence,
-    seed_text,
-    stream_generator,
-)
+from causalrisk.numerics.resampling import MULTIPLIERS, PERMUTATION_STREAM, WIDTH, seed_sequence, stream_generator
 from causalrisk.report import plots
 from causalrisk.report.table import HasSummary, ResultSummary, ResultTable, format_number, format_p
 
@@ -286,7 +280,7 @@ class PermutationTest(HasSummary):
         design, of, seed = self.record.design, f"assignments of the treatment among {self.assignment.words}", ""
         drawn = f"all {self.n_permutations:,} {of}"
         if self.seed is not None:
-            drawn, seed = f"{self.n_permutations:,} random {of}", f" from seed {seed_text(self.seed)}"
+            drawn, seed = f"{self.n_permutations:,} random {of}", f" from seed {resampling.seed_text(self.seed)}"
         return (
             f"We tested the hypothesis that {design.treat_name} has no effect on {design.endog_name} for any "
             f"{design.unit_name}, by a permutation test ({self.alternative}; Phipson and Smyth 2010). The effect was "

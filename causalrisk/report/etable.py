@@ -179,9 +179,8 @@ def etable(
             own = ", ".join(column.estimates.index)
             raise OptionError(f"keep= and drop= leave no parameter in column ({i}).\nIts parameters are {own}.")
     specs = _formats(terms, columns, digits)
-    lines = [
-        line for term in terms for line in _estimate_lines(term, columns, below, stars and term not in means, specs)
-    ]
+    starred = set(terms) - means if stars else ()
+    lines = [line for term in terms for line in _estimate_lines(term, columns, below, term in starred, specs)]
     if statistics is None:
         same = all(column.name == column.statistics.get("estimator", column.name) for column in columns)
         there = [key for key in STATISTICS if any(column.statistics.get(key) for column in columns)]

@@ -290,12 +290,8 @@ def call_of(record: FitRecord) -> str:
     head += [f"{key}={value}," for key, value in typed.items()]
     names = [name, *(used for used in ("DiD", "Survey") if any(text.startswith(f"{used}(") for text in typed.values()))]
     others = ["import numpy as np"] * fit["rng"].startswith("np.")
-    lines = [
-        f"from causalrisk import {', '.join(sorted(names))}",
-        *others,
-        "",
-        f"{'study' if study else 'model'} = {call}(",
-    ]
+    first = "study" if study else "model"
+    lines = [f"from causalrisk import {', '.join(sorted(names))}", *others, "", f"{first} = {call}("]
     last = [f"res = model.fit({', '.join(f'{key}={value}' for key, value in fit.items())})"] * (not study)
     return "\n".join([*lines, *(f"    {line}" for line in head), ")", *last])
 

@@ -79,13 +79,8 @@ def axes_or_new(ax: Any, rows: int | None = None) -> Any:
         check_drawable(ax, "ax", "Axes", "ax=plt.subplots()[1]", "ax.figure")
         return ax
     plt = pyplot()
-    size = None if rows is None else (plt.rcParams["figure.figsize"][0], height_of(rows))
+    size = None if rows is None else (plt.rcParams["figure.figsize"][0], 1.2 + 0.4 * rows)
     return plt.subplots(figsize=size, layout="constrained")[1]
-
-
-def height_of(rows: int) -> float:
-    """Return the height in inches that a number of labelled rows needs."""
-    return 1.2 + 0.4 * rows
 
 
 def room(ax: Any) -> tuple[float, float]:
@@ -159,7 +154,7 @@ def panel_by_arm(record: FitRecord, draw: Callable[[int, Any], Any], ax: Any, ar
         return ax
     across = min(count, 3)
     down = -(-count // across)
-    size = (PANEL[0] * across, max(PANEL[1], height_of(rows or 0)) * down)
+    size = (PANEL[0] * across, max(PANEL[1], 1.2 + 0.4 * (rows or 0)) * down)
     axes = pyplot().subplots(down, across, figsize=size, layout="constrained", squeeze=False)[1]
     for empty in axes.flat[count:]:
         empty.remove()
@@ -335,9 +330,7 @@ def draw_intervals(draw: Any, places: Any, each: Any, joint: Any, level: str = "
 ALONG = {"exposure": "periods since adoption", "group": "first period with treatment", "time": "period"}
 
 
-def draw_event_study(
-    each: pd.DataFrame, joint: pd.DataFrame, reference: int | None, label: str, ax: Any, level: str
-) -> Any:
+def draw_event_study(each: Any, joint: Any, reference: int | None, label: str, ax: Any, level: str) -> Any:
     """Draw effects from left to right, with pointwise and simultaneous intervals."""
     by, numbers = str(each.index.name), pd.api.types.is_numeric_dtype(each.index)
     places, names = each.index.to_numpy(dtype=float) if numbers else np.arange(len(each)), list(each.index)
@@ -393,12 +386,9 @@ def plot_effects_by(
         If the formula has several variables.
     """
     if by is None:
-        table, level = (
-            summary_frame(record, alpha).iloc[: len(record.effect_names)],
-            f"{100 * (1 - alpha):.4g}% interval",
-        )
-        label, ax = f"{record.estimand} on {outcome_name(record)}, {level}", axes_or_new(ax, len(table))
-        return draw_forest(table, label, ax, record.options.effect_scale.null)
+        table = summary_frame(record, alpha).iloc[: len(record.effect_names)]
+        label = f"{record.estimand} on {outcome_name(record)}, {100 * (1 - alpha):.4g}% interval"
+        return draw_forest(table, label, axes_or_new(ax, len(table)), record.options.effect_scale.null)
     along = isinstance(by, str) and by.lstrip().startswith("~")
     encoder = moderators(record.design, by, data).encoder if along else None
     variables = () if encoder is None else encoder.variables

@@ -205,17 +205,8 @@ def summarize_event_study(study: Any, alpha: float = 0.05, title: str | None = N
         "Units:": f"{given['unit']} ({study.sizes.sum()})",
         "Periods:": f"{given['time']} ({len(study.periods)})",
     }
-    shown = (
-        "Model:",
-        "Outcome model:",
-        "Learner:",
-        "Propensity:",
-        "Target:",
-        "Units:",
-        "Periods:",
-        "Std. errors:",
-        *DESIGN,
-    )
+    shown = ("Model:", "Outcome model:", "Learner:", "Propensity:", "Target:", "Units:", "Periods:", "Std. errors:",
+             *DESIGN)  # fmt: skip
     right = str(record.design.propensity_formula).partition("~")[2].strip()
     effects, units, *assumed = words.study_words(study)
     notes = [
@@ -461,14 +452,10 @@ def _overlap_note(record: FitRecord) -> str:
         instead = f'`target="overlap"` estimates the effect for comparable {design.unit_name}s instead.'
         return left and f"{left}{joint}{instead}"
     jackknife = not design.on_disk and design.second_cluster is None
-    remedy = (
-        'Use `res.model.fit(cov_type="jackknife", use_t=True)`, whose coverage'
-        if jackknife
-        else "The jackknife's coverage"
-    )
+    remedy = 'Use `res.model.fit(cov_type="jackknife", use_t=True)`, whose' if jackknife else "The jackknife's"
     return (
         f"{left}In simulations with poor overlap, IPWRA's 95% intervals were too short: their coverage was 69 to 89%. "
-        f"{remedy} was 90 to 97%. AIPW's coverage was 88 to 93%, but its error was larger."
+        f"{remedy} coverage was 90 to 97%. AIPW's coverage was 88 to 93%, but its error was larger."
     )
 
 
