@@ -22,6 +22,8 @@ from causalrisk.design.treatment import Arms, show
 from causalrisk.errors import DesignError, OptionError
 from causalrisk.runtime import one_blas_thread
 
+COPY = 1 - 1e-12  # correlation with the outcome above which a covariate is a copy of it
+
 
 def merge_sources(outcome: Mapping[str, pd.Series], propensity: Mapping[str, pd.Series]) -> list[Source]:
     """List each variable once, with the models that use it. Variables of the outcome model come first."""
@@ -85,6 +87,11 @@ def freeze(models: dict[str, Any], coding: Arms, by: ByRows, rows: Rows, rules: 
         **models,
         **by.fields(),
     ).supported(notes)
+    columns = zip((*made.exog_names, *made.propensity_names), (*made.X.T, *made.Z.T), strict=True)
+    for name, column in dict(columns).items():
+        if min(np.ptp(column), np.ptp(made.y)) > 0 and abs(np.corrcoef(column, made.y)[0, 1]) > COPY:
+            copy = f"covariate {name!r} is the outcome {outcome!r} up to its unit, so no effect is left"
+            notes.append(f"{copy}.\nTake it out of the formulas.")
     return made.with_notes(notes)
 
 

@@ -215,7 +215,8 @@ def _keys(
         copies = f'`data=data.drop_duplicates(["{unit}", "{time}"])` if rows are copies'
         complete = f'`data=data[data.groupby("{unit}")["{time}"].transform("nunique") == {rows.shape[1]}]`'
         other = "For repeated cross sections (other units in each period), use `AIPW` with `did=DiD(time=)`."
-        raise DesignError(f"{found}.\nUse {copies}, or {complete} for complete units. {other}")
+        keep = "To keep all units, add rows with a missing outcome."
+        raise DesignError(f"{found}.\nUse {copies}, or {complete} for complete units. {keep} {other}")
     return frame, period, periods, units
 
 

@@ -91,7 +91,7 @@ def check_rows_left(lines: Sequence[Line], n: int, left: int) -> None:
     if not left:
         why = "".join(f"\n    {name!r} ({used_in})  {dropped} rows" for used_in, name, _, dropped in lines if dropped)
         found = f"all {n} rows were dropped, because of:{why}" if n else "the data have 0 rows."
-        raise DesignError(f"no observations left: {found}\nFill in missing values, or check `subpop=`.")
+        raise DesignError(f"no observations left: {found}\nFill in missing values, or check `weights=` and `subpop=`.")
 
 
 def read_weights(given: Source | None, weight_type: str | None) -> np.ndarray | None:

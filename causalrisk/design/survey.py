@@ -175,7 +175,7 @@ def survey_columns(survey: Survey, columns: Mapping[str, Any]) -> dict[str, Any]
     if survey.nest and strata is not None and psu is not None:
         coded = (pd.factorize(column) for column in (strata, psu))
         stratum, unit = (np.array(labels_of(names), dtype=object)[codes] for codes, names in coded)
-        psu = pd.Series(stratum + "/" + unit, index=psu.index, name=psu.name)
+        psu = pd.Series(pd.Series(stratum).str.replace("/", "//").array + "/" + unit, index=psu.index, name=psu.name)
     return {**columns, "psu": psu, "survey": survey}
 
 

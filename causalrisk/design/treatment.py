@@ -82,15 +82,17 @@ def arms_in_order(
 
 def _reference(name: str, found: list[Any], table: str, treated: Any, reference: Any) -> int:
     """Return the position of the reference level, which is never guessed, because it sets the sign of the effect."""
-    likely = sorted(found, key=lambda level: str(level).casefold() not in CONTROLS)
+    codes = [level for level in found if level == "" or (is_number(level) and level < 0)]  # often of missing values
+    likely = sorted(found, key=lambda level: (level in codes, str(level).casefold() not in CONTROLS))
     if len(found) > 2 and (treated is not None or reference is None):
         base = reference if reference is not None else next(level for level in likely if level != treated)
         why = "reference= is missing" if treated is None else f"treated={show(treated)} does not set the reference"
         text = f"treatment {name!r} has {len(found)} levels, but {why}:\n{table}"
         without = "" if treated is None else " without `treated=`"
         kind = DesignError if treated is None else OptionError
-        blank = 'Use `data.replace("", None)` if blanks are missing values.\n' * ("" in found)
-        raise kind(f"{text}\n{blank}Use `reference={show(base)}`{without} to compare the others with it.")
+        missing = [f'Use `data["{name}"].replace({code!r}, None)` if {code!r} means missing.' for code in codes]
+        hints = "".join(f"{hint}\n" for hint in [*missing, *notes_of_spelling({name: found})])
+        raise kind(f"{text}\n{hints}Use `reference={show(base)}`{without} to compare the others with it.")
     for option, value in (("treated", treated), ("reference", reference)):
         odd = isinstance(value, bool) and not set(found) <= {0, 1}  # 1 of the levels 1 and 2 may mean "no"
         if value is not None and (odd or value not in found):

@@ -60,8 +60,8 @@ def influence(
     DataFrame
         One row per row of the data: its treatment group; "change", the effect without the row minus the effect of the
         fit; "in std errors", this change in standard errors; and "weight share", its share of the weight of its group.
-        With `clusters`, one row per cluster, with its number of observations "n". The group of a cluster is the one in
-        which its weight share is largest.
+        With `clusters`, one row per cluster, with its number of observations "n", all its groups, and its largest
+        weight share of a group.
 
     Raises
     ------
@@ -104,15 +104,16 @@ def influence_tables(record: FitRecord, method: str, clusters: bool = False) -> 
     design, fit = record.design, record.weight_fit if record.spec.uses_propensity else None
     sample, count = record.sample, len(record.effect_names)
     weight = design.weights * (1.0 if fit is None else sample.restore(fit.raw_weights))
-    share, arm, index = weight / np.bincount(design.arm, weight)[design.arm], design.arm, design.index
+    share, labels, index = weight / np.bincount(design.arm, weight)[design.arm], np.array(design.labels), design.index
+    arm = labels[design.arm]
     common = {}
     if clusters and design.cluster is not None:
         shares = np.zeros((design.n_clusters, design.n_arms))
         np.add.at(shares, (design.cluster, design.arm), share)
-        share, arm = shares.max(axis=1), shares.argmax(axis=1)
+        share, arm = shares.max(axis=1), np.array([", ".join(labels[own]) for own in shares > 0])
         index = pd.RangeIndex(design.n_clusters) if design.clusters is None else design.clusters
         common["n"] = np.bincount(design.cluster, design.units).astype(int)
-    common["arm"] = np.array(design.labels)[arm]
+    common["arm"] = arm
     if method != "exact":
         sums, weights = sample.s[:, None] * record.estimate.influence[:, :count], sample.s[:, None]
         if clusters:

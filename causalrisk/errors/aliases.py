@@ -154,7 +154,7 @@ ANSWERS: dict[str, dict[str, str]] = {
     "compare": {"cov_type cov_kwds": "Standard errors are from the bootstrap. For clusters, use `cluster=`."},
     "DiD": {"post": "Use `time=`, a column of two periods.", "gname gvar": "Use `event_study(..., begins=)`."},
     "method": {  # of results, studies and tables
-        "exponentiate transform": 'Use `res.model.with_options(effect="ratio").fit()`.',
+        "exponentiate transform": 'Use `effect="ratio"`, as in `model.with_options(effect="ratio").fit()`.',
         "output file filename": 'Use `table.save("table.docx")` or `table.as_latex()`.',
         "coefs coef_omit gof_omit gof_map se": 'Use `keep=`, `drop=`, `statistics=["nobs"]` or `below="se"`.',
     },
@@ -197,7 +197,7 @@ ANSWERS: dict[str, dict[str, str]] = {
         "to_csv to_excel to_dict to_json to_markdown": "Use `res.tidy()`, a data frame.",
         "fit get_robustcov_results HC0_se HC1_se HC3_se": 'Use `model.fit(cov_type="HC1")`, for example.',
         "bootstrap": "Use `model.fit(n_boot=999)`.",
-        "plot_effects forest_plot coefplot plot_params": "Use `causalrisk.compare(...).plot()`.",
+        "plot_effects forest_plot coefplot plot_params": "Use `res.plot_effects_by()`, or `compare(...).plot()`.",
         "rosenbaum_bounds": "Use `causalrisk.rosenbaum_bounds(treated, control)`, with outcomes of pairs.",
         "with_options": "Use `model.with_options(...).fit()`.",
     },
@@ -207,6 +207,7 @@ ANSWERS: dict[str, dict[str, str]] = {
         "vcov cov": "Use `study.cov_params()`.",
         "to_latex as_latex to_html to_word to_docx": 'Use `study.summary().as_latex()` or `.save("table.docx")`.',
     },
+    "test": {"effect params bse tvalues conf_int nobs": "It belongs to the fit: `res.params`, for example."},
     "package": {
         "modelsummary esttab outreg2 stargazer summary_col": "Use `causalrisk.etable([res1, res2])`.",
         "bal_tab cobalt love_plot": "Use `res.balance()` and `res.plot_balance()`.",

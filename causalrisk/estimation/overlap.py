@@ -248,12 +248,12 @@ def arm_weights(inverse: Array, weights: Array, units: Array) -> ArmWeights:
     )
 
 
-def other_populations(design: Design, options: ModelOptions) -> str:
-    """Return a text that suggests other targets, or trimming, if overlap is poor."""
+def other_populations(design: Design, options: ModelOptions, crump: bool = True) -> str:
+    """Return a text that suggests other targets, or trimming (if `crump`), if overlap is poor. May be empty."""
     tilted = options.propensity_loss != "calibrated" and options.population.name != "overlap"
     treated = options.population.everybody and design.n_arms == 2
     targets = [] if options.did is not None else ["overlap"] * tilted + ["treated"] * treated
-    return " or ".join([*(f'`target="{name}"`' for name in targets), '`trim="crump"`'])
+    return " or ".join([*(f'`target="{name}"`' for name in targets), *['`trim="crump"`'] * crump])
 
 
 def advice_for_matching(options: ModelOptions) -> str:

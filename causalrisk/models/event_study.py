@@ -225,7 +225,8 @@ class EventStudy(Shown):
         by = errors.one_of("by", by, BY[:3])
         each, joint = (self.effects(by, alpha, adjust=how) for how in (None, "single-step"))
         reference = -1 - self.given["anticipation"] if self.given["base"] == "universal" else None
-        return plots.draw_event_study(each, joint, reference, f"ATT on {self.outcome}", plots.axes_or_new(ax))
+        label, level = f"ATT on {self.outcome}", f" {100 * (1 - alpha):.4g}%"
+        return plots.draw_event_study(each, joint, reference, label, plots.axes_or_new(ax), level)
 
     def tidy(self, by: str | None = "exposure", conf_int: bool = True, alpha: float = 0.05) -> pd.DataFrame:
         """Return the effects as plain data, under the column names of broom and marginaleffects.
@@ -491,7 +492,7 @@ def _warn_once(warned: Sequence[tuple[str, str, Any]], notes: errors.Notes) -> N
     for one in warned:
         alike.setdefault(re.sub(errors.NUMBERS, "", one[1]), []).append(one)
     for (fit, text, category), *others in (sorted(each, key=itemgetter(1)) for each in alike.values()):
-        text = re.sub(r"\bfit\((?=use_t|small_sample|cov_type)", "event_study(..., ", re.sub(NOT_OF_STUDIES, "", text))
+        text = re.sub(r"\bres[.]model[.]fit\(", "event_study(..., ", re.sub(NOT_OF_STUDIES, "", text))
         said, *advice = text.rstrip().split("\n")
         more = f"; {len(others)} other fits have such a warning" if others else ""
         where = f" (In the fit of group {fit}{more}.)"

@@ -24,18 +24,22 @@ from numpy.typing import NDArray
 from scipy.special import gammaln, stdtr
 
 from causalrisk import errors
+from causalrisk._version import __version__
 from causalrisk.design.covariates import groups_of
 from causalrisk.design.design import Design
 from causalrisk.diagnostics.scores import SAME_SCORE
 from causalrisk.errors import OptionError, UnavailableError, one_of
+from causalrisk.errors.aliases import attribute
 from causalrisk.estimation.fits import RELATIVE_ROUNDING, centred, group_sums, weights_of
 from causalrisk.estimation.options import Alternative, InferenceOptions
 from causalrisk.estimation.record import FitRecord
 from causalrisk.estimation.specification import DIFFERENCE
 from causalrisk.inference import fitted_models, intervals
 from causalrisk.inference.covariance import fit_again, in_blocks, robust_record
+from causalrisk.numerics import resampling
 from causalrisk.numerics.arrays import Arms, Array, solve_definite, taken, weighted_grams
 from causalrisk.numerics.resampling import MULTIPLIERS, PERMUTATION_STREAM, WIDTH, seed_sequence, stream_generator
+from causalrisk.report import plots
 from causalrisk.report.table import HasSummary, ResultSummary, ResultTable, format_number, format_p
 
 # --- assignments -----------------------------------------------------------------------------------------------------
@@ -177,10 +181,10 @@ QUICK, REFITTED = 9999, 199  # default number of permutations: by matrix product
 MOST_LISTED = 1_000_000  # maximum number of assignments to enumerate
 TIE = 1e-9  # statistics with a smaller relative difference are equal
 ARRAYS = 8  # arrays of shape (rows, permutations) per block
-STATISTICS = {  # kind -> name in the summary, name in the one-line repr
-    "studentized": ("effect / its SE (z)", "z"),
-    "difference": ("effect as a difference", "difference"),
-    "wald": ("Wald's, of all effects", "Wald"),
+STATISTICS = {  # kind -> name in the summary, in the one-line repr, and in the methods paragraph
+    "studentized": ("effect / its SE (z)", "z", "the effect divided by its robust standard error"),
+    "difference": ("effect as a difference", "difference", "the effect"),
+    "wald": ("Wald's, of all effects", "Wald", "Wald's, of all effects"),
 }
 SIZES: dict[str, Callable[[Any], Any]] = {"two-sided": np.abs, "larger": np.positive, "smaller": np.negative}
 
@@ -218,6 +222,7 @@ class PermutationTest(HasSummary):
     exact: bool
     statistic: float
     null_distribution: Array
+    seed: np.random.SeedSequence | None  # None if `exact`
 
     def __post_init__(self) -> None:
         record, position, exact, statistic = self.record, self.position, self.exact, self.statistic
@@ -238,6 +243,50 @@ class PermutationTest(HasSummary):
             self.asymptotic_pvalue = float(tails * stdtr(record.df, -size(statistic)))
         fit = record.weight_fit  # estimated from covariates, as for observational data
         self._adjusts = fit is not None and fit.estimated and record.design.propensity_names != ("Intercept",)
+
+    def __getattr__(self, name: str) -> Any:
+        raise UnavailableError(attribute("test", "test", name, [*vars(type(self)), *vars(self)]))
+
+    def plot(self, ax: Any = None) -> Any:
+        """Histogram of the statistic under the permutations, with a line at the statistic of the fit.
+
+        A two-sided test of one effect also has a dashed line at minus this statistic.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, optional
+            Axes to draw on; by default a new figure.
+
+        Returns
+        -------
+        matplotlib Axes
+            The plot.
+        """
+        ax, null = plots.axes_or_new(ax), self.null_distribution[np.isfinite(self.null_distribution)]
+        ax.hist(null, bins=50, color=plots.BLUE, alpha=0.35)
+        ax.axvline(self.statistic, color=plots.ink(ax), label=f"observed, p {format_p(self.pvalue)}")
+        if self.alternative == "two-sided" and self.position is not None:
+            plots.mark_if_seen(ax, -self.statistic)
+        return plots.finish(ax, f"{self.term}: {STATISTICS[self.kind][0]}", "permutations", columns=1)
+
+    def methods(self) -> str:
+        """Return a methods paragraph.
+
+        Returns
+        -------
+        str
+            Hypothesis, estimator, statistic, what was permuted and how often, version and seed.
+        """
+        design, of, seed = self.record.design, f"assignments of the treatment among {self.assignment.words}", ""
+        drawn = f"all {self.n_permutations:,} {of}"
+        if self.seed is not None:
+            drawn, seed = f"{self.n_permutations:,} random {of}", f" from seed {resampling.seed_text(self.seed)}"
+        return (
+            f"We tested the hypothesis that {design.treat_name} has no effect on {design.endog_name} for any "
+            f"{design.unit_name}, by a permutation test ({self.alternative}; Phipson and Smyth 2010). The effect was "
+            f"estimated by {self.record.spec.how}. The statistic is {STATISTICS[self.kind][2]}. It was computed under "
+            f"{drawn}. Computed by causalrisk {__version__}{seed}."
+        )
 
     def tidy(self) -> pd.DataFrame:
         """Return the test as plain data, under the column names of `CausalResults.tidy`.
@@ -429,7 +478,8 @@ def permutation_test(
         raise OptionError(f"there are more than {MOST_LISTED:,} assignments.\nUse `n_permutations=9999`.")
     exact = n_permutations == "all" or assignment.count <= int(n_permutations)
     count = int(assignment.count) if exact else int(n_permutations)
-    draw = assignment.listed if exact else partial(assignment.drawn, seed_sequence(inference.rng))
+    seed = None if exact else seed_sequence(inference.rng)
+    draw = assignment.listed if seed is None else partial(assignment.drawn, seed)
     kind = "wald" if position is None else statistic
     level = record.design.outcome_deviation if record.options.effect_scale is DIFFERENCE else 1.0
     measure = partial(statistics_of, position=position, kind=kind, level=level)
@@ -444,7 +494,7 @@ def permutation_test(
     if not np.isfinite(observed):
         found = "a standard error is 0 or NaN, so there is no studentized test"
         raise UnavailableError(f'{found}.\nUse `statistic="difference"`.')
-    test = PermutationTest(record, position, kind, alternative, assignment, exact, observed, null)
+    test = PermutationTest(record, position, kind, alternative, assignment, exact, observed, null, seed)
     if test.failed:
         lost = f"{test.failed} of {len(null)} permutations have no estimate and count as extreme"
         errors.warn_user(f"{lost}.\nUse simpler formulas.", errors.ResampleWarning)

@@ -20,7 +20,7 @@ from causalrisk.inference.covariance import asks_for_factor
 from causalrisk.models.results import CausalResults, OneEffect, given_results
 from causalrisk.numerics.arrays import Array
 from causalrisk.numerics.resampling import seed_sequence
-from causalrisk.report import summary, tidy
+from causalrisk.report import sections, summary, tidy
 from causalrisk.report.methods import pooled_methods
 
 # --- imputation ------------------------------------------------------------------------------------------------------
@@ -107,7 +107,7 @@ def impute(
             many = "dates" if known.dtype.kind in "mM" else f"more than {MOST_LEVELS} levels of text"
             found = "no known value" if known.empty else many
             raise DesignError(f"impute(): column {name!r} has {found}.\nUse `exclude={[*left_out, name]}`.")
-        used[name] = used[name] if number else used[name].astype("category")
+        used[name] = used[name].where(used[name] == used[name]) if number else used[name].astype("category")
     gaps = {name: used[name].isna().to_numpy() for name in used if used[name].isna().any()}
 
     def completed(seed: np.random.SeedSequence) -> pd.DataFrame:
@@ -160,6 +160,20 @@ def rubin(estimates: Array, covariances: Array, df_complete: float) -> tuple[pd.
     return pd.DataFrame({"estimate": estimates.mean(axis=0), **numbers, "std err": np.sqrt(t)}), total
 
 
+def _reported(like: intervals.Estimates, pooled: pd.DataFrame) -> intervals.Estimates:
+    """Return estimates that were pooled on the additive scale, reported as the estimates `like`."""
+    values, se, df = pooled[TESTED].to_numpy().T
+    reported, of_reported = like.report(values), se * np.abs(like.slopes(values))
+    return dataclasses.replace(like, values=reported, se=of_reported, errors=se, df=df)
+
+
+def _frame(estimates: intervals.Estimates, index: Any, alpha: float) -> pd.DataFrame:
+    frame = estimates.frame(index, alpha)
+    frame.columns = ["estimate", "std err", "t", "P>|t|", *frame.columns[-2:]]
+    frame.insert(3, "df", estimates.df)
+    return tidy.Frame(frame)
+
+
 def _column(name: str, doc: str) -> property:
     return property(lambda pooled: pd.Series(pooled.summary_frame()[name]), doc=doc)
 
@@ -208,11 +222,9 @@ class PooledResults(OneEffect):
         scaled, covariances = zip(*map(intervals.on_scale, self._records), strict=True)
         pooled, total = rubin(np.array(scaled), np.array(covariances), df_complete)
         self._pooled = pooled.set_axis(self._record.names)
-        first, (values, of_tests, df) = intervals.parameters(self._record), self._pooled[TESTED].to_numpy().T
-        slopes = first.slopes(values)
-        self._covariance = total * np.outer(slopes, slopes)
-        se = of_tests * np.abs(slopes)
-        self._estimates = dataclasses.replace(first, values=first.report(values), se=se, errors=of_tests, df=df)
+        first = intervals.parameters(self._record)
+        slopes = first.slopes(pooled["estimate"])
+        self._covariance, self._estimates = total * np.outer(slopes, slopes), _reported(first, pooled)
 
     params = _column("estimate", "The effects, then the potential-outcome mean of each group.")
     bse = _column("std err", "Standard errors of `params`.")
@@ -253,10 +265,7 @@ class PooledResults(OneEffect):
         DataFrame
             Columns estimate, std err, t, df, P>|t| and the limits of the interval.
         """
-        frame = self._estimates.frame(self._record.names, alpha)
-        frame.columns = ["estimate", "std err", "t", "P>|t|", *frame.columns[-2:]]
-        frame.insert(3, "df", self._estimates.df)
-        return tidy.Frame(frame)
+        return _frame(self._estimates, self._record.names, alpha)
 
     @property
     def missing_information(self) -> pd.DataFrame:
@@ -269,6 +278,7 @@ class PooledResults(OneEffect):
         return self._pooled.drop(columns=["estimate", "std err"])
 
     summary = summary.summarize_pooled
+    report = sections.pooled_report
 
     def methods(self) -> str:
         """Return a methods paragraph that describes the fits and how they were pooled.
@@ -320,6 +330,42 @@ class PooledResults(OneEffect):
         """
         every = hypotheses.equivalence_table(self._record.names, self._estimates, low, high, alpha)
         return every.iloc[: len(self._record.effect_names)]
+
+    def effects_by(self, by: Any, data: Any = None, alpha: float = 0.05) -> pd.DataFrame:
+        """Pool the effects in groups, or along covariates, by Rubin's rules.
+
+        Parameters
+        ----------
+        by : str, array_like or list of them
+            As in `CausalResults.effects_by`.
+        data : DataFrame, mapping, or list of them, optional
+            As in `CausalResults.effects_by`. A list has one data set per fit, such as the result of `impute`.
+        alpha : float, default 0.05
+            Significance level of the intervals.
+
+        Returns
+        -------
+        DataFrame
+            One row per group (and per effect, with several treatments), with the columns of `summary_frame`.
+
+        Raises
+        ------
+        DesignError
+            If the groups differ between the imputed data sets.
+        OptionError
+            If a list has another number of data sets than there are fits.
+        """
+        every = data if isinstance(data, list) else [data] * self.n_imputations
+        if len(every) != self.n_imputations:
+            raise OptionError(f"data has {len(every)} data sets; expected {self.n_imputations}.\nUse one per fit.")
+        tables = [res.effects_by(by, one, alpha) for res, one in zip(self.results, every, strict=True)]
+        if not all(table.index.equals(tables[0].index) for table in tables):
+            raise DesignError("the groups differ between the imputed data sets.\nUse groups that occur in all of them.")
+        scale = self._record.options.effect_scale
+        values = scale.contrast(np.array([table["estimate"] for table in tables]))
+        se = np.array([table["std err"] for table in tables]) / scale.report_slope(values)
+        pooled, _ = rubin(values, np.array([np.diag(each**2) for each in se]), self.df_complete)
+        return _frame(_reported(dataclasses.replace(self._estimates, effects=True), pooled), tables[0].index, alpha)
 
     def tidy(self, conf_int: bool = True, alpha: float = 0.05) -> pd.DataFrame:
         """Return the estimates as plain data, under the column names of broom and marginaleffects.

@@ -221,7 +221,7 @@ class Plots:
     res.plot.calibration()   Observed share of the treated against the propensity score.
     res.plot.diagnostics()   The main diagnostics on one page.
     res.plot.distribution()  Distribution functions of the potential outcomes.
-    res.plot.effects_by()    Effects in groups, or along a covariate.
+    res.plot.effects_by()    All effects, effects in groups, or along a covariate.
     res.plot.influence()     Influence of each row or cluster on the effect.
     res.plot.overlap()       Propensity scores of the groups.
     """

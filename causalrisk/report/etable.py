@@ -92,7 +92,7 @@ def etable(
     below : {"se", "ci", "z", "p"} or None
         Number below each estimate: standard error, interval, statistic z (or t) or p-value.
     stars : bool
-        Whether to mark p-values below 0.1 (``*``), 0.05 (``**``) and 0.01 (``***``).
+        Whether to mark p-values of effects below 0.1 (``*``), 0.05 (``**``) and 0.01 (``***``).
     alpha : float
         Significance level of intervals.
     statistics : sequence of str, optional
@@ -120,8 +120,8 @@ def etable(
     Raises
     ------
     OptionError
-        If `keep` or `drop` has an unknown parameter, `rename` gives two parameters of a model the same name, `names` or
-        `extra` has the wrong length, or `results` contains anything but results.
+        If `keep`, `drop` or `rename` has an unknown parameter, `rename` gives two parameters of a model the same name,
+        `names` or `extra` has the wrong length, or `results` contains anything but results.
 
     Notes
     -----
@@ -167,8 +167,8 @@ def etable(
     terms = list(dict.fromkeys(str(term) for column in columns for term in column.estimates.index))
     means = {rename.get(term, term) for term in (*terms, *rename) if term.startswith(MEANS)}
     terms.sort(key=lambda term: term in means)  # below the effects of all columns
-    for option, given in (("keep", keep), ("drop", drop)):
-        for term in given or ():
+    for option, asked in (("keep", keep), ("drop", drop), ("rename", rename)):
+        for term in asked or ():
             if rename.get(term, term) not in terms:
                 raise OptionError(f"{option}: {term!r} is not a parameter of any column.\n{nearest(term, terms)}")
     left_out = {rename.get(term, term) for term in drop}
@@ -179,7 +179,8 @@ def etable(
             own = ", ".join(column.estimates.index)
             raise OptionError(f"keep= and drop= leave no parameter in column ({i}).\nIts parameters are {own}.")
     specs = _formats(terms, columns, digits)
-    lines = [line for term in terms for line in _estimate_lines(term, columns, below, stars, specs)]
+    starred = set(terms) - means if stars else ()
+    lines = [line for term in terms for line in _estimate_lines(term, columns, below, term in starred, specs)]
     if statistics is None:
         same = all(column.name == column.statistics.get("estimator", column.name) for column in columns)
         there = [key for key in STATISTICS if any(column.statistics.get(key) for column in columns)]

@@ -475,7 +475,7 @@ def study_words(study: Any) -> list[str]:
     since = "the last period before the group began"
     since += f" and its anticipation ({given['anticipation']})" * bool(given["anticipation"])
     since += " (for placebos, since the previous period)" * (given["base"] != "universal")
-    sizes = study.sizes.items()
+    sizes, limits = study.sizes.items(), [f"`{name}={given[name]!r}`" for name in ("trim", "clip") if given.get(name)]
     parts = [f"{n} {'never ' * (at == NEVER)}begin{'s' * (n == 1)}{f' in {at}' * (at != NEVER)}" for at, n in sizes]
     return [
         f"Each effect is the change of a group since {since}, minus the change of the controls. Controls are "
@@ -483,6 +483,7 @@ def study_words(study: Any) -> list[str]:
         "sizes.",
         f"There are {study.sizes.sum()} units ({given['unit']}): {joined(parts)} (column {given['begins']}).",
         "" if design.weight_type is None else f"Units have {design.weight_type} weights ({design.weights_name}).",
+        f"Each fit applied {joined(limits)} to its own propensity scores." * bool(limits),
         trend_words(record, given["anticipation"]) + santanna_words(record),
     ]
 

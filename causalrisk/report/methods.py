@@ -119,13 +119,14 @@ def study_methods(study: Any) -> str:
         effects,
         units,
         f"Each effect was estimated by {record.spec.how}.",
-        words.learner_words(record),
+        words.learner_words(record).replace("`res.stack`", "`stack` of each of `study.fits`"),
         _outcome_sentence(record),
         f"The propensity model was {words.propensity_text(record)}{formula}." * words.uses_score(record),
         *assumed,
         f"Standard errors {source}{factor}, jointly for all groups and periods. Confidence intervals use "
         f"{words.distribution_of(study.df)}. Intervals for several effects are simultaneous.",
         *(words.sentence(note.splitlines()[0]) for note in study.notes),
+        _computed(record),
     )
 
 
@@ -284,20 +285,18 @@ def versions_text() -> str:
 
 def call_of(record: FitRecord) -> str:
     """Return the Python call that repeats a fit: the options as they were typed, and the seed."""
-    typed, fit = dict(record.options.typed), typed_fit(record)
-    if "begins" in typed:
-        options = [f"    {key}={value}," for key, value in typed.items()]
-        return "\n".join(["study = causalrisk.event_study(", *options, ")"])
-    name = "LATE" if "instrument" in typed else record.spec.name
-    call, head = name, ["y, X, treat,  # outcome, outcome design, treatment"]
-    if "formula" in typed:
+    typed, fit, study = dict(record.options.typed), typed_fit(record), "begins" in record.options.typed
+    name = "event_study" if study else "LATE" if "instrument" in typed else record.spec.name
+    call, head = name, [] if study else ["y, X, treat,  # outcome, outcome design, treatment"]
+    if "formula" in typed and not study:
         call, head = f"{name}.from_formula", [f"{typed.pop('formula')},", "data,"]
     head += [f"{key}={value}," for key, value in typed.items()]
     names = [name, *(used for used in ("DiD", "Survey") if any(text.startswith(f"{used}(") for text in typed.values()))]
     others = ["import numpy as np"] * fit["rng"].startswith("np.")
-    lines = [f"from causalrisk import {', '.join(sorted(names))}", *others, "", f"model = {call}("]
-    lines += [f"    {line}" for line in head]
-    return "\n".join([*lines, ")", f"res = model.fit({', '.join(f'{key}={value}' for key, value in fit.items())})"])
+    first = "study" if study else "model"
+    lines = [f"from causalrisk import {', '.join(sorted(names))}", *others, "", f"{first} = {call}("]
+    last = [f"res = model.fit({', '.join(f'{key}={value}' for key, value in fit.items())})"] * (not study)
+    return "\n".join([*lines, *(f"    {line}" for line in head), ")", *last])
 
 
 def typed_fit(record: FitRecord) -> dict[str, str]:

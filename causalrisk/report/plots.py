@@ -21,14 +21,15 @@ from causalrisk.errors import OptionError, check_alpha, needed, whole_number
 from causalrisk.estimation.options import Adjustment, Interval
 from causalrisk.estimation.record import FitRecord
 from causalrisk.inference.heterogeneity import effects_by
-from causalrisk.inference.intervals import conf_int, critical_value
+from causalrisk.inference.intervals import conf_int, critical_value, summary_frame
 from causalrisk.inference.simultaneous import distribution
-from causalrisk.report.labels import outcome_name
+from causalrisk.report.labels import outcome_name, uses_score
 from causalrisk.report.summary import one_line
 from causalrisk.report.table import wrap
 
 BLUE, ORANGE, GREEN, PINK, SKY, GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "0.5"
-SERIES = (("o", ORANGE, "-"), ("^", BLUE, "--"), ("s", GREEN, "-."), ("D", PINK, ":"), ("v", SKY, "-"))  # by group
+COLOURS, LINES = (ORANGE, BLUE, GREEN, PINK, SKY, "#E69F00", "#F0E442", GREY), ("-", "--", "-.", ":")
+SERIES = tuple(zip("o^sDvPX*", COLOURS, LINES * 2, strict=True))  # by group
 LINE: dict[str, Any] = {"color": GREY, "linewidth": 1, "linestyle": "--", "zorder": 0}
 PANEL = (5.2, 4.2)  # inches
 CHARACTER = 7  # points that a character of a label needs
@@ -36,6 +37,7 @@ BELOW = 70  # characters of the labels that fit below a plot
 BINS = 30  # bars of the histograms of scores
 CONSTANT = 1e-6  # range of propensity scores below which they are one number
 GRID = 101  # values at which a curve is drawn
+FONT = 10  # points of labels, if there is room
 LABEL_GAP = 0.06  # of the height of the axes, between the labels of points
 BAR: dict[str, Any] = {"ecolor": GREY, "markersize": 5}
 DOTS: dict[str, Any] = {"markersize": 4, "alpha": 0.6, "linestyle": "none", "markeredgewidth": 0}
@@ -53,9 +55,9 @@ def verbatim(text: object) -> str:
     return str(text).removesuffix(" 00:00:00").replace("$", r"\$")  # a date is a time at midnight
 
 
-def series(record: FitRecord, a: int) -> tuple[str, str, str, str]:
-    """Return marker, colour, line and name of a treatment group."""
-    return *SERIES[a % len(SERIES)], verbatim(f"{record.design.treat_name} = {record.design.labels[a]}")
+def series(record: FitRecord, a: int, label: str) -> tuple[str, str, str, str]:
+    """Return marker, colour, line and name of treatment group(s)."""
+    return *SERIES[a % len(SERIES)], verbatim(f"{record.design.treat_name} = {label}")
 
 
 def ink(ax: Any) -> Any:
@@ -117,7 +119,10 @@ def mark_if_seen(ax: Any, value: float, across: bool = False) -> None:
 
 def label_rows(ax: Any, rows: Any, names: Iterable[object]) -> None:
     """Label the rows of a plot on its vertical axis."""
-    ax.set_yticks(rows, [broken(name, 0.6 * room(ax)[0]) for name in names])
+    width, height = room(ax)
+    texts = [broken(name, 0.6 * width) for name in names]
+    size = height / (1.3 * sum([text.count("\n") + 1 for text in texts], 1))
+    ax.set_yticks(rows, texts, **({"fontsize": size} if size < FONT else {}))
     ax.set_ylim(-0.6, len(rows) - 0.4)
 
 
@@ -133,27 +138,32 @@ def log_scale(ax: Any) -> None:
     ax.minorticks_off()
 
 
-def panel_by_arm(record: FitRecord, draw: Callable[[int, Any], Any], ax: Any, arm: Any) -> Any:
+def panel_by_arm(record: FitRecord, draw: Callable[[int, Any], Any], ax: Any, arm: Any, rows: int | None = None) -> Any:
     """Draw a plot of one treatment group, or one panel for each group except the reference.
 
     `draw` takes the position of a group, and the axes. Given axes show the first of several groups, and their label
-    says so. The reference group cannot be plotted.
+    says so. The reference group cannot be plotted. New figures have room for `rows` labelled rows.
     """
     if arm is not None:
-        return draw(record.arm_position(arm, effect=True), axes_or_new(ax))
+        return draw(record.arm_position(arm, effect=True), axes_or_new(ax, rows))
     count = record.design.n_arms - 1
     if ax is not None or count == 1:
-        ax = draw(1, axes_or_new(ax))
+        ax = draw(1, axes_or_new(ax, rows))
         if count > 1:
             ax.set_xlabel(f"{ax.get_xlabel()}\n(1 of {count} comparisons)")
         return ax
     across = min(count, 3)
     down = -(-count // across)
-    size = (PANEL[0] * across, PANEL[1] * down)
+    size = (PANEL[0] * across, max(PANEL[1], 1.2 + 0.4 * (rows or 0)) * down)
     axes = pyplot().subplots(down, across, figsize=size, layout="constrained", squeeze=False)[1]
     for empty in axes.flat[count:]:
         empty.remove()
     return np.array([draw(position, axes.flat[position - 1]) for position in range(1, count + 1)])
+
+
+def adjustment(record: FitRecord) -> str:
+    """Return what makes the groups comparable."""
+    return "matching" if record.spec.matched else "weighting"
 
 
 def effect_label(record: FitRecord, position: int = 1) -> str:
@@ -196,23 +206,28 @@ def plot_balance(
     balance.check_threshold(threshold)
     asked: dict[str, Any] = {"between": between, "also": also, "data": data, "by": by, "interactions": interactions}
     table = balance.balance(record, binary, **asked, names=names).dropna(subset="diff before")
+    table = table if uses_score(record) else table[table["kind"] != "distance"]
     several = isinstance(table.index, pd.MultiIndex)
     sizes, raw = table[["diff before", "diff after"]].abs(), table["unit"] == "raw"
     if several:
         sizes, raw = (values.groupby(level="covariate", sort=False).max() for values in (sizes, raw))
     order = np.argsort(sizes["diff before"].to_numpy(), kind="stable")
-    sizes, raw, rows = sizes.iloc[order], raw.iloc[order], np.arange(len(sizes))
     ax = axes_or_new(ax, len(sizes))
+    shown = max(int(room(ax)[1] / FONT), 1)  # others would overlap
+    order = order[sizes.max(axis=1).rank(method="first", ascending=False).to_numpy()[order] <= shown]
+    count, sizes, raw, rows = len(sizes), sizes.iloc[order], raw.iloc[order], np.arange(len(order))
     ax.hlines(rows, sizes.min(axis=1), sizes.max(axis=1), color=GREY, alpha=0.3, zorder=0)
     paper = ax.get_facecolor()
     weighted = record.design.weight_type is not None
-    before = f"before (weighted by {record.design.weights_name} only)" if weighted else "before weighting"
+    how = adjustment(record)
+    before = f"before (weighted by {record.design.weights_name} only)" if weighted else f"before {how}"
     ax.plot(sizes["diff before"], rows, "o", color=ORANGE, markerfacecolor=paper, label=before)
-    ax.plot(sizes["diff after"], rows, "o", color=BLUE, label="after weighting")
+    ax.plot(sizes["diff after"], rows, "o", color=BLUE, label=f"after {how}")
     ax.axvline(0, color=ink(ax), linewidth=0.8, zorder=0)
     ax.axvline(threshold, **LINE)
     label_rows(ax, rows, [f"{name}{'*' * star}" for name, star in zip(sizes.index, raw, strict=True)])
     label = f"{'largest ' * several}absolute standardized mean difference"
+    label += f"\n({shown} largest of {count})" * (shown < count)
     return finish(ax, label + "\n(* difference of proportions)" * bool(raw.any()), columns=2)
 
 
@@ -250,7 +265,7 @@ def plot_overlap(record: FitRecord, ax: Any = None, arm: Any = None) -> Any:
             bars, line = (sign * share / share.sum() for share in shares)
             shown = f"{verbatim(label)} (n {inside.sum()})"
             bar = ax.bar(edges[:-1], bars, np.diff(edges), align="edge", color=colour, alpha=0.4, label=shown)
-            handles += [bar, ax.stairs(line, edges, color=ink(ax), linewidth=1.1, label="after weighting")]
+            handles += [bar, ax.stairs(line, edges, color=ink(ax), linewidth=1.1, label=f"after {adjustment(record)}")]
         ax.axhline(0, color=ink(ax), linewidth=0.8)
         ax.yaxis.set_major_formatter(lambda value, _: f"{100 * abs(value):.3g}%")
         across = f"propensity score: probability of {labels[0]}"
@@ -315,11 +330,11 @@ def draw_intervals(draw: Any, places: Any, each: Any, joint: Any, level: str = "
 ALONG = {"exposure": "periods since adoption", "group": "first period with treatment", "time": "period"}
 
 
-def draw_event_study(each: pd.DataFrame, joint: pd.DataFrame, reference: int | None, label: str, ax: Any) -> Any:
+def draw_event_study(each: Any, joint: Any, reference: int | None, label: str, ax: Any, level: str) -> Any:
     """Draw effects from left to right, with pointwise and simultaneous intervals."""
     by, numbers = str(each.index.name), pd.api.types.is_numeric_dtype(each.index)
     places, names = each.index.to_numpy(dtype=float) if numbers else np.arange(len(each)), list(each.index)
-    draw_intervals(ax.vlines, places, each, joint)
+    draw_intervals(ax.vlines, places, each, joint, level)
     ax.plot(places, each["estimate"], "o", color=ink(ax))
     if by == "exposure" and reference is not None:
         ax.plot(reference, 0, "o", color=ink(ax), fillstyle="none")  # the period all others are compared with
@@ -333,7 +348,7 @@ def draw_event_study(each: pd.DataFrame, joint: pd.DataFrame, reference: int | N
 
 def plot_effects_by(
     record: FitRecord,
-    by: Any,
+    by: Any = None,
     data: Any = None,
     ax: Any = None,
     alpha: float = 0.05,
@@ -342,12 +357,13 @@ def plot_effects_by(
     adjust: Adjustment = "single-step",
     arm: Any = None,
 ) -> Any:
-    """Effects in groups, or along a covariate, with pointwise and simultaneous intervals.
+    """Effects in groups, or along a covariate, with pointwise and simultaneous intervals. Without `by`, all effects.
 
     Parameters
     ----------
     by, data
-        As in `effects_by`. A formula must have one variable, as in "~ bs(age, df=4)".
+        As in `effects_by`. A formula must have one variable, as in "~ bs(age, df=4)". By default, the effects of the
+        summary with pointwise intervals, one row per treatment group or quantile.
     ax : matplotlib Axes, optional
         Axes to draw on; by default a new figure.
     alpha : float, default 0.05
@@ -369,6 +385,10 @@ def plot_effects_by(
     OptionError
         If the formula has several variables.
     """
+    if by is None:
+        table = summary_frame(record, alpha).iloc[: len(record.effect_names)]
+        label = f"{record.estimand} on {outcome_name(record)}, {100 * (1 - alpha):.4g}% interval"
+        return draw_forest(table, label, axes_or_new(ax, len(table)), record.options.effect_scale.null)
     along = isinstance(by, str) and by.lstrip().startswith("~")
     encoder = moderators(record.design, by, data).encoder if along else None
     variables = () if encoder is None else encoder.variables
@@ -391,12 +411,12 @@ def plot_effects_by(
             rows = np.arange(len(own))[::-1]
             draw_intervals(ax.hlines, rows, own, wide, level)
             ax.plot(own["estimate"], rows, "o", color=ink(ax))
-            label_rows(ax, rows, [row if isinstance(row, str) else ", ".join(map(str, row)) for row in own.index])
+            label_rows(ax, rows, [", ".join(map(str, row)) if isinstance(row, tuple) else row for row in own.index])
             upright = ", ".join(map(str, own.index.names))
         mark_if_seen(ax, record.options.effect_scale.null, across=along)
         return finish(ax, label, upright, columns=2)
 
-    return panel_by_arm(record, draw, ax, arm)
+    return panel_by_arm(record, draw, ax, arm, None if along else len(frames[0]) // (record.design.n_arms - 1))
 
 
 def plot_bootstrap(
@@ -471,7 +491,7 @@ def plot_distribution(record: FitRecord, ax: Any = None, grid: Any = None, alpha
     """
     table, ax = distribution(record, grid, alpha), axes_or_new(ax)
     for k, label in enumerate(record.design.labels):
-        own, (_, colour, line, name) = table.loc[label], series(record, k)
+        own, (_, colour, line, name) = table.loc[label], series(record, k, label)
         ax.plot(own.index, own["estimate"], line, color=colour, label=name)
         ax.fill_between(own.index, own["band low"], own["band high"], color=colour, alpha=0.2, linewidth=0)
     upright = f"share of outcomes up to this value, {100 * (1 - alpha):.4g}% bands"
@@ -511,8 +531,8 @@ def plot_influence(
 
 def draw_changes(record: FitRecord, table: pd.DataFrame, ax: Any, top: int, position: int, clusters: bool) -> Any:
     """Draw the influences of the rows, or of the clusters, on the effect of a treatment group."""
-    for k, label in enumerate(record.design.labels):
-        rows, (marker, colour, _, name) = table[table["arm"] == label], series(record, k)
+    for k, label in enumerate(dict.fromkeys([*record.design.labels, *table["arm"]])):
+        rows, (marker, colour, _, name) = table[table["arm"] == label], series(record, k, label)
         ax.plot(100 * rows["weight share"], rows["change"], marker, color=colour, label=name, **DOTS)
     ax.axhline(0, **LINE)
     named = table.iloc[table["change"].abs().fillna(-1).to_numpy().argsort()[::-1][:top]].sort_values("change")

@@ -208,8 +208,10 @@ def _overlap(record: FitRecord, alpha: float) -> Body:
     table, labels = scores.overlap(record), record.design.labels
     warned = bool(words.poor_overlap(record))
     options, unit_name, matched = record.options, record.design.unit_name, record.spec.matched
-    instead = other_populations(record.design, options)
-    advice = f"Without comparable rows, estimates extrapolate. Consider another population: {instead}."
+    crump = not record.trimmed and bool(table["outside crump"].any())
+    instead = other_populations(record.design, options, crump)
+    advice = "Without comparable rows, estimates extrapolate."
+    advice += f" Consider another population: {instead}." * bool(instead)
     advice = advice_for_matching(options) if matched else advice
     if record.trimmed:  # its rows are an answer to the limits of Crump et al.
         table = table.drop(columns="outside crump")
@@ -297,13 +299,13 @@ def assumptions_part(asked: Mapping[str, tuple[str, str]], given: Mapping[str, s
     return Part("assumptions", "Assumptions", "\n".join(blocks))
 
 
-def written_parts(record: FitRecord, text: str, cited: Sequence[str]) -> list[Part]:
-    """Return the methods paragraph with references, and the call that repeats the results with the versions."""
+def written_parts(record: FitRecord, text: str, cited: Sequence[str], then: str = "") -> list[Part]:
+    """Return the methods paragraph with references, and the call that repeats the results, and `then`."""
     items = "".join(f"<li>{html.escape(reference)}</li>" for reference in cited)
     seed = methods.seeds_text(record).capitalize()
     repeat = [
         paragraph(f"{'. '.join(filter(None, [seed, methods.versions_text()]))}."),
-        f"<pre><code>{html.escape(methods.call_of(record))}</code></pre>",
+        f"<pre><code>{html.escape(methods.call_of(record) + then)}</code></pre>",
         paragraph("`data` is the data frame that was used. The same versions give the same digits.", "soft"),
     ]
     return [
@@ -364,11 +366,13 @@ def study_report(
     return _short_report(study, path, title, alpha, [assumptions_part(asked, assumptions), *own])
 
 
-def _short_report(res: Any, path: str | os.PathLike[str], title: str | None, alpha: float, own: Sequence[Part]) -> Path:
+def _short_report(
+    res: Any, path: str | os.PathLike[str], title: str | None, alpha: float, own: Sequence[Part], then: str = ""
+) -> Path:
     """Write a page of the summary, parts of its own, the methods paragraph and the call that repeats the results."""
     text, heading = res.methods(), title or f"Report: {res!r}"
     first = Part("summary", "Summary", SUMMARY.format(res.summary(alpha).as_html()))
-    last = written_parts(res._record, text, methods.references(text))
+    last = written_parts(res._record, text, methods.references(text), then)
     return write_page(path, heading, [], [first, *own, *last])
 
 
@@ -403,10 +407,40 @@ def late_report(
     asked = explain.questions(record, assumptions, treat=res.model.treat, instrument=record.design.treat_name)
     compliers = table_html(res.compliers(), "Means of all units and of compliers")
     own = [assumptions_part(asked, assumptions), Part("compliers", "Compliers", compliers)]
-    if record.spec.uses_propensity:
-        own.append(Part("overlap", "Overlap of the instrument", *_overlap(record, alpha)))
-        own.append(Part("balance", "Balance of the covariates", *_balance(record, alpha)))
-    return _short_report(res, path, title, alpha, own)
+    return _short_report(res, path, title, alpha, own + _of_score(record, alpha, "of the instrument"))
+
+
+def pooled_report(
+    pooled: Any,
+    path: str | os.PathLike[str] = "report.html",
+    title: str | None = None,
+    alpha: float = 0.05,
+    assumptions: Mapping[str, str] | None = None,
+) -> Path:
+    """Write a web page with the pooled summary, overlap and balance of the first fit, and methods.
+
+    Parameters
+    ----------
+    path, title, alpha, assumptions
+        As in `CausalResults.report`.
+
+    Returns
+    -------
+    Path
+        The file.
+    """
+    check_page(path, "pooled")
+    own = [assumptions_part(explain.questions(pooled._record, assumptions), assumptions)]
+    own += _of_score(pooled._record, alpha, "in the first imputed data set")
+    then = "\n\n# for each imputed data set; then\npooled = causalrisk.pool(fits)"
+    return _short_report(pooled, path, title, alpha, own, then)
+
+
+def _of_score(record: FitRecord, alpha: float, where: str) -> list[Part]:
+    if not record.spec.uses_propensity:
+        return []
+    overlap = Part("overlap", f"Overlap {where}", *_overlap(record, alpha))
+    return [overlap, Part("balance", "Balance of the covariates", *_balance(record, alpha))]
 
 
 def write_page(

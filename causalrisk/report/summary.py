@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from pandas.api.types import is_list_like
 
 from causalrisk.design.design import Design
 from causalrisk.errors import NUMBERS, Failure, OptionError
@@ -80,7 +81,7 @@ def summary(
         `as_csv` and `save` (also to Word).
     """
     outcome, title = str(yname or words.outcome_name(record)), str(title or record.spec.title)
-    names = record.names if xname is None else list(map(str, xname))
+    names = record.names if xname is None else [str(name) for name in (xname if is_list_like(xname) else [xname])]
     if len(names) != len(record.names):
         found = f"xname= has {len(names)} names; expected {len(record.names)}, for {', '.join(record.names)}"
         raise OptionError(f"{found}.\nLeave xname= out.")
@@ -204,7 +205,8 @@ def summarize_event_study(study: Any, alpha: float = 0.05, title: str | None = N
         "Units:": f"{given['unit']} ({study.sizes.sum()})",
         "Periods:": f"{given['time']} ({len(study.periods)})",
     }
-    shown = ("Model:", "Outcome model:", "Propensity:", "Target:", "Units:", "Periods:", "Std. errors:", *DESIGN)
+    shown = ("Model:", "Outcome model:", "Learner:", "Propensity:", "Target:", "Units:", "Periods:", "Std. errors:",
+             *DESIGN)  # fmt: skip
     right = str(record.design.propensity_formula).partition("~")[2].strip()
     effects, units, *assumed = words.study_words(study)
     notes = [
@@ -450,10 +452,10 @@ def _overlap_note(record: FitRecord) -> str:
         instead = f'`target="overlap"` estimates the effect for comparable {design.unit_name}s instead.'
         return left and f"{left}{joint}{instead}"
     jackknife = not design.on_disk and design.second_cluster is None
-    remedy = 'Use `fit(cov_type="jackknife", use_t=True)`, whose coverage' if jackknife else "The jackknife's coverage"
+    remedy = 'Use `res.model.fit(cov_type="jackknife", use_t=True)`, whose' if jackknife else "The jackknife's"
     return (
         f"{left}In simulations with poor overlap, IPWRA's 95% intervals were too short: their coverage was 69 to 89%. "
-        f"{remedy} was 90 to 97%. AIPW's coverage was 88 to 93%, but its error was larger."
+        f"{remedy} coverage was 90 to 97%. AIPW's coverage was 88 to 93%, but its error was larger."
     )
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pytest
 
-from causalrisk import IPWRA, DesignError
+from causalrisk import IPWRA, DesignError, DesignWarning, OutcomeRegression
 from causalrisk.design.covariates import (
     covariates_in,
     covariates_of_design,
@@ -118,3 +120,13 @@ def test_refusals(frame):
         covariates_in([], table)
     with pytest.raises(DesignError, match="NaN or infinite"):
         covariates_in("~ np.log(x1)", table)
+
+
+@pytest.mark.parametrize(("formula", "propensity"), [("y ~ x1 + copy", None), ("y ~ x1", "x1 + copy")])
+def test_a_covariate_that_is_the_outcome_in_other_units_warns(formula, propensity):
+    data = simulate(200).assign(copy=lambda frame: 3 - 2 * frame.y, near=lambda frame: frame.y + 0.01 * frame.x1)
+    with pytest.warns(DesignWarning, match=r"'copy' is the outcome 'y' .*\nTake it out"):
+        IPWRA.from_formula(formula, data, treat="d", propensity=propensity)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        OutcomeRegression.from_formula("y ~ near", data, treat="d")

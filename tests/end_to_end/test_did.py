@@ -19,6 +19,7 @@ import polars as pl
 import pytest
 import scipy.stats
 import statsmodels.formula.api as smf
+from matplotlib.figure import Figure
 
 import causalrisk as cr
 from causalrisk import AIPW, IPWRA, JRE, DesignError, DiD, Hajek, OptionError, OutcomeRegression, Survey
@@ -835,11 +836,30 @@ def test_the_report_of_a_study(tmp_path, unprinted_plots):
     test = STUDY.pretrend_test()
     said = f"Hotelling's F test that all {test.df_num:g} placebos are zero: F({test.df_num:g}, {test.df_denom:g}) = "
     assert said in unescape(page) and "Wald test" not in page
-    for text in ("Placebos", "parallel trends", "study = causalrisk.event_study(", "Report: EventStudy: ATT"):
+    for text in (
+        "Placebos",
+        "parallel trends",
+        "from causalrisk import event_study",
+        "study = event_study(",
+        "Report: EventStudy: ATT",
+    ):
         assert text in page
     assert page.count("<img") == 3 and "seed" not in unescape(page).lower()
     learned = study(SHORT, learner="smooth").report(tmp_path / "learned.html").read_text("utf-8")
     assert "Seed 0. causalrisk" in unescape(learned)
+
+
+def test_the_methods_of_a_study_give_version_seed_and_limits_of_the_scores():
+    found = study(SHORT, clip=(0.1, 0.9))
+    assert "Each fit applied `clip=(0.1, 0.9)` to its own propensity scores." in " ".join(str(found.summary()).split())
+    assert f"Computed by causalrisk {cr.__version__}." in found.methods() and "`clip=(0.1, 0.9)`" in found.methods()
+    learned = study(SHORT, learner="smooth")
+    assert "from seed 0." in learned.methods() and "Learner:" in str(learned.summary())
+
+
+def test_the_legend_of_a_study_has_the_level():
+    legend = STUDY.plot(ax=Figure().subplots(), alpha=0.1).get_legend()
+    assert [text.get_text() for text in legend.get_texts()] == ["simultaneous 90%", "pointwise 90%"]
 
 
 @pytest.mark.filterwarnings("ignore::causalrisk.DesignWarning")

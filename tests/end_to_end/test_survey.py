@@ -279,6 +279,17 @@ def test_a_pattern_does_not_mean_the_weights_themselves():
     assert len(other.design.replication.scales) == 9
 
 
+def test_unit_numbers_that_restart_may_have_slashes():
+    names = {"stratum": {1: "a", 2: "a/b"}, "psu": {1: "b/c", 2: "c", 3: "d"}}
+    data = TWO[TWO.stratum <= 2]
+    named = data.assign(**{name: data[name].map(lambda v, of=of: of.get(v, str(v))) for name, of in names.items()})
+    survey = {name: STRATA[name] for name in ("weights", "strata", "psu", "nest")}
+    fits = [
+        OutcomeRegression.from_formula("y ~ x1", one, treat="d", design=Survey(**survey)).fit() for one in (data, named)
+    ]
+    np.testing.assert_array_equal(*(res.bse for res in fits))
+
+
 BAD = {
     "a unit in two strata": (STRATA | {"nest": False}, TWO, "nest=True"),
     "fpc below the sample": (STRATA, TWO.assign(fpc=1.5), "first-stage units in the population"),

@@ -11,6 +11,7 @@ import joblib
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.figure import Figure
 from scipy import stats
 
 import causalrisk as cr
@@ -345,6 +346,19 @@ def test_the_results_say_what_was_done():
     (row,) = found.tidy().to_dict("records")
     assert row["term"] == "ATE" and row["p_value"] == found.pvalue and row["statistic"] == found.statistic
     assert pickle.loads(pickle.dumps(found)).pvalue == found.pvalue
+    assert "all 70 assignments" in found.methods() and "seed" not in found.methods()
+    assert "from seed 3." in res.permutation_test(20, rng=3).methods()
+    with pytest.raises(cr.UnavailableError, match=r"`pvalues`.\nDid you mean `pvalue`"):
+        found.pvalues  # noqa: B018
+    with pytest.raises(cr.UnavailableError, match=r"Use `res\.|`res.params`"):
+        found.conf_int()
+
+
+def test_the_permutations_are_drawn_with_the_statistic_of_the_fit():
+    found = unadjusted(EIGHT).permutation_test()
+    ax = found.plot(Figure().subplots())
+    assert sum(bar.get_height() for bar in ax.patches) == np.isfinite(found.null_distribution).sum()
+    assert {line.get_xdata()[0] for line in ax.get_lines()} == {found.statistic, -found.statistic}
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 
 from causalrisk import AIPW, DesignError, OptionError, impute, pool
@@ -62,6 +63,14 @@ def test_the_effect_that_complete_rows_miss():
     assert abs(complete.effect - 1) > 3 * complete.effect_se
     assert abs(pooled.effect - 1) < 2.5 * pooled.effect_se
     assert pooled.nobs == 4000 and pooled.fmi.iloc[0] > 0.05
+
+
+def test_nan_of_arrow_is_missing():
+    data = incomplete()
+    values = pd.arrays.ArrowExtensionArray(pa.array(data.x.to_numpy(dtype=float), from_pandas=False))
+    assert not pd.isna(values).any() and np.isnan(values.to_numpy(dtype=float)).any()
+    (found,), (same,) = impute(data.assign(x=values), 1), impute(data.assign(x=data.x.astype("double[pyarrow]")), 1)
+    assert found.x.notna().all() and found.x.tolist() == same.x.tolist()
 
 
 @pytest.mark.parametrize(

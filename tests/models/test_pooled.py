@@ -198,7 +198,7 @@ def test_methods_of_pooled_fits(frames):
     assert "are from the first" in joint and "by IPWRA" not in joint and "from seed 3." in joint
 
 
-@pytest.mark.parametrize("name", ["balance", "report", "effects_by", "propensity_scores"])
+@pytest.mark.parametrize("name", ["balance", "overlap", "propensity_scores"])
 def test_what_pooled_results_lack_is_asked_of_a_fit(frames, name):
     pooled = pool(fits(frames))
     with pytest.raises(UnavailableError, match=rf"`\[res\.{name}.* for res in pooled\.results\]`"):
@@ -467,3 +467,29 @@ def test_the_summary_repeats_the_warnings_of_the_fits():
     assert text.count("Poor overlap: after weighting") == 1
     assert "Each warning below is shown for the first imputation that has it." in text
     assert f"effective n of group '1' is only {fits[0].overlap().loc['1', 'effective n']:.1f}" in text
+
+
+@pytest.mark.parametrize("effect", ["difference", "ratio"])
+def test_effects_in_groups_are_pooled(frames, effect):
+    data = [frame.assign(y=np.exp(frame.y / 9), g=frame.x2 > 0) for frame in frames]
+    of = [AIPW.from_formula("y ~ x1 + x2", one, treat="d", effect=effect).fit() for one in data]
+    pooled = pool(of)
+    found, every = pooled.effects_by("g", data), [res.effects_by("g", one) for res, one in zip(of, data, strict=True)]
+    log = np.log if effect == "ratio" else np.asarray
+    q = log(np.array([table["estimate"] for table in every]))
+    se = np.array([table["std err"] for table in every]) / (np.exp(q) if effect == "ratio" else 1.0)
+    for k in (0, 1):
+        expected = mice(q[:, k], se[:, k] ** 2, pooled.df_complete)
+        np.testing.assert_allclose(log(found["estimate"].iloc[k]), expected[0])
+        np.testing.assert_allclose(found[["df", "P>|t|"]].iloc[k], [expected[4], expected[6]])
+    assert list(found.index) == list(every[0].index)
+    with pytest.raises(OptionError, match=f"data has 1 data sets; expected {len(data)}"):
+        pooled.effects_by("g", data[:1])
+    with pytest.raises(DesignError, match="groups differ between the imputed data sets"):
+        pooled.effects_by("g", [data[0].assign(g="all"), *data[1:]])
+
+
+def test_the_report_of_pooled_fits(frames, tmp_path, unprinted_plots):
+    page = pool(fits(frames)).report(tmp_path / "pooled.html").read_text("utf-8")
+    for text in ("Overlap in the first imputed data set", "Rubin, D. B. (1987)", "pooled = causalrisk.pool(fits)"):
+        assert text in page

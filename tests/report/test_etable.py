@@ -178,6 +178,7 @@ def test_refusals(fits, ols, tmp_path):
             r"no parameter in column \(4\).\nIts parameters are ATT, POM",
             lambda: etable(both, keep=["ATE"]),
         ),
+        (OptionError, "rename: 'ATT' .*'ATE'", lambda: etable(fits, rename={"ATT": "effect"})),
         (OptionError, r"keep='ATE'.*`keep=\['ATE'\]`", lambda: etable(fits, keep="ATE")),
         (OptionError, "names has 1 entries; expected 3", lambda: etable(fits, names=["a"])),
         (OptionError, "no results", lambda: etable([])),
@@ -231,6 +232,7 @@ def test_stars_are_superscripts_in_latex(fits):
     text = etable(fits, stars=True).as_latex()
     assert etable(fits, stars=True).to_latex() == text
     assert re.search(r"[0-9]\$\^\{\*\*\*\}\$ ", text) and "{*}{*}{*} p" in text
+    assert not re.search(r"POM.*[*]", str(etable(fits, stars=True))) and "***" in str(etable(fits, stars=True))
 
 
 def test_effective_n_of_several_groups_names_their_order():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
 
 import matplotlib
@@ -166,6 +167,52 @@ def test_clusters_are_drawn(ax):
     assert sum(len(line.get_xdata()) for line in ax.get_lines() if line.get_linestyle() == "None") == 20
     assert {text.get_text().strip() for text in ax.texts} == {str(k) for k in fit.influence(top=3, clusters=True).index}
     assert "cluster" in ax.get_ylabel() and table["weight share"].max() < 1
+
+
+def test_clusters_with_rows_of_several_groups_have_their_own_marker(ax):
+    data = simulate(240).assign(site=np.arange(240) // 12, d=lambda f: np.where(f.site < 5, 0, f.d))
+    fit = cr.IPWRA.from_formula("y ~ x1", data, treat="d", cluster="site").fit()
+    counts = fit.influence(clusters=True)["arm"].value_counts()
+    drawn = {name: len(points[0]) for name, points in lines(fit.plot_influence(ax, clusters=True)).items()}
+    assert counts["0, 1"] == drawn["d = 0, 1"] == 15 and counts["0"] == drawn["d = 0"] == 5
+
+
+def test_many_covariates_are_drawn_as_far_as_they_fit(ax):
+    data = simulate(2000).assign(k=np.arange(2000) % 60)
+    fit = cr.IPWRA.from_formula("y ~ x1 + C(k)", data, treat="d").fit()
+    sizes = fit.balance()[["diff before", "diff after"]].abs().max(axis=1)
+    shown = [text.get_text() for text in fit.plot_balance(ax).get_yticklabels()]
+    assert set(shown) == set(sizes.nlargest(len(shown)).index) and 10 < len(shown) < 40
+    assert f"({len(shown)} largest of {len(sizes)})" in ax.get_xlabel()
+    assert len(fit.plot_balance().get_yticklabels()) == len(sizes)
+
+
+def test_matching_is_no_weighting(ax):
+    fit = cr.Matching.from_formula("y ~ x1 + x2", simulate(200), treat="d").fit()
+    assert {"before matching", "after matching"} <= set(lines(fit.plot_balance(ax)))
+    assert {text.get_text() for text in ax.get_yticklabels()} == {"x1", "x2"}
+    scored = cr.Matching.from_formula("y ~ x1", simulate(200), treat="d", metric="propensity").fit()
+    assert "propensity score" in {t.get_text() for t in scored.plot_balance(Figure().subplots()).get_yticklabels()}
+
+
+def test_labels_of_groups_do_not_touch(cattaneo):
+    by = [f"a group with a name of several words, number {k}" for k in np.arange(len(cattaneo)) % 14]
+    fit = cr.OutcomeRegression.from_formula("bweight ~ mage", cattaneo, treat="mbsmoke").fit()
+    with pytest.warns(cr.DesignWarning):
+        drawn = [fit.plot_effects_by(by, ax=given) for given in (None, Figure().subplots())]
+    for ax in drawn:
+        ax.figure.draw_without_rendering()
+        boxes = [text.get_window_extent() for text in ax.get_yticklabels()]
+        assert all(one.y0 >= other.y1 - 1 for one, other in itertools.pairwise(boxes))
+
+
+@pytest.mark.usefixtures("few_points")
+def test_without_groups_all_effects_of_a_fit_are_drawn(arms, ax):
+    frame = arms.summary_frame(0.1).iloc[:2]
+    arms.plot_effects_by(ax=ax, alpha=0.1)
+    np.testing.assert_allclose(segments(ax)[0][:, :, 0], frame.iloc[:, -2:])
+    assert [text.get_text() for text in ax.get_yticklabels()] == list(frame.index)
+    assert "90% interval" in ax.get_xlabel()
 
 
 def test_anchor_path(res, ax):

@@ -116,6 +116,19 @@ def test_lalonde_is_told_that_overlap_is_bad(jobs, jobs_page):
 
 
 @pytest.mark.usefixtures("unprinted_plots")
+def test_trimming_is_suggested_only_if_it_drops_rows(tmp_path):
+    for seed, drops in ((0, True), (2, False)):
+        rng = np.random.default_rng(seed)
+        x = rng.normal(size=400).clip(-1.5, 1.5)
+        d = rng.random(400) < 1 / (1 + np.exp(-1.5 * x))
+        data = pd.DataFrame({"y": x + rng.normal(size=400), "x": x, "d": d})
+        res = cr.IPW.from_formula("y ~ x", data, treat="d").fit()
+        assert (res.overlap()["outside crump"].sum() > 0) == drops
+        text = read(res.report(tmp_path / "page.html")).text
+        assert "Consider another population" in text and ('trim="crump"' in text) == drops
+
+
+@pytest.mark.usefixtures("unprinted_plots")
 def test_a_short_report_has_the_findings_a_picture_and_the_methods(jobs, jobs_page, tmp_path):
     reader = read(jobs.report(tmp_path / "short.html", short=True))
     assert [attrs["id"] for attrs in reader.all("section")] == ["balance", "methods"]
