@@ -210,7 +210,7 @@ def summarize_event_study(study: Any, alpha: float = 0.05, title: str | None = N
     right = str(record.design.propensity_formula).partition("~")[2].strip()
     effects, units, *assumed = words.study_words(study)
     notes = [
-        f"{effects} Exposure is the number of periods since treatment began. Earlier effects are placebos"
+        f"{effects} Exposure is the number of periods since adoption. Effects before adoption are placebos"
         f"{', except in the anticipation periods' * bool(given['anticipation'])}. Intervals for several effects are "
         "simultaneous and match the adjusted p-values; P is not adjusted.",
         f"Outcome: {given['formula']}",

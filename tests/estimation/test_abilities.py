@@ -174,6 +174,7 @@ def test_a_kind_of_standard_error_without_a_formula_is_refused(monkeypatch):
         fitted(New, fit={"cov_type": "HC4"}, cluster="k")
 
 
+@pytest.mark.filterwarnings("ignore::causalrisk.OverlapWarning")
 @pytest.mark.parametrize("name", ["correction", "mean"])
 def test_any_block_that_does_not_settle_is_told(name, monkeypatch):
     own = getattr(Equations, name)

@@ -92,9 +92,9 @@ def test_what_has_no_table_or_number():
         joint.effects_on_scales()
     np.testing.assert_allclose(joint.nnt()["nnt"], 1 / joint.effect)
     with pytest.raises(cr.UnavailableError, match="0/1 outcome"):
-        made(data.assign(y=data["x"]), family="gaussian").fit().nnt()
+        made(data.assign(y=data["x"] ** 2), family="gaussian").fit().nnt()
     with pytest.raises(cr.UnavailableError, match="not available for quantiles"):
-        made(data.assign(y=data["x"]), cr.IPW, family="gaussian", effect="quantile").fit().effects_on_scales()
+        made(data.assign(y=data["x"] ** 2), cr.IPW, family="gaussian", effect="quantile").fit().effects_on_scales()
 
 
 def test_counts_have_no_odds_ratio():
