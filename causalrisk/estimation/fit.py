@@ -410,12 +410,12 @@ def check_clusters(record: FitRecord, notes: Notes) -> None:
     own = "are in the data" if counts[fewest] == design.n_clusters else f"have rows of group {label!r}"
     own += f", and {max(counts)} of group {design.labels[int(np.argmax(counts))]!r}" * unbalanced
     told = f"With fewer than {enough}, {'these' if jackknife else 't' if t else 'normal'} intervals are too short"
-    advice = "" if jackknife else 'Use `res.model.fit(cov_type="jackknife", use_t=True)`. '
+    advice = "" if jackknife else 'Use `fit(cov_type="jackknife", use_t=True)`. '
     if unbalanced:
-        advice = f'Use `res.model.fit(cov_type="jackknife", df={counts[fewest] - 1})`. '
+        advice = f'Use `fit(cov_type="jackknife", df={counts[fewest] - 1})`. '
     variables = (*design.outcome_encoder.variables, *design.propensity_encoder.variables)
     if design.second_cluster is not None or design.cluster_name in variables or record.options.quantiles:
-        advice = "Use `res.model.fit(use_t=True, small_sample=True)`. "
+        advice = "Use `fit(use_t=True, small_sample=True)`. "
     if whole and design.observation is None:
         advice += "If the clusters were assigned at random, `res.permutation_test()` is exact."
     elif not whole and counts[fewest] < VERY_FEW:

@@ -332,7 +332,7 @@ def _check_coefficients(record: FitRecord, notes: Notes) -> None:
     if n >= max(PER_COEFFICIENT * k, BEYOND + k) or record.small_sample_factor * (n - k) > 0.9 * n:
         return
     jackknife = not design.on_disk and design.second_cluster is None
-    ways = ['`res.model.fit(cov_type="jackknife", use_t=True)`'] * jackknife + ["fewer outcome terms"] * (k > 1)
+    ways = ['`fit(cov_type="jackknife", use_t=True)`'] * jackknife + ["fewer outcome terms"] * (k > 1)
     found = f"group {design.labels[fewest]!r} has {n} observations" + f" and {k} outcome coefficients" * (k > 1)
     advice = f"Use {' or '.join(ways) or 'more data'}."
     notes.warn(f"{found}. Robust standard errors can be far too small.\n{advice}", DesignWarning)

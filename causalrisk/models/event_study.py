@@ -492,7 +492,7 @@ def _warn_once(warned: Sequence[tuple[str, str, Any]], notes: errors.Notes) -> N
     for one in warned:
         alike.setdefault(re.sub(errors.NUMBERS, "", one[1]), []).append(one)
     for (fit, text, category), *others in (sorted(each, key=itemgetter(1)) for each in alike.values()):
-        text = re.sub(r"\bres[.]model[.]fit\(", "event_study(..., ", re.sub(NOT_OF_STUDIES, "", text))
+        text = re.sub(r"\bfit\((?=use_t|small_sample|cov_type)", "event_study(..., ", re.sub(NOT_OF_STUDIES, "", text))
         said, *advice = text.rstrip().split("\n")
         more = f"; {len(others)} other fits have such a warning" if others else ""
         where = f" (In the fit of group {fit}{more}.)"

@@ -452,7 +452,7 @@ def _overlap_note(record: FitRecord) -> str:
         instead = f'`target="overlap"` estimates the effect for comparable {design.unit_name}s instead.'
         return left and f"{left}{joint}{instead}"
     jackknife = not design.on_disk and design.second_cluster is None
-    remedy = 'Use `res.model.fit(cov_type="jackknife", use_t=True)`, whose' if jackknife else "The jackknife's"
+    remedy = 'Use `fit(cov_type="jackknife", use_t=True)`, whose' if jackknife else "The jackknife's"
     return (
         f"{left}In simulations with poor overlap, IPWRA's 95% intervals were too short: their coverage was 69 to 89%. "
         f"{remedy} coverage was 90 to 97%. AIPW's coverage was 88 to 93%, but its error was larger."
