@@ -161,11 +161,6 @@ def panel_by_arm(record: FitRecord, draw: Callable[[int, Any], Any], ax: Any, ar
     return np.array([draw(position, axes.flat[position - 1]) for position in range(1, count + 1)])
 
 
-def adjustment(record: FitRecord) -> str:
-    """Return what makes the groups comparable."""
-    return "matching" if record.spec.matched else "weighting"
-
-
 def effect_label(record: FitRecord, position: int = 1) -> str:
     """Return the label of the axis of the effect of a treatment group."""
     return f"{record.estimand} on {outcome_name(record)}, {record.contrasts[position - 1]}"
@@ -219,7 +214,7 @@ def plot_balance(
     ax.hlines(rows, sizes.min(axis=1), sizes.max(axis=1), color=GREY, alpha=0.3, zorder=0)
     paper = ax.get_facecolor()
     weighted = record.design.weight_type is not None
-    how = adjustment(record)
+    how = record.spec.adjustment
     before = f"before (weighted by {record.design.weights_name} only)" if weighted else f"before {how}"
     ax.plot(sizes["diff before"], rows, "o", color=ORANGE, markerfacecolor=paper, label=before)
     ax.plot(sizes["diff after"], rows, "o", color=BLUE, label=f"after {how}")
@@ -265,7 +260,10 @@ def plot_overlap(record: FitRecord, ax: Any = None, arm: Any = None) -> Any:
             bars, line = (sign * share / share.sum() for share in shares)
             shown = f"{verbatim(label)} (n {inside.sum()})"
             bar = ax.bar(edges[:-1], bars, np.diff(edges), align="edge", color=colour, alpha=0.4, label=shown)
-            handles += [bar, ax.stairs(line, edges, color=ink(ax), linewidth=1.1, label=f"after {adjustment(record)}")]
+            handles += [
+                bar,
+                ax.stairs(line, edges, color=ink(ax), linewidth=1.1, label=f"after {record.spec.adjustment}"),
+            ]
         ax.axhline(0, color=ink(ax), linewidth=0.8)
         ax.yaxis.set_major_formatter(lambda value, _: f"{100 * abs(value):.3g}%")
         across = f"propensity score: probability of {labels[0]}"
