@@ -304,26 +304,21 @@ class PermutationTest(HasSummary):
             ("Statistic:", STATISTICS[self.kind][0], "P-value:", format_p(self.pvalue)),
             ("Alternative:", self.alternative, "Its Monte Carlo SE:", "none" if self.exact else f"{self.mc_se:.2g}"),
         )
+        count = self.assignment.count
+        large_sample = (
+            "In large samples it is also valid for zero average effect, because the statistic uses robust standard "
+            f"errors. The large-sample p-value is {format_p(self.asymptotic_pvalue)}."
+        )
         notes = [
             f"The treatment is permuted among {self.assignment.words}. Each permutation repeats every step of the "
             "estimator. The p-value is exact for the hypothesis that the treatment changes no outcome, if the "
-            "treatment was randomized in this way."
+            "treatment was randomized in this way.",
+            large_sample * (self.kind != "difference"),
+            f"There are only {count:.0f} assignments, so the p-value cannot be below {1 / count:.2g}." * (count < 40),
+            f"{self.failed} permutations have no estimate and count as extreme." * bool(self.failed),
+            "The test is not valid for observational data, where the treatment was not randomized." * self._adjusts,
         ]
-        if self.kind != "difference":
-            notes.append(
-                "In large samples it is also valid for zero average effect, because the statistic uses robust standard "
-                f"errors. The large-sample p-value is {format_p(self.asymptotic_pvalue)}."
-            )
-        least = 1 / self.assignment.count
-        if least > 0.025:
-            few = f"There are only {self.assignment.count:.0f} assignments"
-            notes.append(f"{few}, so the p-value cannot be below {least:.2g}.")
-        if self.failed:
-            notes.append(f"{self.failed} permutations have no estimate and count as extreme.")
-        if self._adjusts:
-            notes.append("The test is not valid for observational data, where the treatment was not randomized.")
-        heading = title or "Permutation Test of No Effect"
-        return ResultSummary([ResultTable(rows, aligns="lrlr", title=heading)], notes)
+        return ResultSummary([ResultTable(rows, aligns="lrlr", title=title or "Permutation Test of No Effect")], notes)
 
     def __repr__(self) -> str:
         how = f"all {self.n_permutations:,} assignments" if self.exact else f"{self.n_permutations:,} permutations"

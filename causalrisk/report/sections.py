@@ -38,6 +38,7 @@ SCALE = (
     "the outcome that the confounder explains, and cf_d the share of the variance of the weights."
 )
 Body = tuple[str, Reading | None]  # HTML below a heading, and what is said in the overview
+Asked = tuple[str, str, str, str]  # key and heading of an assumption, the question, and the author's statement
 Row = tuple[str, str, Callable[[FitRecord, float], Body]]  # anchor and heading of a part, and what makes its body
 
 
@@ -98,7 +99,7 @@ def report(
         If an assumption is unknown, or the file name does not have the ending of a web page.
     """
     record.design.check_in_memory("the report", "Use `res.methods()`, `res.summary()` and `res.balance()`. ")
-    asked, stated = _asked(record, path, alpha, assumptions)
+    asked = _asked(record, path, alpha, assumptions)
     scored, means = record.spec.uses_propensity, not record.options.quantiles
     units = "rows" if record.design.cluster is None else "clusters"
     rows: list[Row] = [
@@ -112,9 +113,9 @@ def report(
         ("explained", "How the estimate was computed", _explained),
     ]
     text = methods.methods(record)
-    parts = _parts(record, alpha, rows, summary.summary(record, alpha), text, assumptions_part(asked, stated))
+    parts = _parts(record, alpha, rows, summary.summary(record, alpha), text, asked)
     front = _front(record, alpha, parts, short)
-    unanswered = [text for key, (_, text) in asked.items() if key not in stated]
+    unanswered = [question for _, _, question, statement in asked if not statement]
     if unanswered:
         where = ":" if short else '; see <a href="#assumptions">Assumptions</a>.'
         front.append(f"<p>{words.count(len(unanswered), 'assumption')} to argue for{where}</p>")
@@ -128,8 +129,8 @@ def report(
 def _asked(
     record: FitRecord, path: str | os.PathLike[str], alpha: float, assumptions: Mapping[str, str] | None,
     variable: str = "res", **named: str,
-) -> tuple[Mapping[str, tuple[str, str]], dict[str, str]]:  # fmt: skip
-    """Check the options of a report. Return the questions on assumptions, and the statements that are not empty.
+) -> list[Asked]:  # fmt: skip
+    """Check the options of a report. Return the assumptions that it asks about.
 
     `named` renames the variables of the questions. A message suggests a call of `report` on `variable`.
     """
@@ -138,9 +139,9 @@ def _asked(
         found = f"path={os.fspath(path)!r} is not a web page; expected a name that ends in .html"
         use = f'Use `{variable}.report("{Path(path).with_suffix(".html").as_posix()}")`.'
         raise OptionError(f"{found}.\n{use} A browser can print the page as PDF.")
-    asked = explain.questions(record, assumptions, **named)
+    asked, given = explain.questions(record, assumptions, **named), assumptions or {}
     plots.pyplot()  # without matplotlib nothing is computed
-    return asked, {key: text for key, text in (assumptions or {}).items() if str(text).strip()}
+    return [(key, *texts, str(given.get(key, "")).strip()) for key, texts in asked.items()]
 
 
 def _rows_of_score(record: FitRecord, overlap: str) -> list[Row]:
@@ -150,7 +151,7 @@ def _rows_of_score(record: FitRecord, overlap: str) -> list[Row]:
 
 
 def _parts(
-    record: FitRecord, alpha: float, rows: Sequence[Row], shown: ResultSummary, text: str, assumptions: Part,
+    record: FitRecord, alpha: float, rows: Sequence[Row], shown: ResultSummary, text: str, asked: Sequence[Asked],
     then: str = "",
 ) -> list[Part]:  # fmt: skip
     """Return the parts of a page: a summary, the assumptions, what `rows` make, the methods `text`, and the call.
@@ -176,7 +177,7 @@ def _parts(
     ]
     return [
         Part("summary", "Summary", page),
-        assumptions,
+        assumptions_part(asked),
         *own,
         Part("methods", "Methods", f"{paragraph(text)}\n<h3>References</h3>\n<ul>{items}</ul>"),
         Part("repeat", "How to repeat this", "\n".join(repeat)),
@@ -312,13 +313,13 @@ def _explained(record: FitRecord, alpha: float) -> Body:
     return replace(prose, sections=steps).as_html().partition("\n")[2], None
 
 
-def assumptions_part(asked: Mapping[str, tuple[str, str]], stated: Mapping[str, str]) -> Part:
+def assumptions_part(asked: Sequence[Asked]) -> Part:
     """Return the author's statements on the assumptions, and the open questions."""
     blocks = [paragraph("The data cannot test these assumptions. The author of the report must argue for each.")]
-    for key, (heading, question) in asked.items():
+    for key, heading, question, statement in asked:
         title = f"<h3>{html.escape(heading)}</h3>{paragraph(question)}"
-        if key in stated:
-            blocks.append(f'<div class="stated">{title}{paragraph(stated[key])}</div>')
+        if statement:
+            blocks.append(f'<div class="stated">{title}{paragraph(statement)}</div>')
             continue
         field = f'<div contenteditable="true" role="textbox" aria-multiline="true" aria-label="{html.escape(heading)}">'
         hint = paragraph(f'Not yet answered. Write here, or use `report(assumptions={{"{key}": "..."}})`.', "soft")
@@ -383,9 +384,8 @@ def _short_report(
     rows: Sequence[Row], then: str = "", **named: str,
 ) -> Path:  # fmt: skip
     """Write a page with parts of its own, made by `rows`. `named` and `then` are as in `_asked` and `_parts`."""
-    asked, stated = _asked(res._record, path, alpha, assumptions, res._place[1], **named)
-    said = assumptions_part(asked, stated)
-    parts = _parts(res._record, alpha, rows, res.summary(alpha), res.methods(), said, then)
+    asked = _asked(res._record, path, alpha, assumptions, res._place[1], **named)
+    parts = _parts(res._record, alpha, rows, res.summary(alpha), res.methods(), asked, then)
     return write_page(path, title or f"Report: {res!r}", [], parts)
 
 
