@@ -457,8 +457,7 @@ def _fits(
         raise errors.DesignError(f"no group has controls in any period, because every unit begins treatment.{other}")
     left_out = max(res.model.design.n_dropped for res in fits.values())
     if left_out:
-        lost = "1 unit" if left_out == 1 else f"{left_out} units"
-        notes.append(f"Each fit leaves out up to {lost} with missing values.")
+        notes.append(f"Each fit leaves out up to {labels.count(left_out, 'unit')} with missing values.")
     if without:
         notes.warn(f"These groups and periods have no controls: {', '.join(without)}.", errors.DesignWarning)
     return fits

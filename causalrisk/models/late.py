@@ -271,6 +271,7 @@ class LATEResults(OneEffect):
         self._notes = errors.Notes([*record.notes, *(note for note in first_stage._record.notes if note not in known)])
         self.first_stage_f = float(self._effects[1] ** 2 / self._covariance[1, 1])
         self._weak = self.first_stage_f < WEAK
+        self._shown_f = f"above {LARGE:.0f}" if self.first_stage_f >= LARGE else f"{self.first_stage_f:.1f}"
         self.complier_share = float(abs(self._effects[1]))
         se = intervals.rounded_se(estimates[::-1], np.sqrt(np.diag(self._covariance))[::-1])
         self._estimates = intervals.Estimates(estimates[::-1], se, se, df=record.df)
@@ -280,10 +281,6 @@ class LATEResults(OneEffect):
     def cov_params(self) -> pd.DataFrame:
         """Return the variance of the effect as a matrix."""
         return pd.DataFrame(self._covariance[2:, 2:], self.params.index, self.params.index)
-
-    @property
-    def _shown_f(self) -> str:
-        return f"above {LARGE:.0f}" if self.first_stage_f >= LARGE else f"{self.first_stage_f:.1f}"
 
     def summary_frame(self, alpha: float = 0.05) -> pd.DataFrame:
         """Return the effect, the first stage, and the effect of the instrument on the outcome, as a table.
