@@ -248,8 +248,10 @@ def arm_weights(inverse: Array, weights: Array, units: Array) -> ArmWeights:
     )
 
 
-def other_populations(design: Design, options: ModelOptions, crump: bool = True) -> str:
-    """Return a text that suggests other targets, or trimming (if `crump`), if overlap is poor. May be empty."""
+def other_populations(design: Design, options: ModelOptions, scores: Array, weights: Array) -> str:
+    """Return a text that suggests other targets, or Crump's rule if it can and would trim rows. May be empty."""
+    usable = options.trim != "crump" and not options.population.frame
+    crump = usable and bool(np.isfinite(crump_cut(scores, weights)))
     tilted = options.propensity_loss != "calibrated" and options.population.name != "overlap"
     treated = options.population.everybody and design.n_arms == 2
     targets = [] if options.did is not None else ["overlap"] * tilted + ["treated"] * treated
@@ -355,8 +357,7 @@ def overlap_of(
     if seen is not None:  # rows without an outcome have no weight, which is not a matter of overlap
         rows = [r.start + np.flatnonzero(seen[r]) for r in rows]
     arms = tuple(arm_weights(inverse[r], relative[r], units[r]) for r in rows)
-    method = "matching" if spec.matched else "weighting"
-    texts = poor_overlap(arms, design.labels, options.population, design.unit_name, method)
+    texts = poor_overlap(arms, design.labels, options.population, design.unit_name, spec.adjustment)
     if used is not None and used.equations.target.everybody and not spec.matched:
         least = used.equations.by_row(lambda of, at: reduce(np.minimum, of.probabilities(at))[:, 0], used.at)
         without = least < REMOTE_SCORE
@@ -364,9 +365,14 @@ def overlap_of(
         if remote > REMOTE_SHARE * every:
             alone = f"{remote} of {every} {design.unit_name}s have almost no comparable {design.unit_name}s in a group"
             texts.append(f"{alone} (its probability is below 0.001)")
-    instead = f"Try logarithms or squares in propensity=, or use {other_populations(design, options)}."
-    instead = advice_for_matching(options) if spec.matched else instead
-    return arms, f"poor overlap: {'; '.join(texts)}.\n{instead}" * bool(texts)
+    if not texts or used is None:
+        return arms, ""
+    if spec.matched:
+        advice = advice_for_matching(options)
+    else:
+        instead = other_populations(design, options, used.probabilities, used.s)
+        advice = f"Try logarithms or squares in propensity={f', or use {instead}' * bool(instead)}."
+    return arms, f"poor overlap: {'; '.join(texts)}.\n{advice}"
 
 
 # --- trimming -------------------------------------------------------------------------------------------------------

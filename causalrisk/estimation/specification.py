@@ -190,6 +190,11 @@ class Specification:
         """Whether the estimator needs a propensity model."""
         return self.weighted or self.corrected or self.joint or self.matched
 
+    @property
+    def adjustment(self) -> str:
+        """What makes the groups comparable, as texts call it."""
+        return "matching" if self.matched else "weighting"
+
 
 UNADJUSTED = Specification(
     "Unadjusted", "Unadjusted (Difference in Means) Results", "the difference of the raw means of the groups",

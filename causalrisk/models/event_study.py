@@ -205,29 +205,6 @@ class EventStudy(Shown):
             raise errors.OptionError(f"{few}.\nUse `study.effects()`, which has adjusted p-values of the placebos.")
         return intervals.joint_test(statistic * (m - count + 1) / m, count, m - count + 1)
 
-    def plot(self, by: str = "exposure", ax: Any = None, alpha: float = 0.05) -> Any:
-        """Plot effects by periods since adoption, group or time, with pointwise and simultaneous intervals.
-
-        Parameters
-        ----------
-        by : {"exposure", "group", "time"}
-            As in `effects`.
-        ax : matplotlib Axes, optional
-            Axes to draw on; by default a new figure.
-        alpha : float, default 0.05
-            Significance level of the intervals.
-
-        Returns
-        -------
-        matplotlib Axes
-            The plot.
-        """
-        by = errors.one_of("by", by, BY[:3])
-        each, joint = (self.effects(by, alpha, adjust=how) for how in (None, "single-step"))
-        reference = -1 - self.given["anticipation"] if self.given["base"] == "universal" else None
-        label, level = f"ATT on {self.outcome}", f" {100 * (1 - alpha):.4g}%"
-        return plots.draw_event_study(each, joint, reference, label, plots.axes_or_new(ax), level)
-
     def tidy(self, by: str | None = "exposure", conf_int: bool = True, alpha: float = 0.05) -> pd.DataFrame:
         """Return the effects as plain data, under the column names of broom and marginaleffects.
 
@@ -250,6 +227,7 @@ class EventStudy(Shown):
             frame.index = frame.index.map("{0[0]} in {0[1]}".format)
         return tidy.tidy_frame(frame, conf_int)
 
+    plot = plots.plot_study
     summary = summary.summarize_event_study
     methods = methods.study_methods
     report = sections.study_report
@@ -391,8 +369,8 @@ def event_study(
      1            2.30    2.65
      2            3.15    3.64
     """
-    typed = (begins, time, unit, estimator, controls, base, anticipation, cov_type, small_sample, use_t, df)
-    given, read_as = errors.read("event_study", dict(zip(OWN, typed, strict=True)) | options, OWN | STUDIED)
+    typed = {name: value for name, value in locals().items() if name in OWN}
+    given, read_as = errors.read("event_study", typed | options, OWN | STUDIED)
     able = [name for name, row in ABILITIES.items() if "panel" in row.get("did", ())]
     model, scope, notes = model_named(given["estimator"], able), callers_variables(2), errors.Notes(read_as)
     given |= {"formula": formula, "estimator": model.spec.name}
@@ -479,8 +457,7 @@ def _fits(
         raise errors.DesignError(f"no group has controls in any period, because every unit begins treatment.{other}")
     left_out = max(res.model.design.n_dropped for res in fits.values())
     if left_out:
-        lost = "1 unit" if left_out == 1 else f"{left_out} units"
-        notes.append(f"Each fit leaves out up to {lost} with missing values.")
+        notes.append(f"Each fit leaves out up to {labels.count(left_out, 'unit')} with missing values.")
     if without:
         notes.warn(f"These groups and periods have no controls: {', '.join(without)}.", errors.DesignWarning)
     return fits

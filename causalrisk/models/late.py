@@ -213,7 +213,7 @@ class LATE:
         outcome = self.outcome.fit(**options)
         with warnings.catch_warnings(action="ignore", category=errors.CausalRiskWarning):
             found = LATEResults(self, outcome, self.first_stage.fit(**options))
-        if found.first_stage_f < WEAK:
+        if found._weak:
             weak = f"the instrument is weak: its first-stage F is {found.first_stage_f:.1f}, less than {WEAK:g}"
             advice = 'Normal intervals can be far too short.\nUse `res.conf_int(method="anderson-rubin")`.'
             found._notes.warn(f"{weak}. {advice}", errors.DesignWarning)
@@ -270,6 +270,8 @@ class LATEResults(OneEffect):
         known = {*record.notes, *first_stage.model.design.notes}  # the data are the same
         self._notes = errors.Notes([*record.notes, *(note for note in first_stage._record.notes if note not in known)])
         self.first_stage_f = float(self._effects[1] ** 2 / self._covariance[1, 1])
+        self._weak = self.first_stage_f < WEAK
+        self._shown_f = f"above {LARGE:.0f}" if self.first_stage_f >= LARGE else f"{self.first_stage_f:.1f}"
         self.complier_share = float(abs(self._effects[1]))
         se = intervals.rounded_se(estimates[::-1], np.sqrt(np.diag(self._covariance))[::-1])
         self._estimates = intervals.Estimates(estimates[::-1], se, se, df=record.df)
@@ -279,10 +281,6 @@ class LATEResults(OneEffect):
     def cov_params(self) -> pd.DataFrame:
         """Return the variance of the effect as a matrix."""
         return pd.DataFrame(self._covariance[2:, 2:], self.params.index, self.params.index)
-
-    @property
-    def _shown_f(self) -> str:
-        return f"above {LARGE:.0f}" if self.first_stage_f >= LARGE else f"{self.first_stage_f:.1f}"
 
     def summary_frame(self, alpha: float = 0.05) -> pd.DataFrame:
         """Return the effect, the first stage, and the effect of the instrument on the outcome, as a table.
@@ -390,7 +388,7 @@ class LATEResults(OneEffect):
             "LATE = effect on the outcome / effect on the treatment. It is the average effect on compliers, for whom "
             f"{model.instrument} {moves} {model.treat}: an estimated {self.complier_share:.1%} of the sample."
             + " The first stage is weak, so this share and its direction are uncertain."
-            * (self.first_stage_f < WEAK),
+            * self._weak,
             f"Anderson and Rubin's {level} interval, valid with a weak instrument: {self._ends(alpha)}.",
             *summary.formulas(record),
             f"LATE is causal only if {model.instrument} is as good as random given the covariates, affects the outcome "
@@ -425,17 +423,7 @@ class LATEResults(OneEffect):
         own |= {"instrument": model.instrument, "first_stage_f": self.first_stage_f}
         return tidy.glance(record).assign(**own, complier_share=self.complier_share)
 
-    def methods(self) -> str:
-        """Return a methods paragraph: estimand, instrument, models, sample, first stage and standard errors."""
-        (first, first_se), weak = self.summary_frame().iloc[1, :2], ", which is weak" * (self.first_stage_f < WEAK)
-        found = (
-            f"The first stage is {first:.4g} (standard error {first_se:.4g}, F {self._shown_f}){weak}. An estimated "
-            f"{self.complier_share:.1%} of the sample are compliers. The LATE is {self.effect:.4g} (standard error "
-            f"{self.effect_se:.4g}). The 95% interval of Anderson and Rubin (1949), which is valid with a weak "
-            f"instrument, is {self._ends()}."
-        )
-        return methods.late_methods(self._record, self.model.treat, found)
-
+    methods = methods.late_methods
     report = sections.late_report
 
     def __repr__(self) -> str:

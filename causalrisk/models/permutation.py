@@ -24,7 +24,6 @@ from numpy.typing import NDArray
 from scipy.special import gammaln, stdtr
 
 from causalrisk import errors
-from causalrisk._version import __version__
 from causalrisk.design.covariates import groups_of
 from causalrisk.design.design import Design
 from causalrisk.diagnostics.scores import SAME_SCORE
@@ -36,10 +35,9 @@ from causalrisk.estimation.record import FitRecord
 from causalrisk.estimation.specification import DIFFERENCE
 from causalrisk.inference import fitted_models, intervals
 from causalrisk.inference.covariance import fit_again, in_blocks, robust_record
-from causalrisk.numerics import resampling
 from causalrisk.numerics.arrays import Arms, Array, solve_definite, taken, weighted_grams
 from causalrisk.numerics.resampling import MULTIPLIERS, PERMUTATION_STREAM, WIDTH, seed_sequence, stream_generator
-from causalrisk.report import plots
+from causalrisk.report import methods, plots
 from causalrisk.report.table import HasSummary, ResultSummary, ResultTable, format_number, format_p
 
 # --- assignments -----------------------------------------------------------------------------------------------------
@@ -181,10 +179,10 @@ QUICK, REFITTED = 9999, 199  # default number of permutations: by matrix product
 MOST_LISTED = 1_000_000  # maximum number of assignments to enumerate
 TIE = 1e-9  # statistics with a smaller relative difference are equal
 ARRAYS = 8  # arrays of shape (rows, permutations) per block
-STATISTICS = {  # kind -> name in the summary, in the one-line repr, and in the methods paragraph
-    "studentized": ("effect / its SE (z)", "z", "the effect divided by its robust standard error"),
-    "difference": ("effect as a difference", "difference", "the effect"),
-    "wald": ("Wald's, of all effects", "Wald", "Wald's, of all effects"),
+STATISTICS = {  # kind -> name in the summary, name in the one-line repr
+    "studentized": ("effect / its SE (z)", "z"),
+    "difference": ("effect as a difference", "difference"),
+    "wald": ("Wald's, of all effects", "Wald"),
 }
 SIZES: dict[str, Callable[[Any], Any]] = {"two-sided": np.abs, "larger": np.positive, "smaller": np.negative}
 
@@ -219,19 +217,21 @@ class PermutationTest(HasSummary):
     kind: str
     alternative: str
     assignment: Assignment
-    exact: bool
     statistic: float
     null_distribution: Array
-    seed: np.random.SeedSequence | None  # None if `exact`
+    seed: np.random.SeedSequence | None  # None if every assignment was used
+
+    methods = methods.permutation_methods
 
     def __post_init__(self) -> None:
-        record, position, exact, statistic = self.record, self.position, self.exact, self.statistic
+        record, position, statistic = self.record, self.position, self.statistic
+        self.exact = self.seed is None
         self.n_permutations = len(self.null_distribution)
         self.failed = int(np.isnan(self.null_distribution).sum())
         size = SIZES[self.alternative]
         reached = size(self.null_distribution) >= size(statistic) - TIE * abs(statistic)
         self.extreme = int(reached.sum()) + self.failed
-        own, names = 0 if exact else 1, record.effect_names  # random assignments do not include the fit's own
+        own, names = 0 if self.exact else 1, record.effect_names  # random assignments do not include the fit's own
         self.pvalue = (self.extreme + own) / (self.n_permutations + own)
         self.mc_se = own * math.sqrt(self.pvalue * (1 - self.pvalue) / (self.n_permutations + 1))
         self.term = ", ".join(names) if position is None else names[position - 1]
@@ -269,25 +269,6 @@ class PermutationTest(HasSummary):
             plots.mark_if_seen(ax, -self.statistic)
         return plots.finish(ax, f"{self.term}: {STATISTICS[self.kind][0]}", "permutations", columns=1)
 
-    def methods(self) -> str:
-        """Return a methods paragraph.
-
-        Returns
-        -------
-        str
-            Hypothesis, estimator, statistic, what was permuted and how often, version and seed.
-        """
-        design, of, seed = self.record.design, f"assignments of the treatment among {self.assignment.words}", ""
-        drawn = f"all {self.n_permutations:,} {of}"
-        if self.seed is not None:
-            drawn, seed = f"{self.n_permutations:,} random {of}", f" from seed {resampling.seed_text(self.seed)}"
-        return (
-            f"We tested the hypothesis that {design.treat_name} has no effect on {design.endog_name} for any "
-            f"{design.unit_name}, by a permutation test ({self.alternative}; Phipson and Smyth 2010). The effect was "
-            f"estimated by {self.record.spec.how}. The statistic is {STATISTICS[self.kind][2]}. It was computed under "
-            f"{drawn}. Computed by causalrisk {__version__}{seed}."
-        )
-
     def tidy(self) -> pd.DataFrame:
         """Return the test as plain data, under the column names of `CausalResults.tidy`.
 
@@ -323,26 +304,21 @@ class PermutationTest(HasSummary):
             ("Statistic:", STATISTICS[self.kind][0], "P-value:", format_p(self.pvalue)),
             ("Alternative:", self.alternative, "Its Monte Carlo SE:", "none" if self.exact else f"{self.mc_se:.2g}"),
         )
+        count = self.assignment.count
+        large_sample = (
+            "In large samples it is also valid for zero average effect, because the statistic uses robust standard "
+            f"errors. The large-sample p-value is {format_p(self.asymptotic_pvalue)}."
+        )
         notes = [
             f"The treatment is permuted among {self.assignment.words}. Each permutation repeats every step of the "
             "estimator. The p-value is exact for the hypothesis that the treatment changes no outcome, if the "
-            "treatment was randomized in this way."
+            "treatment was randomized in this way.",
+            large_sample * (self.kind != "difference"),
+            f"There are only {count:.0f} assignments, so the p-value cannot be below {1 / count:.2g}." * (count < 40),
+            f"{self.failed} permutations have no estimate and count as extreme." * bool(self.failed),
+            "The test is not valid for observational data, where the treatment was not randomized." * self._adjusts,
         ]
-        if self.kind != "difference":
-            notes.append(
-                "In large samples it is also valid for zero average effect, because the statistic uses robust standard "
-                f"errors. The large-sample p-value is {format_p(self.asymptotic_pvalue)}."
-            )
-        least = 1 / self.assignment.count
-        if least > 0.025:
-            few = f"There are only {self.assignment.count:.0f} assignments"
-            notes.append(f"{few}, so the p-value cannot be below {least:.2g}.")
-        if self.failed:
-            notes.append(f"{self.failed} permutations have no estimate and count as extreme.")
-        if self._adjusts:
-            notes.append("The test is not valid for observational data, where the treatment was not randomized.")
-        heading = title or "Permutation Test of No Effect"
-        return ResultSummary([ResultTable(rows, aligns="lrlr", title=heading)], notes)
+        return ResultSummary([ResultTable(rows, aligns="lrlr", title=title or "Permutation Test of No Effect")], notes)
 
     def __repr__(self) -> str:
         how = f"all {self.n_permutations:,} assignments" if self.exact else f"{self.n_permutations:,} permutations"
@@ -494,7 +470,7 @@ def permutation_test(
     if not np.isfinite(observed):
         found = "a standard error is 0 or NaN, so there is no studentized test"
         raise UnavailableError(f'{found}.\nUse `statistic="difference"`.')
-    test = PermutationTest(record, position, kind, alternative, assignment, exact, observed, null, seed)
+    test = PermutationTest(record, position, kind, alternative, assignment, observed, null, seed)
     if test.failed:
         lost = f"{test.failed} of {len(null)} permutations have no estimate and count as extreme"
         errors.warn_user(f"{lost}.\nUse simpler formulas.", errors.ResampleWarning)

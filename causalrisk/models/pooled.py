@@ -20,8 +20,7 @@ from causalrisk.inference.covariance import asks_for_factor
 from causalrisk.models.results import CausalResults, OneEffect, given_results
 from causalrisk.numerics.arrays import Array
 from causalrisk.numerics.resampling import seed_sequence
-from causalrisk.report import sections, summary, tidy
-from causalrisk.report.methods import pooled_methods
+from causalrisk.report import methods, sections, summary, tidy
 
 # --- imputation ------------------------------------------------------------------------------------------------------
 
@@ -278,17 +277,8 @@ class PooledResults(OneEffect):
         return self._pooled.drop(columns=["estimate", "std err"])
 
     summary = summary.summarize_pooled
+    methods = methods.pooled_methods
     report = sections.pooled_report
-
-    def methods(self) -> str:
-        """Return a methods paragraph that describes the fits and how they were pooled.
-
-        Returns
-        -------
-        str
-            Estimand, models and sample, standard errors of each fit, Rubin's rules, version and seed.
-        """
-        return pooled_methods(self._records)
 
     def nlcom(self, expression: str) -> Any:
         """Pool nonlinear functions of `params` by Rubin's rules.

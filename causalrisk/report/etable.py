@@ -264,7 +264,7 @@ def _event_study_column(study: Any, name: str | None, alpha: float, rename: Mapp
     labels = [rename.get(label, label) for label in ("ATT", *(f"exposure {periods}" for periods in parts[1].index))]
     numbers = [part.drop(columns="adjusted P", errors="ignore").to_numpy() for part in parts]
     estimates = pd.DataFrame(np.concatenate(numbers), index=labels, columns=list(NUMBERS))
-    errors = covariance_name(next(iter(study.fits.values()))._record)
+    errors = covariance_name(study._record)
     statistics = {"estimand": "ATT", "std_errors": errors, "units": f"{study.sizes.sum()}"}
     return Column("Event study" if name is None else name, study.outcome, estimates, statistics, study.outcome)
 

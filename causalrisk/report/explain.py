@@ -103,10 +103,10 @@ def read_overlap(
     return Reading(verdict, f"Overlap is {word}: {left}.", tuple(texts))
 
 
-def read_balance(table: pd.DataFrame, pvalue: float | None, observed: bool = False) -> Reading:
+def read_balance(table: pd.DataFrame, pvalue: float | None, how: str = "weighting", observed: bool = False) -> Reading:
     """Interpret the table of `balance()`, with the p-value of `balance_test()` if there is one.
 
-    `observed` says whether the rows with an outcome are compared with all rows.
+    `how` is "weighting" or "matching". `observed` says whether the rows with an outcome are compared with all rows.
     """
     covariates = table[table["kind"] != "distance"]
     before, after = covariates["diff before"].abs(), covariates["diff after"].abs()
@@ -115,8 +115,8 @@ def read_balance(table: pd.DataFrame, pvalue: float | None, observed: bool = Fal
     worst = ", ".join(map(str, np.atleast_1d(np.array(after.idxmax(), dtype=object))))
     left, many = int((after > BALANCED).sum()), count(len(covariates), "covariate")
     headline = (
-        f"Before weighting, {int((before > BALANCED).sum())} of {many} differed by more than {BALANCED:g} standard "
-        f"deviations; after weighting, {left or 'none'}. The largest difference is now {after.max():.2f} ({worst})."
+        f"Before {how}, {int((before > BALANCED).sum())} of {many} differed by more than {BALANCED:g} standard "
+        f"deviations; after {how}, {left or 'none'}. The largest difference is now {after.max():.2f} ({worst})."
     )
     texts = []
     if pvalue is not None:

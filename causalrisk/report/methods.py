@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import platform
 import re
-from collections.abc import Sequence
 from importlib import resources
 from importlib.metadata import version
 from itertools import chain
@@ -69,12 +68,18 @@ def methods(record: FitRecord) -> str:
     >>> res.methods()[:58]
     'We estimated the average treatment effect (ATE) of mbsmoke'
     """
-    return _paragraph(*chain(*facts(record).values()), _computed(record))
+    return _paragraph(*chain(*facts(record).values()), _computed(seeds_text(record)))
 
 
-def pooled_methods(records: Sequence[FitRecord]) -> str:
-    """Return the methods paragraph of pooled fits to imputed data sets, as `PooledResults.methods` describes."""
-    first = records[0]
+def pooled_methods(pooled: Any) -> str:
+    """Return a methods paragraph that describes the fits and how they were pooled.
+
+    Returns
+    -------
+    str
+        Estimand, models and sample, standard errors of each fit, Rubin's rules, version and seed.
+    """
+    first = pooled._record
     differ = first.joint is not None or first.learned is not None or first.trimmed or first.options.clip is not None
     said = facts(first)
     del said["errors"]
@@ -82,14 +87,16 @@ def pooled_methods(records: Sequence[FitRecord]) -> str:
         *chain(*said.values()),
         "Where the imputed data sets differ, the numbers above are from the first." if differ else "",
         f"In each imputed data set, standard errors {_errors_source(first)}.",
-        words.pooled_words(first, len(records)),
-        _computed(*records),
+        words.pooled_words(first, pooled.n_imputations),
+        _computed(seeds_text(*pooled._records)),
     )
 
 
-def late_methods(record: FitRecord, treat: str, found: str) -> str:
-    """Return the methods paragraph of a local average treatment effect, with a sentence on the results."""
-    instrument, outcome, said = record.design.treat_name, words.outcome_text(record), facts(record)
+def late_methods(res: Any) -> str:
+    """Return a methods paragraph: estimand, instrument, models, sample, first stage and standard errors."""
+    record, treat, instrument = res._record, res.model.treat, res.model.instrument
+    outcome, said, weak = words.outcome_text(record), facts(record), ", which is weak" * res._weak
+    first, first_se = res.summary_frame().iloc[1, :2]
     return _paragraph(
         f"We estimated the local average treatment effect (LATE) of {treat} on {outcome}, the average effect on "
         f"compliers, with the instrument {instrument} (Imbens and Angrist 1994). It is the effect of {instrument} on "
@@ -98,9 +105,12 @@ def late_methods(record: FitRecord, treat: str, found: str) -> str:
         *said["outcome"],
         *said["score"],
         *said["sample"],
-        found,
+        f"The first stage is {first:.4g} (standard error {first_se:.4g}, F {res._shown_f}){weak}. An estimated "
+        f"{res.complier_share:.1%} of the sample are compliers. The LATE is {res.effect:.4g} (standard error "
+        f"{res.effect_se:.4g}). The 95% interval of Anderson and Rubin (1949), which is valid with a weak instrument, "
+        f"is {res._ends()}.",
         f"Standard errors {_errors_source(record)}, jointly for both effects. {words.inference_words(record)}",
-        _computed(record),
+        _computed(seeds_text(record)),
     )
 
 
@@ -126,7 +136,28 @@ def study_methods(study: Any) -> str:
         f"Standard errors {source}{factor}, jointly for all groups and periods. Confidence intervals use "
         f"{words.distribution_of(study.df)}. Intervals for several effects are simultaneous.",
         *(words.sentence(note.splitlines()[0]) for note in study.notes),
-        _computed(record),
+        _computed(seeds_text(record)),
+    )
+
+
+def permutation_methods(test: Any) -> str:
+    """Return a methods paragraph.
+
+    Returns
+    -------
+    str
+        Hypothesis, estimator, statistic, what was permuted and how often, version and seed.
+    """
+    design, number = test.record.design, f"{test.n_permutations:,}"
+    ratio = "the effect divided by its robust standard error"
+    statistic = {"studentized": ratio, "difference": "the effect", "wald": "Wald's, of all effects"}[test.kind]
+    return _paragraph(
+        f"We tested the hypothesis that {design.treat_name} has no effect on {design.endog_name} for any "
+        f"{design.unit_name}, by a permutation test ({test.alternative}; Phipson and Smyth 2010).",
+        f"The effect was estimated by {test.record.spec.how}. The statistic is {statistic}. It was computed under "
+        f"{f'all {number}' if test.exact else f'{number} random'} assignments of the treatment among "
+        f"{test.assignment.words}.",
+        _computed("" if test.exact else f"seed {seed_text(test.seed)}"),
     )
 
 
@@ -140,8 +171,7 @@ def seeds_text(*records: FitRecord) -> str:
     return f"seed{'s' * (len(seeds) > 1)} {words.joined(seeds)}"
 
 
-def _computed(*records: FitRecord) -> str:
-    seeds = seeds_text(*records)
+def _computed(seeds: str) -> str:
     return f"Computed by causalrisk {__version__}{seeds and f' from {seeds}'}."
 
 

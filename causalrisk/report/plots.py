@@ -17,7 +17,7 @@ import pandas as pd
 
 from causalrisk.design.covariates import moderators
 from causalrisk.diagnostics import balance, risk, scores, sensitivity
-from causalrisk.errors import OptionError, check_alpha, needed, whole_number
+from causalrisk.errors import OptionError, check_alpha, needed, one_of, whole_number
 from causalrisk.estimation.options import Adjustment, Interval
 from causalrisk.estimation.record import FitRecord
 from causalrisk.inference.heterogeneity import effects_by
@@ -161,11 +161,6 @@ def panel_by_arm(record: FitRecord, draw: Callable[[int, Any], Any], ax: Any, ar
     return np.array([draw(position, axes.flat[position - 1]) for position in range(1, count + 1)])
 
 
-def adjustment(record: FitRecord) -> str:
-    """Return what makes the groups comparable."""
-    return "matching" if record.spec.matched else "weighting"
-
-
 def effect_label(record: FitRecord, position: int = 1) -> str:
     """Return the label of the axis of the effect of a treatment group."""
     return f"{record.estimand} on {outcome_name(record)}, {record.contrasts[position - 1]}"
@@ -207,28 +202,25 @@ def plot_balance(
     asked: dict[str, Any] = {"between": between, "also": also, "data": data, "by": by, "interactions": interactions}
     table = balance.balance(record, binary, **asked, names=names).dropna(subset="diff before")
     table = table if uses_score(record) else table[table["kind"] != "distance"]
-    several = isinstance(table.index, pd.MultiIndex)
-    sizes, raw = table[["diff before", "diff after"]].abs(), table["unit"] == "raw"
-    if several:
-        sizes, raw = (values.groupby(level="covariate", sort=False).max() for values in (sizes, raw))
-    order = np.argsort(sizes["diff before"].to_numpy(), kind="stable")
+    several, columns = isinstance(table.index, pd.MultiIndex), ["diff before", "diff after"]
+    sizes = table[columns].abs().assign(raw=table["unit"] == "raw")
+    sizes = sizes.groupby(level="covariate", sort=False).max() if several else sizes
     ax = axes_or_new(ax, len(sizes))
-    shown = max(int(room(ax)[1] / FONT), 1)  # others would overlap
-    order = order[sizes.max(axis=1).rank(method="first", ascending=False).to_numpy()[order] <= shown]
-    count, sizes, raw, rows = len(sizes), sizes.iloc[order], raw.iloc[order], np.arange(len(order))
-    ax.hlines(rows, sizes.min(axis=1), sizes.max(axis=1), color=GREY, alpha=0.3, zorder=0)
-    paper = ax.get_facecolor()
-    weighted = record.design.weight_type is not None
-    how = adjustment(record)
+    count, shown = len(sizes), max(int(room(ax)[1] / FONT), 1)  # others would overlap
+    rank = sizes[columns].max(axis=1).rank(method="first", ascending=False)
+    sizes = sizes[rank <= shown].sort_values("diff before", kind="stable")
+    rows = np.arange(len(sizes))
+    label_rows(ax, rows, [f"{name}{'*' * raw}" for name, raw in sizes["raw"].items()])
+    ax.hlines(rows, sizes[columns].min(axis=1), sizes[columns].max(axis=1), color=GREY, alpha=0.3, zorder=0)
+    weighted, how = record.design.weight_type is not None, record.spec.adjustment
     before = f"before (weighted by {record.design.weights_name} only)" if weighted else f"before {how}"
-    ax.plot(sizes["diff before"], rows, "o", color=ORANGE, markerfacecolor=paper, label=before)
+    ax.plot(sizes["diff before"], rows, "o", color=ORANGE, markerfacecolor=ax.get_facecolor(), label=before)
     ax.plot(sizes["diff after"], rows, "o", color=BLUE, label=f"after {how}")
     ax.axvline(0, color=ink(ax), linewidth=0.8, zorder=0)
     ax.axvline(threshold, **LINE)
-    label_rows(ax, rows, [f"{name}{'*' * star}" for name, star in zip(sizes.index, raw, strict=True)])
     label = f"{'largest ' * several}absolute standardized mean difference"
     label += f"\n({shown} largest of {count})" * (shown < count)
-    return finish(ax, label + "\n(* difference of proportions)" * bool(raw.any()), columns=2)
+    return finish(ax, label + "\n(* difference of proportions)" * bool(sizes["raw"].any()), columns=2)
 
 
 def plot_overlap(record: FitRecord, ax: Any = None, arm: Any = None) -> Any:
@@ -265,7 +257,10 @@ def plot_overlap(record: FitRecord, ax: Any = None, arm: Any = None) -> Any:
             bars, line = (sign * share / share.sum() for share in shares)
             shown = f"{verbatim(label)} (n {inside.sum()})"
             bar = ax.bar(edges[:-1], bars, np.diff(edges), align="edge", color=colour, alpha=0.4, label=shown)
-            handles += [bar, ax.stairs(line, edges, color=ink(ax), linewidth=1.1, label=f"after {adjustment(record)}")]
+            handles += [
+                bar,
+                ax.stairs(line, edges, color=ink(ax), linewidth=1.1, label=f"after {record.spec.adjustment}"),
+            ]
         ax.axhline(0, color=ink(ax), linewidth=0.8)
         ax.yaxis.set_major_formatter(lambda value, _: f"{100 * abs(value):.3g}%")
         across = f"propensity score: probability of {labels[0]}"
@@ -317,33 +312,52 @@ def draw_forest(frame: pd.DataFrame, label: str, ax: Any, null: float = 0.0) -> 
     return finish(ax, label)
 
 
-def draw_intervals(draw: Any, places: Any, each: Any, joint: Any, level: str = "", filled: bool = False) -> None:
+def draw_intervals(draw: Any, places: Any, each: Any, joint: Any, alpha: float, filled: bool = False) -> None:
     """Draw simultaneous intervals, and pointwise intervals over them, as lines or filled."""
-    for frame, colour, width, alpha, label in (
+    for frame, colour, width, opacity, kind in (
         (joint, ORANGE, 1.2, 0.25, "simultaneous"),
         (each, BLUE, 4, 0.35, "pointwise"),
     ):
-        look = {"linewidth": 0, "alpha": alpha} if filled else {"linewidth": width}
-        draw(places, frame.iloc[:, -2], frame.iloc[:, -1], color=colour, label=f"{label}{level}", **look)
+        look = {"linewidth": 0, "alpha": opacity} if filled else {"linewidth": width}
+        label = f"{kind} {100 * (1 - alpha):.4g}%"
+        draw(places, frame.iloc[:, -2], frame.iloc[:, -1], color=colour, label=label, **look)
 
 
 ALONG = {"exposure": "periods since adoption", "group": "first period with treatment", "time": "period"}
 
 
-def draw_event_study(each: Any, joint: Any, reference: int | None, label: str, ax: Any, level: str) -> Any:
-    """Draw effects from left to right, with pointwise and simultaneous intervals."""
-    by, numbers = str(each.index.name), pd.api.types.is_numeric_dtype(each.index)
+def plot_study(study: Any, by: str = "exposure", ax: Any = None, alpha: float = 0.05) -> Any:
+    """Plot effects by periods since adoption, group or time, with pointwise and simultaneous intervals.
+
+    Parameters
+    ----------
+    by : {"exposure", "group", "time"}
+        As in `effects`.
+    ax : matplotlib Axes, optional
+        Axes to draw on; by default a new figure.
+    alpha : float, default 0.05
+        Significance level of the intervals.
+
+    Returns
+    -------
+    matplotlib Axes
+        The plot.
+    """
+    by = one_of("by", by, tuple(ALONG))
+    each, joint = (study.effects(by, alpha, adjust=how) for how in (None, "single-step"))
+    numbers, ax = pd.api.types.is_numeric_dtype(each.index), axes_or_new(ax)
     places, names = each.index.to_numpy(dtype=float) if numbers else np.arange(len(each)), list(each.index)
-    draw_intervals(ax.vlines, places, each, joint, level)
+    draw_intervals(ax.vlines, places, each, joint, alpha)
     ax.plot(places, each["estimate"], "o", color=ink(ax))
-    if by == "exposure" and reference is not None:
-        ax.plot(reference, 0, "o", color=ink(ax), fillstyle="none")  # the period all others are compared with
+    if by == "exposure" and study.given["base"] == "universal":  # the period all others are compared with
+        reference = -1 - study.given["anticipation"]
+        ax.plot(reference, 0, "o", color=ink(ax), fillstyle="none")
         places, names = np.append(places, reference), [*names, reference]
     labels = [verbatim(names[k]) for k in np.argsort(places)]
     step = -(-len(labels) * (2 + max(map(len, labels))) // BELOW)
     ax.set_xticks(np.sort(places)[::step], labels[::step])
     ax.axhline(0, **LINE)
-    return finish(ax, ALONG.get(by, by), label, columns=2)
+    return finish(ax, ALONG[by], f"ATT on {study.outcome}", columns=2)
 
 
 def plot_effects_by(
@@ -396,7 +410,6 @@ def plot_effects_by(
         found = f"the formula {by!r} has {len(variables)} variables; expected one"
         raise OptionError(f'{found}.\nUse `res.plot_effects_by("~ bs(x, df=4)")` with its name.')
     frames = [effects_by(record, by, data, alpha, at=at if along else None, adjust=how) for how in (None, adjust)]
-    level = f" {100 * (1 - alpha):.4g}%"
 
     def draw(position: int, ax: Any) -> Any:
         name, several = record.effect_names[position - 1], record.design.n_arms > 2
@@ -404,12 +417,12 @@ def plot_effects_by(
         label = effect_label(record, position)
         if along:
             values = own.index.to_numpy(dtype=float)
-            draw_intervals(ax.fill_between, values, own, wide, level, filled=True)
+            draw_intervals(ax.fill_between, values, own, wide, alpha, filled=True)
             ax.plot(values, own["estimate"], color=ink(ax), linewidth=1.5)
             label, upright = own.index.name, label
         else:
             rows = np.arange(len(own))[::-1]
-            draw_intervals(ax.hlines, rows, own, wide, level)
+            draw_intervals(ax.hlines, rows, own, wide, alpha)
             ax.plot(own["estimate"], rows, "o", color=ink(ax))
             label_rows(ax, rows, [", ".join(map(str, row)) if isinstance(row, tuple) else row for row in own.index])
             upright = ", ".join(map(str, own.index.names))

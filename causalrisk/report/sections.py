@@ -21,14 +21,13 @@ from causalrisk.estimation.record import FitRecord
 from causalrisk.report import explain, methods, plots, summary
 from causalrisk.report import labels as words
 from causalrisk.report.explain import Reading, by_contrast
-from causalrisk.report.table import escape_html, format_number, signed_p
+from causalrisk.report.table import ResultSummary, escape_html, format_number, signed_p
 from causalrisk.report.table_one import balance_for_paper
 from causalrisk.runtime import write_whole
 
 FIGURE_SIZE = (5.4, 3.9)  # inches
 DPI = 150
 BADGES = {explain.GOOD: "Fine", explain.CAUTION: "Look closely", explain.BAD: "Problem"}
-SUMMARY = '<div class="scroll summary" role="region" tabindex="0" aria-label="Summary">{}</div>'
 TOP, NAMED = 10, 5  # influential rows of the table, and of the plot
 ROWS = (
     'The effect is a difference of means. "ratio" is the risk ratio behind the E-value, and "basis" says how it was '
@@ -39,6 +38,8 @@ SCALE = (
     "the outcome that the confounder explains, and cf_d the share of the variance of the weights."
 )
 Body = tuple[str, Reading | None]  # HTML below a heading, and what is said in the overview
+Asked = tuple[str, str, str, str]  # key and heading of an assumption, the question, and the author's statement
+Row = tuple[str, str, Callable[[FitRecord, float], Body]]  # anchor and heading of a part, and what makes its body
 
 
 @dataclass(frozen=True)
@@ -97,91 +98,90 @@ def report(
     OptionError
         If an assumption is unknown, or the file name does not have the ending of a web page.
     """
-    check_alpha(alpha)
-    check_page(path)
     record.design.check_in_memory("the report", "Use `res.methods()`, `res.summary()` and `res.balance()`. ")
-    asked = explain.questions(record, assumptions)
-    plots.pyplot()  # without matplotlib nothing is computed
-    stated = {key: text for key, text in (assumptions or {}).items() if str(text).strip()}
-    parts = _parts(record, alpha, assumptions_part(asked, stated))
+    asked = _asked(record, path, alpha, assumptions)
+    scored, means = record.spec.uses_propensity, not record.options.quantiles
+    units = "rows" if record.design.cluster is None else "clusters"
+    rows: list[Row] = [
+        *_rows_of_score(record, "Overlap"),
+        *[("table-1", "Table 1", _table_one)] * scored,
+        *[("missing", "Missing outcomes", _missing)] * (scored and record.design.observation is not None),
+        *[("distribution", "Distribution functions", _distribution)] * (not means),
+        *[("influence", f"Influential {units}", _influence)] * means,
+        *[("sensitivity", "An omitted confounder", _sensitivity)] * (scored and means),
+        ("ledgers", "Rows, resamples and warnings", _ledgers),
+        ("explained", "How the estimate was computed", _explained),
+    ]
+    text = methods.methods(record)
+    parts = _parts(record, alpha, rows, summary.summary(record, alpha), text, asked)
     front = _front(record, alpha, parts, short)
-    unanswered = [text for key, (_, text) in asked.items() if key not in stated]
+    unanswered = [question for _, _, question, statement in asked if not statement]
     if unanswered:
         where = ":" if short else '; see <a href="#assumptions">Assumptions</a>.'
         front.append(f"<p>{words.count(len(unanswered), 'assumption')} to argue for{where}</p>")
     if short:
         front.append(f"<ul>{''.join(f'<li>{html.escape(text)}</li>' for text in unanswered)}</ul>" * bool(unanswered))
-        text = Part("methods", "Methods", paragraph(methods.methods(record)))
-        parts = [*(replace(part, reading=None) for part in parts if part.anchor == "balance"), text]
+        kept = [replace(part, reading=None) for part in parts if part.anchor == "balance"]
+        parts = [*kept, Part("methods", "Methods", paragraph(text))]
     return write_page(path, title or f"Report: {summary.one_line(record)}", front, parts, contents=not short)
 
 
-def check_page(path: str | os.PathLike[str], variable: str = "res") -> None:
-    """Raise an OptionError for a file name with another ending than .html or .htm.
+def _asked(
+    record: FitRecord, path: str | os.PathLike[str], alpha: float, assumptions: Mapping[str, str] | None,
+    variable: str = "res", **named: str,
+) -> list[Asked]:  # fmt: skip
+    """Check the options of a report. Return the assumptions that it asks about.
 
-    The message suggests a call of `report` on `variable`, the name of the results.
+    `named` renames the variables of the questions. A message suggests a call of `report` on `variable`.
     """
+    check_alpha(alpha)
     if Path(path).suffix.lower() not in ("", ".html", ".htm"):
         found = f"path={os.fspath(path)!r} is not a web page; expected a name that ends in .html"
         use = f'Use `{variable}.report("{Path(path).with_suffix(".html").as_posix()}")`.'
         raise OptionError(f"{found}.\n{use} A browser can print the page as PDF.")
+    asked, given = explain.questions(record, assumptions, **named), assumptions or {}
+    plots.pyplot()  # without matplotlib nothing is computed
+    return [(key, *texts, str(given.get(key, "")).strip()) for key, texts in asked.items()]
 
 
-def _parts(record: FitRecord, alpha: float, assumptions: Part) -> list[Part]:
-    """Return the parts of the report, in the order of the page, that apply to the estimator of a fit."""
-    design, joint, scored = record.design, record.joint, record.spec.uses_propensity
-    means, units = not record.options.quantiles, "rows" if design.cluster is None else "clusters"
-    found = []
-    for holds, anchor, heading, make in (
-        (scored, "overlap", "Overlap", _overlap),
-        (scored, "balance", "Balance of the covariates", _balance),
-        (scored, "table-1", "Table 1", _table_one),
-        (scored and design.observation is not None, "missing", "Missing outcomes", _missing),
-        (not means, "distribution", "Distribution functions", _distribution),
-        (means, "influence", f"Influential {units}", _influence),
-        (scored and means, "sensitivity", "An omitted confounder", _sensitivity),
-    ):
-        if holds:
-            try:
-                found.append(Part(anchor, heading, *make(record, alpha)))
-            except CausalRiskError as error:
-                reason = f"Not available for this fit: {str(error).splitlines()[0]}"
-                found.append(Part(anchor, heading, paragraph(reason, "soft")))
-    text = methods.methods(record)
-    said = [line for part in found if part.reading for line in (part.reading.headline, *part.reading.texts)]
+def _rows_of_score(record: FitRecord, overlap: str) -> list[Row]:
+    """Return the parts on the propensity score, if the estimator has one. `overlap` is the heading of the first."""
+    balance_row: Row = "balance", "Balance of the covariates", _balance
+    return [("overlap", overlap, _overlap), balance_row] * record.spec.uses_propensity
+
+
+def _parts(
+    record: FitRecord, alpha: float, rows: Sequence[Row], shown: ResultSummary, text: str, asked: Sequence[Asked],
+    then: str = "",
+) -> list[Part]:  # fmt: skip
+    """Return the parts of a page: a summary, the assumptions, what `rows` make, the methods `text`, and the call.
+
+    A part that this fit does not have says why. `then` is code to add to the call that repeats the fit.
+    """
+    own = []
+    for anchor, heading, make in rows:
+        try:
+            own.append(Part(anchor, heading, *make(record, alpha)))
+        except CausalRiskError as error:
+            reason = f"Not available for this fit: {str(error).splitlines()[0]}"
+            own.append(Part(anchor, heading, paragraph(reason, "soft")))
+    page = f'<div class="scroll summary" role="region" tabindex="0" aria-label="Summary">{shown.as_html()}</div>'
+    said = [line for part in own if part.reading for line in (part.reading.headline, *part.reading.texts)]
     cited = methods.references(" ".join([text, *said]), record.options.population.reference)
-    rows = [table_html(_row_flow(record), "From the data to the sample")]
-    drawn = {"Resamples": record.boot, "Propensity replicates": None if joint is None else joint.replicates}
-    for what, draws in drawn.items():
-        if draws is not None:
-            reasons = failures_frame(draws.failures, what)["reason"].value_counts().items()
-            rows.append(paragraph(f"{what}: {words.joined([f'{number} {reason}' for reason, number in reasons])}."))
-    rows += [paragraph(f"Warning: {note}") for note in record.notes]
-    explained = explain.explain(record, alpha)
-    steps = {heading: texts for heading, texts in explained.sections.items() if heading != explain.UNTESTED}
-    prose = replace(explained, sections=steps).as_html().partition("\n")[2]
-    return [
-        Part("summary", "Summary", SUMMARY.format(summary.summary(record, alpha).as_html())),
-        assumptions,
-        *found,
-        Part("ledgers", "Rows, resamples and warnings", "\n".join(rows)),
-        Part("explained", "How the estimate was computed", prose),
-        *written_parts(record, text, cited),
+    items = "".join(f"<li>{html.escape(reference)}</li>" for reference in cited)
+    seed = methods.seeds_text(record).capitalize()
+    repeat = [
+        paragraph(f"{'. '.join(filter(None, [seed, methods.versions_text()]))}."),
+        f"<pre><code>{html.escape(methods.call_of(record) + then)}</code></pre>",
+        paragraph("`data` is the data frame that was used. The same versions give the same digits.", "soft"),
     ]
-
-
-def _row_flow(record: FitRecord) -> pd.DataFrame:
-    """Count the rows from the data to the treatment groups of the sample, with the reasons for leaving rows out."""
-    design = record.design
-    flow = [("rows of the data", len(design.in_sample))]
-    flow += [("outside the subpopulation", -design.n_outside)] * bool(design.n_outside)
-    flow += [(f"left out: {why}", -own) for why, _, own in words.left_out(design)]
-    flow.append(("rows of the sample", design.n))
-    groups = zip(design.labels, design.members.sum(axis=1), strict=True)
-    flow += [(f"{design.treat_name} = {label}", rows) for label, rows in groups]
-    if design.n_unrecorded:
-        flow.append(("rows of the sample without an outcome", design.n_unrecorded))
-    return pd.DataFrame(flow, columns=["", "rows"]).set_index("")
+    return [
+        Part("summary", "Summary", page),
+        assumptions_part(asked),
+        *own,
+        Part("methods", "Methods", f"{paragraph(text)}\n<h3>References</h3>\n<ul>{items}</ul>"),
+        Part("repeat", "How to repeat this", "\n".join(repeat)),
+    ]
 
 
 def _front(record: FitRecord, alpha: float, parts: Sequence[Part], short: bool) -> list[str]:
@@ -208,15 +208,17 @@ def _overlap(record: FitRecord, alpha: float) -> Body:
     table, labels = scores.overlap(record), record.design.labels
     warned = bool(words.poor_overlap(record))
     options, unit_name, matched = record.options, record.design.unit_name, record.spec.matched
-    crump = not record.trimmed and bool(table["outside crump"].any())
-    instead = other_populations(record.design, options, crump)
-    advice = "Without comparable rows, estimates extrapolate."
-    advice += f" Consider another population: {instead}." * bool(instead)
-    advice = advice_for_matching(options) if matched else advice
+    if matched:
+        advice = advice_for_matching(options)
+    else:
+        instead = other_populations(record.design, options, record.rows.scores, record.rows.weights)
+        advice = "Without comparable rows, estimates extrapolate."
+        advice += f" Consider another population: {instead}." * bool(instead)
     if record.trimmed:  # its rows are an answer to the limits of Crump et al.
         table = table.drop(columns="outside crump")
     reading = explain.read_overlap(table, warned, options.population, advice, unit_name, matched)
-    caption = f"Propensity scores of groups {{}} and {labels[0]}. Bars show the rows, lines the weighted rows."
+    caption = f"Propensity scores of groups {{}} and {labels[0]}. Bars show the rows, lines the "
+    caption += f"{'matched' if matched else 'weighted'} rows."
     figures = [figure_html(caption.format(label), plots.plot_overlap, record, arm=label) for label in labels[1:]]
     return "\n".join(figures), reading
 
@@ -228,8 +230,9 @@ def _balance(record: FitRecord, alpha: float) -> Body:
     except CausalRiskError:  # only some propensity models have the test
         pvalue = None
     parts = {contrast: table.xs(contrast) if record.design.n_arms > 2 else table for contrast in record.contrasts}
-    reading = by_contrast({contrast: explain.read_balance(part, pvalue) for contrast, part in parts.items()})
-    caption = "Differences between the groups before and after weighting. The dashed line is at 0.1."
+    how = record.spec.adjustment
+    reading = by_contrast({contrast: explain.read_balance(part, pvalue, how) for contrast, part in parts.items()})
+    caption = f"Differences between the groups before and after {how}. The dashed line is at 0.1."
     return figure_html(caption, plots.plot_balance, record), reading
 
 
@@ -284,34 +287,44 @@ def _sensitivity(record: FitRecord, alpha: float) -> Body:
     return table_html(known, "Sensitivity to an omitted confounder", turned=True) + note, reading
 
 
-def assumptions_part(asked: Mapping[str, tuple[str, str]], given: Mapping[str, str] | None) -> Part:
+def _ledgers(record: FitRecord, alpha: float) -> Body:
+    """Count the rows from the data to the groups of the sample, and the resamples, with reasons. Repeat warnings."""
+    design, joint = record.design, record.joint
+    flow = [("rows of the data", len(design.in_sample))]
+    flow += [("outside the subpopulation", -design.n_outside)] * bool(design.n_outside)
+    flow += [(f"left out: {why}", -own) for why, _, own in words.left_out(design)]
+    flow.append(("rows of the sample", design.n))
+    groups = zip(design.labels, design.members.sum(axis=1), strict=True)
+    flow += [(f"{design.treat_name} = {label}", rows) for label, rows in groups]
+    flow += [("rows of the sample without an outcome", design.n_unrecorded)] * bool(design.n_unrecorded)
+    table = pd.DataFrame(flow, columns=["", "rows"]).set_index("")
+    blocks = [table_html(table, "From the data to the sample")]
+    drawn = {"Resamples": record.boot, "Propensity replicates": None if joint is None else joint.replicates}
+    for what, draws in drawn.items():
+        if draws is not None:
+            reasons = failures_frame(draws.failures, what)["reason"].value_counts().items()
+            blocks.append(paragraph(f"{what}: {words.joined([f'{number} {reason}' for reason, number in reasons])}."))
+    return "\n".join([*blocks, *(paragraph(f"Warning: {note}") for note in record.notes)]), None
+
+
+def _explained(record: FitRecord, alpha: float) -> Body:
+    prose = explain.explain(record, alpha)
+    steps = {heading: texts for heading, texts in prose.sections.items() if heading != explain.UNTESTED}
+    return replace(prose, sections=steps).as_html().partition("\n")[2], None
+
+
+def assumptions_part(asked: Sequence[Asked]) -> Part:
     """Return the author's statements on the assumptions, and the open questions."""
-    stated = {name: text for name, text in (given or {}).items() if str(text).strip()}
     blocks = [paragraph("The data cannot test these assumptions. The author of the report must argue for each.")]
-    for key, (heading, question) in asked.items():
+    for key, heading, question, statement in asked:
         title = f"<h3>{html.escape(heading)}</h3>{paragraph(question)}"
-        if key in stated:
-            blocks.append(f'<div class="stated">{title}{paragraph(stated[key])}</div>')
+        if statement:
+            blocks.append(f'<div class="stated">{title}{paragraph(statement)}</div>')
             continue
         field = f'<div contenteditable="true" role="textbox" aria-multiline="true" aria-label="{html.escape(heading)}">'
         hint = paragraph(f'Not yet answered. Write here, or use `report(assumptions={{"{key}": "..."}})`.', "soft")
         blocks.append(f'<div class="open">{title}{field}</div>{hint}</div>')
     return Part("assumptions", "Assumptions", "\n".join(blocks))
-
-
-def written_parts(record: FitRecord, text: str, cited: Sequence[str], then: str = "") -> list[Part]:
-    """Return the methods paragraph with references, and the call that repeats the results, and `then`."""
-    items = "".join(f"<li>{html.escape(reference)}</li>" for reference in cited)
-    seed = methods.seeds_text(record).capitalize()
-    repeat = [
-        paragraph(f"{'. '.join(filter(None, [seed, methods.versions_text()]))}."),
-        f"<pre><code>{html.escape(methods.call_of(record) + then)}</code></pre>",
-        paragraph("`data` is the data frame that was used. The same versions give the same digits.", "soft"),
-    ]
-    return [
-        Part("methods", "Methods", f"{paragraph(text)}\n<h3>References</h3>\n<ul>{items}</ul>"),
-        Part("repeat", "How to repeat this", "\n".join(repeat)),
-    ]
 
 
 def study_report(
@@ -348,32 +361,32 @@ def study_report(
     OptionError
         If an assumption is unknown, or the file name does not have the ending of a web page.
     """
-    check_page(path, "study")
-    named = {"treat": "treatment", "outcome": f"the change of {study.outcome}"}
-    asked = explain.questions(study._record, assumptions, **named)
-    try:
+
+    def effects(record: FitRecord, alpha: float) -> Body:
+        said = "Effects on {} by {}: pointwise and simultaneous intervals.".format
+        return "\n".join(figure_html(said(study.outcome, by), study.plot, by, alpha=alpha) for by in plots.ALONG), None
+
+    def placebos(record: FitRecord, alpha: float) -> Body:
         test = study.pretrend_test()
-        placebos = (
+        return paragraph(
             f"Before treatment there should be no effect. Hotelling's F test that all {study.placebos.sum()} placebos "
             f"are zero: F({test.df_num:g}, {test.df_denom:g}) = {test.statistic.item():.2f}, p "
             f"{signed_p(float(test.pvalue))}. A large p-value does not show that trends are parallel."
-        )
-    except OptionError as error:
-        placebos = str(error)
-    said = "Effects on {} by {}: pointwise and simultaneous intervals.".format
-    figures = [figure_html(said(study.outcome, name), study.plot, by, alpha=alpha) for by, name in plots.ALONG.items()]
-    own = [Part("effects", "Effects", "\n".join(figures)), Part("placebos", "Placebos", paragraph(placebos))]
-    return _short_report(study, path, title, alpha, [assumptions_part(asked, assumptions), *own])
+        ), None
+
+    rows: list[Row] = [("effects", "Effects", effects), ("placebos", "Placebos", placebos)]
+    named = {"treat": "treatment", "outcome": f"the change of {study.outcome}"}
+    return _short_report(study, path, title, alpha, assumptions, rows, **named)
 
 
 def _short_report(
-    res: Any, path: str | os.PathLike[str], title: str | None, alpha: float, own: Sequence[Part], then: str = ""
-) -> Path:
-    """Write a page of the summary, parts of its own, the methods paragraph and the call that repeats the results."""
-    text, heading = res.methods(), title or f"Report: {res!r}"
-    first = Part("summary", "Summary", SUMMARY.format(res.summary(alpha).as_html()))
-    last = written_parts(res._record, text, methods.references(text), then)
-    return write_page(path, heading, [], [first, *own, *last])
+    res: Any, path: str | os.PathLike[str], title: str | None, alpha: float, assumptions: Mapping[str, str] | None,
+    rows: Sequence[Row], then: str = "", **named: str,
+) -> Path:  # fmt: skip
+    """Write a page with parts of its own, made by `rows`. `named` and `then` are as in `_asked` and `_parts`."""
+    asked = _asked(res._record, path, alpha, assumptions, res._place[1], **named)
+    parts = _parts(res._record, alpha, rows, res.summary(alpha), res.methods(), asked, then)
+    return write_page(path, title or f"Report: {res!r}", [], parts)
 
 
 def late_report(
@@ -402,12 +415,13 @@ def late_report(
     Path
         The file.
     """
-    check_page(path)
-    record = res._record
-    asked = explain.questions(record, assumptions, treat=res.model.treat, instrument=record.design.treat_name)
-    compliers = table_html(res.compliers(), "Means of all units and of compliers")
-    own = [assumptions_part(asked, assumptions), Part("compliers", "Compliers", compliers)]
-    return _short_report(res, path, title, alpha, own + _of_score(record, alpha, "of the instrument"))
+
+    def compliers(record: FitRecord, alpha: float) -> Body:
+        return table_html(res.compliers(), "Means of all units and of compliers"), None
+
+    rows = [("compliers", "Compliers", compliers), *_rows_of_score(res._record, "Overlap of the instrument")]
+    named = {"treat": res.model.treat, "instrument": res.model.instrument}
+    return _short_report(res, path, title, alpha, assumptions, rows, **named)
 
 
 def pooled_report(
@@ -429,18 +443,9 @@ def pooled_report(
     Path
         The file.
     """
-    check_page(path, "pooled")
-    own = [assumptions_part(explain.questions(pooled._record, assumptions), assumptions)]
-    own += _of_score(pooled._record, alpha, "in the first imputed data set")
+    rows = _rows_of_score(pooled._record, "Overlap in the first imputed data set")
     then = "\n\n# for each imputed data set; then\npooled = causalrisk.pool(fits)"
-    return _short_report(pooled, path, title, alpha, own, then)
-
-
-def _of_score(record: FitRecord, alpha: float, where: str) -> list[Part]:
-    if not record.spec.uses_propensity:
-        return []
-    overlap = Part("overlap", f"Overlap {where}", *_overlap(record, alpha))
-    return [overlap, Part("balance", "Balance of the covariates", *_balance(record, alpha))]
+    return _short_report(pooled, path, title, alpha, assumptions, rows, then)
 
 
 def write_page(

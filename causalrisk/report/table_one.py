@@ -27,8 +27,7 @@ INDENT = "  "
 MOST_LEVELS = 200  # levels of a variable, each a row of the table
 NUMBERS = ("n", "missing", "mean", "sd")
 NOTE_OF_FIT = (
-    "Mean (SD) of numbers, percentages of categories, before and after weighting; n after weighting is Kish's effective"
-    " n."
+    "Mean (SD) of numbers, percentages of categories, before and after {how}; n after {how} is Kish's effective n."
 )
 
 
@@ -247,7 +246,7 @@ def balance_for_paper(
     Married           -0.596     -0.003
     """
     check_threshold(threshold)
-    design, population = record.design, record.options.population
+    design, population, how = record.design, record.options.population, record.spec.adjustment
     whole = balance(record, also=also, data=data, interactions=interactions, means=True, names=names)
     parts = [whole.xs(contrast) for contrast in record.contrasts] if design.n_arms > 2 else [whole]
     every = chosen_covariates(record, also, data, interactions, names)
@@ -273,12 +272,12 @@ def balance_for_paper(
         ("", *(*design.labels, *["SMD"] * len(versus)) * 2),
         ("", *(f"n {n}" for n in design.counts), *versus, *effective, *versus),
     )
-    scale = "the root of the mean variance of the groups before weighting"
+    scale = f"the root of the mean variance of the groups before {how}"
     if population.toward is not None:
-        scale = f"the standard deviation of group {design.labels[population.toward]}, the target, before weighting"
+        scale = f"the standard deviation of group {design.labels[population.toward]}, the target, before {how}"
     elif population.balance_denominator == "weighted":
         scale = "the standard deviation of all rows after weighting"
-    said = [NOTE_OF_FIT, _note_on_differences(threshold, design.labels[0], scale)]
+    said = [NOTE_OF_FIT.format(how=how), _note_on_differences(threshold, design.labels[0], scale)]
     if design.weight_type is not None:
         said.insert(1, f'"Before" is weighted by {design.weights_name} only.')
     said.append(filled_words(record))

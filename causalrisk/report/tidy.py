@@ -116,8 +116,8 @@ def table_maker_coefficients(record: FitRecord) -> pd.DataFrame:
 
 def table_maker_statistic(record: FitRecord, key: str) -> Any:
     """Return a statistic for the foot of a table by its key in `STATISTICS`. None for other keys (there is no R2)."""
-    known = {"N": "nobs", "estimator": "estimator", "estimand": "estimand", "se_type": "std_errors"}
-    return glance(record)[known[key]].item() if key in known else None
+    row = glance(record).rename(columns={"nobs": "N", "std_errors": "se_type"})
+    return row[key].item() if key in STATISTICS else None
 
 
 def tidy(record: FitRecord, conf_int: bool = True, alpha: float = 0.05, method: Interval | None = None) -> pd.DataFrame:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from html import unescape
 
 import numpy as np
 import pandas as pd
@@ -202,6 +203,19 @@ def advice_of(data, formula, **options):
     with pytest.warns(cr.OverlapWarning) as caught:
         cr.IPWRA.from_formula(formula, data, **options).fit()
     return str(caught[0].message).splitlines()[-1]
+
+
+def test_a_fit_is_not_told_to_trim_again_by_crumps_rule(tmp_path, unprinted_plots):
+    rng = np.random.default_rng(3)
+    x = rng.normal(size=200)
+    data = pd.DataFrame({"x": x, "d": (rng.random(200) < 1 / (1 + np.exp(3 * x + 3))).astype(int)})
+    data["y"] = x + rng.normal(size=200)
+    options, left = {"treat": "d", "trim": "crump"}, '`target="overlap"` or `target="treated"`.'
+    assert advice_of(data, "y ~ x", **options) == f"Try logarithms or squares in propensity=, or use {left}"
+    with pytest.warns(cr.OverlapWarning):
+        res = cr.IPWRA.from_formula("y ~ x", data, **options).fit()
+    page = re.sub("</?code>", "`", unescape(res.report(tmp_path / "report.html").read_text("utf-8")))
+    assert f"Consider another population: {left}" in page
 
 
 @pytest.mark.parametrize("scanned", [False, True])

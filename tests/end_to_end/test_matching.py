@@ -241,6 +241,8 @@ def test_reports_say_how_units_are_matched(tmp_path, unprinted_plots):
     assert "Standard errors follow Abadie and Imbens (2006)" in res.methods()
     page = res.report(tmp_path / "report.html").read_text("utf-8")
     assert "Bias-corrected matching estimators" in page and "n_neighbors=2," in page
+    assert "Before matching, " in page and "before and after matching" in page and "lines the matched rows" in page
+    assert "weighting" not in page
     assert "plus its share each time it is a match" in " ".join(str(res.explain()).split())
     score = Matching.from_formula("y ~ x1 + x2 + x3", drawn(200), treat="d", metric="propensity").fit()
     assert "Abadie and Imbens 2016" in score.methods()

@@ -25,6 +25,7 @@ from causalrisk import (
     UnavailableError,
     etable,
     pool,
+    scan,
 )
 from causalrisk.models.pooled import rubin
 from tests.conftest import simulate
@@ -493,3 +494,10 @@ def test_the_report_of_pooled_fits(frames, tmp_path, unprinted_plots):
     page = pool(fits(frames)).report(tmp_path / "pooled.html").read_text("utf-8")
     for text in ("Overlap in the first imputed data set", "Rubin, D. B. (1987)", "pooled = causalrisk.pool(fits)"):
         assert text in page
+    assert "Imai, K. and Ratkovic" in page  # whom the part on balance cites
+
+
+def test_the_report_of_pooled_fits_says_what_it_does_not_have(frames, tmp_path, unprinted_plots):
+    scanned = [scan([frame[:100], frame[100:]]) for frame in frames]
+    page = pool(fits(scanned)).report(tmp_path / "pooled.html").read_text("utf-8")
+    assert "Not available for this fit: this result is not available for data on disk." in page

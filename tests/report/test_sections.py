@@ -25,7 +25,7 @@ from causalrisk.report.explain import (
     read_sensitivity,
 )
 from causalrisk.report.methods import call_of
-from causalrisk.report.sections import _row_flow
+from causalrisk.report.sections import _ledgers
 from tests.conftest import CATTANEO_PROPENSITY, CATTANEO_RHS, LALONDE_RHS, simulate
 from tests.report.test_explain import FRAME, KINDS, fitted, matching
 
@@ -142,7 +142,8 @@ def test_a_short_report_has_the_findings_a_picture_and_the_methods(jobs, jobs_pa
 def test_rows_from_the_data_to_the_groups_add_up():
     frame = FRAME.assign(x1=FRAME.x1.where(FRAME.index % 10 > 0))
     res = cr.IPWRA.from_formula("y ~ x1", frame, treat="d", trim=(0.2, 0.8)).fit()
-    flow = _row_flow(res._record)["rows"]
+    cells = re.findall(r"<th>(.*?)</th>\s*<td>(-?\d+)</td>", _ledgers(res._record, 0.05)[0])
+    flow = pd.Series({name: int(rows) for name, rows in cells})
     lost = (frame.x1.isna()).sum()
     assert flow["rows of the data"] == len(frame) and flow["left out: x1 missing"] == -lost
     assert flow[:"rows of the sample"].iloc[:-1].sum() == flow["rows of the sample"] == res.in_sample.sum()
