@@ -12,7 +12,7 @@ from causalrisk.estimation.abilities import ABILITIES
 from causalrisk.estimation.options import Method, Objective
 from causalrisk.estimation.record import FitRecord
 from causalrisk.inference.covariance import start_record
-from causalrisk.models.model import JRE_OPTIONS, CausalModel
+from causalrisk.models.model import CausalModel
 from causalrisk.models.results import CausalResults, JREResults
 
 
@@ -297,7 +297,11 @@ class JRE(CausalModel):
         SeparationError, BootstrapError, OptionError
             As in `IPWRA.fit`.
         """
-        given = {name: value for name, value in locals().items() if name in JRE_OPTIONS}
+        given = {
+            "objective": objective, "anchor": anchor, "share": share,
+            "n_replicates": n_replicates, "spread": spread, "replicates": replicates, "method": method,
+            "shrinkage": shrinkage, "join_score": join_score,
+        }  # fmt: skip
         return self._fit(given | others)
 
     def _results(self, record: FitRecord) -> CausalResults:

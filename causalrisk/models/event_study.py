@@ -369,8 +369,8 @@ def event_study(
      1            2.30    2.65
      2            3.15    3.64
     """
-    typed = {name: value for name, value in locals().items() if name in OWN}
-    given, read_as = errors.read("event_study", typed | options, OWN | STUDIED)
+    typed = (begins, time, unit, estimator, controls, base, anticipation, cov_type, small_sample, use_t, df)
+    given, read_as = errors.read("event_study", dict(zip(OWN, typed, strict=True)) | options, OWN | STUDIED)
     able = [name for name, row in ABILITIES.items() if "panel" in row.get("did", ())]
     model, scope, notes = model_named(given["estimator"], able), callers_variables(2), errors.Notes(read_as)
     given |= {"formula": formula, "estimator": model.spec.name}

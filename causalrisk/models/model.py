@@ -245,7 +245,16 @@ class CausalModel:
         OptionError
             If an option is unknown, or has a value that is not allowed.
         """
-        given = {name: value for name, value in locals().items() if name in OPTIONS}
+        given = {
+            "treat": treat, "propensity": propensity, "family": family, "link": link,
+            "propensity_link": propensity_link, "propensity_loss": propensity_loss,
+            "propensity_score": propensity_score, "learner": learner, "smooth": smooth, "learner_use": learner_use,
+            "n_folds": n_folds, "n_repeats": n_repeats, "target": target, "treated": treated,
+            "reference": reference, "levels": levels, "weights": weights, "weight_type": weight_type,
+            "cluster": cluster, "offset": offset, "exposure": exposure, "at_exposure": at_exposure, "trim": trim,
+            "clip": clip, "effect": effect, "quantiles": quantiles, "design": design, "subpop": subpop, "did": did,
+            "observed": observed, "missing": missing, "collinear": collinear,
+        }  # fmt: skip
         given, read_as = read("model", given | others, OPTIONS)
         made = design_of(formula, as_scan(data), given, callers_variables(2), [cls.spec])
         typed = {"formula": repr(formula)} | kinds.typed_options(given, OPTIONS)
@@ -449,7 +458,11 @@ class CausalModel:
         OptionError
             If an option has a value that is not allowed, or two options contradict each other.
         """
-        given = {name: value for name, value in locals().items() if name in FIT_OPTIONS}
+        given = {
+            "cov_type": cov_type, "cov_kwds": cov_kwds, "n_boot": n_boot, "bootstrap": bootstrap,
+            "multiplier": multiplier, "small_sample": small_sample, "use_t": use_t, "df": df,
+            "max_failed": max_failed, "rng": rng, "n_jobs": n_jobs, "progress": progress, "resamples": resamples,
+        }  # fmt: skip
         return self._fit(given | others)
 
     @one_blas_thread()
