@@ -411,6 +411,13 @@ def late_report(
     -------
     Path
         The file.
+
+    Raises
+    ------
+    UnavailableError
+        If matplotlib is not installed.
+    OptionError
+        If an assumption is unknown, or the file name does not have the ending of a web page.
     """
 
     def compliers(record: FitRecord, alpha: float) -> Body:
@@ -439,6 +446,13 @@ def pooled_report(
     -------
     Path
         The file.
+
+    Raises
+    ------
+    UnavailableError
+        If matplotlib is not installed.
+    OptionError
+        If an assumption is unknown, or the file name does not have the ending of a web page.
     """
     rows = _rows_of_score(pooled._record, "Overlap in the first imputed data set")
     then = "\n\n# for each imputed data set; then\npooled = causalrisk.pool(fits)"
