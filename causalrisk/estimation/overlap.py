@@ -248,21 +248,24 @@ def arm_weights(inverse: Array, weights: Array, units: Array) -> ArmWeights:
     )
 
 
-def other_populations(design: Design, options: ModelOptions, scores: Array, weights: Array) -> str:
-    """Return a text that suggests other targets, or Crump's rule if it can and would trim rows. May be empty."""
-    usable = options.trim != "crump" and not options.population.frame
-    crump = usable and bool(np.isfinite(crump_cut(scores, weights)))
+def advice_on_overlap(
+    spec: Specification, design: Design, options: ModelOptions, scores: Array, weights: Array, always: str, others: str
+) -> str:
+    """Return what to do about poor overlap: `always`, and `others` with other targets in place of {}.
+
+    Crump's rule is among them if it can and would trim rows. Matching has advice of its own.
+    """
+    if spec.matched:
+        if options.caliper is None and not options.exact:
+            return "Use `caliper=` to leave out units without near matches."
+        return 'Match on fewer covariates, or use IPWRA with `target="overlap"`.'
     tilted = options.propensity_loss != "calibrated" and options.population.name != "overlap"
     treated = options.population.everybody and design.n_arms == 2
     targets = [] if options.did is not None else ["overlap"] * tilted + ["treated"] * treated
-    return " or ".join([*(f'`target="{name}"`' for name in targets), *['`trim="crump"`'] * crump])
-
-
-def advice_for_matching(options: ModelOptions) -> str:
-    """Return what to type if overlap is poor after matching."""
-    if options.caliper is None and not options.exact:
-        return "Use `caliper=` to leave out units without near matches."
-    return 'Match on fewer covariates, or use IPWRA with `target="overlap"`.'
+    found = [f'`target="{name}"`' for name in targets]
+    if options.trim != "crump" and not options.population.frame and np.isfinite(crump_cut(scores, weights)):
+        found.append('`trim="crump"`')
+    return f"{always}{others.format(' or '.join(found)) if found else ''}."
 
 
 def judged_shares(effective: Array, alone: Array, toward: int | None) -> Array:
@@ -367,11 +370,8 @@ def overlap_of(
             texts.append(f"{alone} (its probability is below 0.001)")
     if not texts or used is None:
         return arms, ""
-    if spec.matched:
-        advice = advice_for_matching(options)
-    else:
-        instead = other_populations(design, options, used.probabilities, used.s)
-        advice = f"Try logarithms or squares in propensity={f', or use {instead}' * bool(instead)}."
+    always, others = "Try logarithms or squares in propensity=", ", or use {}"
+    advice = advice_on_overlap(spec, design, options, used.probabilities, used.s, always, others)
     return arms, f"poor overlap: {'; '.join(texts)}.\n{advice}"
 
 

@@ -247,8 +247,8 @@ def _objective_sentence(record: FitRecord, joint: JointRecord) -> str:
         chosen = f"raised from {path.raised_from:.3g} ({chosen}), {why}"
     share = (
         f" The sampling variance in JRE's objective excludes {joint.share:.1%} of the estimated effect heterogeneity. "
-    )
-    share = (share + "The standard errors include all of it.") * bool(joint.share)
+        "The standard errors include all of it."
+    ) * bool(joint.share)
     return (
         "The outcome models of all groups were fitted together to minimise the risk of the "
         f"{record.options.population.estimand} (squared net bias plus sampling variance), averaged over {over}. "

@@ -405,9 +405,8 @@ def plot_effects_by(
         return draw_forest(table, label, axes_or_new(ax, len(table)), record.options.effect_scale.null)
     along = isinstance(by, str) and by.lstrip().startswith("~")
     encoder = moderators(record.design, by, data).encoder if along else None
-    variables = () if encoder is None else encoder.variables
-    if along and len(variables) != 1:
-        found = f"the formula {by!r} has {len(variables)} variables; expected one"
+    if encoder is not None and len(encoder.variables) != 1:
+        found = f"the formula {by!r} has {len(encoder.variables)} variables; expected one"
         raise OptionError(f'{found}.\nUse `res.plot_effects_by("~ bs(x, df=4)")` with its name.')
     frames = [effects_by(record, by, data, alpha, at=at if along else None, adjust=how) for how in (None, adjust)]
 

@@ -16,7 +16,7 @@ import pandas as pd
 
 from causalrisk.diagnostics import balance, scores, sensitivity
 from causalrisk.errors import CausalRiskError, OptionError, check_alpha, failures_frame
-from causalrisk.estimation.overlap import advice_for_matching, other_populations
+from causalrisk.estimation.overlap import advice_on_overlap
 from causalrisk.estimation.record import FitRecord
 from causalrisk.report import explain, methods, plots, summary
 from causalrisk.report import labels as words
@@ -208,12 +208,9 @@ def _overlap(record: FitRecord, alpha: float) -> Body:
     table, labels = scores.overlap(record), record.design.labels
     warned = bool(words.poor_overlap(record))
     options, unit_name, matched = record.options, record.design.unit_name, record.spec.matched
-    if matched:
-        advice = advice_for_matching(options)
-    else:
-        instead = other_populations(record.design, options, record.rows.scores, record.rows.weights)
-        advice = "Without comparable rows, estimates extrapolate."
-        advice += f" Consider another population: {instead}." * bool(instead)
+    always, others = "Without comparable rows, estimates extrapolate", ". Consider another population: {}"
+    given = record.spec, record.design, options, record.rows.scores, record.rows.weights
+    advice = advice_on_overlap(*given, always, others)
     if record.trimmed:  # its rows are an answer to the limits of Crump et al.
         table = table.drop(columns="outside crump")
     reading = explain.read_overlap(table, warned, options.population, advice, unit_name, matched)
@@ -414,6 +411,13 @@ def late_report(
     -------
     Path
         The file.
+
+    Raises
+    ------
+    UnavailableError
+        If matplotlib is not installed.
+    OptionError
+        If an assumption is unknown, or the file name does not have the ending of a web page.
     """
 
     def compliers(record: FitRecord, alpha: float) -> Body:
@@ -442,6 +446,13 @@ def pooled_report(
     -------
     Path
         The file.
+
+    Raises
+    ------
+    UnavailableError
+        If matplotlib is not installed.
+    OptionError
+        If an assumption is unknown, or the file name does not have the ending of a web page.
     """
     rows = _rows_of_score(pooled._record, "Overlap in the first imputed data set")
     then = "\n\n# for each imputed data set; then\npooled = causalrisk.pool(fits)"
