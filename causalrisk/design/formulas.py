@@ -34,11 +34,9 @@ NAME = r"([A-Za-z_]\w*)"
 
 HABITS: tuple[tuple[str, str], ...] = (  # a pattern, and the advice for it with the groups \1, ...
     (r"^\s*(?:teffects\s+\w+\s*)?\([^()~]*\)\s*\([^()~]*\)", 'Give the second formula as `propensity="x1 + x2"`.'),
-    (rf"\b(?:ibn?|i|c)\.\(\s*{NAME}", r"Give each variable by itself: `C(\1)`, or `\1` for numbers."),
     (r"#", "Stata's `i.g##c.x` is `C(g)*x`, `i.g#c.x` is `C(g):x`, `c.x##c.x` is `x + I(x**2)`. Leave comments out."),
     (rf"\bi?b(\d+)\.{NAME}", r"Stata's `ib\1.\2` is `C(\2, Treatment(\1))`."),
-    (rf"\b(?:i|ibn|io)\.{NAME}\b(?!\()", r"Stata's `i.\1` is `C(\1)`."),
-    (rf"\bc\.{NAME}\b(?!\()", r"Stata's `c.\1` is `\1`."),
+    (rf"\b(?:ibn?|io?|c)\.(?:\(\s*)?{NAME}\b(?!\()", r"Stata's `i.\1` is `C(\1)`, and `c.\1` is `\1`."),
     (rf"(?<![\w.])(\d+)\.(?!e\d){NAME}", r"Stata's `\1.\2` is `I(\2 == \1)`."),
     (rf"\b[LFDS]\d*\.{NAME}\b(?!\()", r'Make a column of lags: `data.groupby("unit")["\1"].shift(1)`.'),
     (r"\bxi\s*:", "Leave out Stata's `xi:`; factors are `C(x)`."),

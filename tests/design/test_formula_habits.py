@@ -24,7 +24,7 @@ def fitted(formula: str) -> None:
         ("I(g = 'yes') ~ x", "I(g == ...)"),
         ("I(g == yes) ~ x", "Text is in quotes: `'yes'`."),
         ("y ~ d + x | z + x", 'LATE.from_formula("y ~ x", data, treat="d", instrument="z")'),
-        ("y ~ i.g + x + i.age", "`C(g)`. Stata's `i.age` is `C(age)`."),
+        ("y ~ i.g + x + c.age", "`C(g)`, and `c.g` is `g`. Stata's `i.age` is `C(age)`, and `c.age` is `age`."),
         ("y ~ ib2.g + x", "C(g, Treatment(2))"),
         ("y ~ c.age##c.age", "`c.x##c.x` is `x + I(x**2)`"),
         ("y ~ g##x", "`i.g##c.x` is `C(g)*x`"),
