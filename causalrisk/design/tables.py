@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import datetime
 import itertools
-import os
 import re
 from collections.abc import Callable, Iterable, Mapping
 from decimal import Decimal
@@ -203,12 +202,9 @@ def as_table(data: Any, notes: list[str]) -> pd.DataFrame:
     frame = as_pandas(data)
     if isinstance(frame, pd.DataFrame):
         return frame
-    read = (f"data=data.{name}()" for name in ("collect", "compute") if hasattr(data, name))
-    typed = next(read, "data=pandas.DataFrame(data)")
-    if isinstance(data, str | os.PathLike):
-        typed = "data=pandas.read_csv(path)`, or `read_parquet`, `read_stata` or `read_excel"
     expected = "a data frame (pandas, polars, Arrow), a mapping of column names to values, or None"
-    raise OptionError(f"data is of type {_type_of(data)}; expected {expected}.\nUse `{typed}`.")
+    typed = "`data=pandas.read_csv(path)`, `data=data.collect()` or `data=pandas.DataFrame(data)`"
+    raise OptionError(f"data is of type {_type_of(data)}; expected {expected}.\nUse {typed}.")
 
 
 def gather(columns: Mapping[str, Any], notes: list[str]) -> pd.DataFrame:
