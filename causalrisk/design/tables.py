@@ -252,10 +252,8 @@ def matched_rows(labels: pd.Index, wanted: pd.Index) -> np.ndarray | None:
 
 def _one_column(values: Any, what: str) -> Any:
     values = as_pandas(values)
-    if isinstance(values, pd.DataFrame) and values.shape[1] == 1:
-        return values.iloc[:, 0]
-    if isinstance(values, np.ndarray) and values.shape[1:] == (1,):
-        return values[:, 0]
+    if isinstance(values, pd.DataFrame | np.ndarray) and values.shape[1:] == (1,):
+        return values.squeeze(axis=1)
     if is_column(values):
         return values
     shape = getattr(values, "shape", ())
