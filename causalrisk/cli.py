@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import argparse
 import ast
-import difflib
 import json
 import os
 import re
-import struct
 import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from zipfile import BadZipFile
 
 import causalrisk as cr
 
@@ -23,7 +20,7 @@ if TYPE_CHECKING:
 
 TEXT = {".csv": ",", ".csv.gz": ",", ".tsv": "\t", ".txt": ","}
 OTHERS = {".dta": "read_stata", ".parquet": "read_parquet", ".xlsx": "read_excel"}
-MARKS = " Use `--sep`, such as `--sep ';' --decimal ','` for semicolons and decimal commas."
+MARKS = "Use `--sep`, `--decimal` and `--encoding`, such as `--sep ';' --decimal ',' --encoding latin-1`."
 FORMATS = (".txt", ".md", ".html", ".tex", ".csv", ".docx", ".json")
 EPILOG = """examples:
   causalrisk demo
@@ -201,7 +198,7 @@ def read_file(options: argparse.Namespace) -> pd.DataFrame:
     """Read the local data file of a command, whose ending gives the format."""
     import pandas as pd
 
-    from causalrisk.design.scan import read_csv
+    from causalrisk.design.scan import read_csv, reading
 
     path, ending = options.file, "".join(options.file.suffixes).lower()
     kind = next((known for known in (*TEXT, *OTHERS) if ending.endswith(known)), None)
@@ -212,19 +209,13 @@ def read_file(options: argparse.Namespace) -> pd.DataFrame:
     sep, words = (options.sep or TEXT.get(kind, "")).replace("\\t", "\t"), (options.na or "").split(",")
     if kind in TEXT and len(sep) != 1:
         raise cr.OptionError(f"--sep {sep}: expected one character.")
-    try:
+    with reading(repr(str(path)), MARKS if kind in TEXT else "Check that the file is complete."):
         if kind in OTHERS:
             return getattr(pd, OTHERS[kind])(path)
         data = read_csv(path, sep=sep, decimal=options.decimal, encoding=options.encoding, na_values=words)
         if len(data.columns) == 1:
-            raise cr.DesignError(f"{str(path)!r} has one column, {data.columns[0]!r}.{MARKS}")
+            raise cr.DesignError(f"{str(path)!r} has one column, {data.columns[0]!r}.\n{MARKS}")
         return data
-    except cr.DesignError:
-        raise
-    except (ImportError, ValueError, OSError, LookupError, BadZipFile, struct.error) as error:
-        hint = MARKS if isinstance(error, pd.errors.ParserError) else ""
-        hint = " Use `--encoding latin-1` or `--encoding utf-16`." if isinstance(error, UnicodeError) else hint
-        raise cr.DesignError(f"{str(path)!r} cannot be read as {kind}: {str(error).strip()}.{hint}") from error
 
 
 CONTRAST = r"((Diff|Helmert|Poly|Sum|Treatment)(\((reference=)?('[^']*'|\"[^\"]*\"|-?[\d.]+)?\))?)?"
@@ -256,13 +247,14 @@ def check_formula(text: str, data: pd.DataFrame, model: str) -> None:
 
 def _check_part(node: ast.AST, columns: Sequence[str]) -> None:
     """Raise an error if a part of a formula is not on the list of allowed parts."""
+    from causalrisk.design.tables import nearest
+
     parts: Sequence[ast.AST] | None = None
     match node:
         case ast.Name(name) | ast.Call(ast.Name("Q"), [ast.Constant(str(name))], []) if name in columns:
             parts = []
         case ast.Name(name):
-            close = ", ".join(difflib.get_close_matches(name, columns, 5, cutoff=0))
-            raise cr.DesignError(f"{name!r} in a formula is not a column of the file. The closest are {close}.")
+            raise cr.DesignError(f"{name!r} in a formula is not a column of the file.\n{nearest(name, columns)}")
         case ast.Constant(int() | float()):
             parts = []
         case ast.UnaryOp(ast.USub() | ast.UAdd(), part):

@@ -56,6 +56,7 @@ PACKAGES = {module_name(path) for path in PACKAGE.rglob("__init__.py")}
 LATE = {  # imported inside a function: help needs no data
     ("causalrisk.cli", "causalrisk.design.scan"),
     ("causalrisk.cli", "causalrisk.design.formulas"),
+    ("causalrisk.cli", "causalrisk.design.tables"),
     ("causalrisk.cli", "causalrisk.models.estimators"),
 }
 

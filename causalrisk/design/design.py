@@ -285,9 +285,7 @@ class Design:
     @property
     def outcome_deviation(self) -> float:
         """Standard deviation of the outcome under the observation weights."""
-        y, weights = self.y[self.recorded], self.weights[self.recorded]
-        away = y - weights @ y / weights.sum()
-        return float(np.sqrt(weights @ away**2 / weights.sum()))
+        return float(np.sqrt(np.cov(self.y[self.recorded], aweights=self.weights[self.recorded], ddof=0)))
 
     @property
     def recorded(self) -> np.ndarray:

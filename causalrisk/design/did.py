@@ -356,18 +356,16 @@ def adoption(data: Any, *, time: str, unit: str, begins: str) -> Adoption:
     start[known] = _period_of(first[known], names, begins, time)
     unit_codes, unit_names = pd.factorize(units)
     early = start == 0
-    if set(first[known].unique()) <= {0, 1} and not set(names[1:]) & {1} and early.any():
-        found = f"begins={begins!r} has values 0 and 1; expected the first period of treatment of each unit"
-        when = f'data["{time}"].where(data["{begins}"] == 1).groupby(data["{unit}"]).transform("min")'
-        raise DesignError(f"{found}.\nUse `{when}` if {begins!r} is 1 from then on.")
-    _check_fixed(start, units, f"begins={begins!r}", "Leave these units out of the data.")
     if early.any():
         found = f"in or before the first period ({listing(names[:1])}) for {len(set(unit_codes[early]))} units"
         values, column = listing(pd.unique(first[early])), f'data["{begins}"]'
         never_begin = f"`{column} = {column}.replace([{values}], np.nan)` if these units are never treated"
-        before = f"`data=data[~{column}.isin([{values}])]` if they are always treated"
-        expected = "expected a later first period of treatment"
-        raise DesignError(f"begins={begins!r} is {found}; {expected}.\nUse {never_begin}, or {before}.")
+        advice = f"{never_begin}, or `data=data[~{column}.isin([{values}])]` if they are always treated"
+        if set(first[known].unique()) <= {0, 1} and not set(names[1:]) & {1}:  # an indicator of treatment
+            when = f'data["{time}"].where({column} == 1).groupby(data["{unit}"]).transform("min")'
+            advice = f"`{when}` if {begins!r} is 1 from then on"
+        raise DesignError(f"begins={begins!r} is {found}; expected a later first period of treatment.\nUse {advice}.")
+    _check_fixed(start, units, f"begins={begins!r}", "Leave these units out of the data.")
     of_units = pd.Series(start).groupby(unit_codes).first().to_numpy()
     return Adoption(frame, period, unit_codes, of_units, names, pd.Index(unit_names), begins)
 

@@ -108,15 +108,12 @@ def read_weights(given: Source | None, weight_type: str | None) -> np.ndarray | 
     seen = ~missing_mask(values)
     weights = np.full(len(values), np.nan)
     weights[seen] = numbers(values[seen], f"weights {name!r}")
-    if (weights < 0).any():
-        raise DesignError(f"weights {name!r} have {int((weights < 0).sum())} negative values.\nDrop these rows.")
-    if weight_type != "frequency":
-        return weights
-    parts = seen & ~nearly_whole(weights)
-    if parts.any():
-        found = f"weights {name!r} have {int(parts.sum())} values that are not whole numbers"
-        raise DesignError(f'{found}.\nUse `weight_type="probability"`.')
-    return np.rint(weights)
+    frequency = weight_type == "frequency"
+    odd = (weights < 0) | (seen & ~nearly_whole(weights) & frequency)
+    if odd.any():
+        found = f"weights {name!r} have {int(odd.sum())} negative{' or fractional' * frequency} values"
+        raise DesignError(f'{found}.\nDrop these rows, or use `weight_type="probability"` for other positive weights.')
+    return np.rint(weights) if frequency else weights
 
 
 def relative_weights(weights: np.ndarray, weight_type: str | None) -> np.ndarray:

@@ -6,6 +6,7 @@ import glob
 import itertools
 import os
 import shutil
+import struct
 import tempfile
 import warnings
 import weakref
@@ -14,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple, TypeVar
+from zipfile import BadZipFile
 
 import numpy as np
 import pandas as pd
@@ -51,6 +53,9 @@ Frame = tuple[str, pd.DataFrame]  # a name for messages, and consecutive rows of
 # --- errors that name a file -----------------------------------------------------------------------------------------
 
 
+UNREADABLE = "Check that it is complete, that text is UTF-8, and that each column has the same type in all files."
+
+
 @contextmanager
 def naming(where: str, advice: str = "") -> Iterator[None]:
     """Add to the message of a DesignError where it was found, and further advice at its end."""
@@ -61,14 +66,13 @@ def naming(where: str, advice: str = "") -> Iterator[None]:
 
 
 @contextmanager
-def reading(where: str) -> Iterator[None]:
+def reading(where: str, advice: str = UNREADABLE) -> Iterator[None]:
     """Turn errors in reading into a DesignError that names the file or frame."""
     try:
         yield
     except CausalRiskError:
         raise
-    except (OSError, ValueError, NotImplementedError, KeyError) as error:  # from pyarrow, pandas and Dask
-        advice = "Check that it is complete, that text is UTF-8, and that each column has the same type in all files."
+    except (ImportError, LookupError, NotImplementedError, OSError, ValueError, BadZipFile, struct.error) as error:
         raise DesignError(f"{where} cannot be read: {error}\n{advice}") from error
 
 

@@ -144,10 +144,8 @@ class Survey:
         rho, scale, found = 0 if self.rho is None else self.rho, self.scale, ""
         if design:
             found = f"replicate_weights= and {'= and '.join(design)}= were both given"
-        elif self.weights is None:
-            found = "replicate_weights= was given without weights="
-        elif self.replicate_type is None and scale is None:
-            found = "replicate_weights= was given without replicate_type= or scale="
+        elif self.weights is None or (self.replicate_type is None and scale is None):
+            found = "replicate_weights= needs weights=, and replicate_type= or scale="
         elif (self.replicate_type == "Fay") != (self.rho is not None) or not 0 <= rho < 1:
             found = f"replicate_type={self.replicate_type!r} with rho={self.rho!r}; expected 0 <= rho < 1"
         elif self.replicate_type == "JKn" and self.rscales is None:
@@ -345,11 +343,10 @@ def _fractions(fpc: pd.Series, stratum: NDArray[np.intp], strata: tuple[str, ...
 
 def _replication(survey: Survey, columns: Mapping[str, pd.Series], weights: Array, keep: Mask) -> Replication:
     values = np.stack([numbers(column, f"replicate weights {name!r}") for name, column in columns.items()], axis=1)
-    if (values < 0).any():
-        raise DesignError(f"replicate weights have {int((values < 0).sum())} negative values; expected zero or more.")
     values = values if survey.combined else values * weights[:, None]
-    if (values[weights == 0] > 0).any():
-        raise DesignError("rows with weight 0 have positive replicate weights.\nUse `weights=` of the same survey.")
+    if (values < 0).any() or values[weights == 0].any():
+        found = "replicate weights are negative, or are not zero in rows with weight 0"
+        raise DesignError(f"{found}.\nUse `weights=` of the same survey.")
     count, level = values.shape[1], values.sum(axis=0).mean() / weights.sum()
     if not 1 / RATIO <= level <= RATIO:
         found = f"the replicate weights sum to {level:.3g} times the weights on average; expected about 1"

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import datetime
 import itertools
-import os
 import re
 from collections.abc import Callable, Iterable, Mapping
 from decimal import Decimal
@@ -203,12 +202,9 @@ def as_table(data: Any, notes: list[str]) -> pd.DataFrame:
     frame = as_pandas(data)
     if isinstance(frame, pd.DataFrame):
         return frame
-    read = (f"data=data.{name}()" for name in ("collect", "compute") if hasattr(data, name))
-    typed = next(read, "data=pandas.DataFrame(data)")
-    if isinstance(data, str | os.PathLike):
-        typed = "data=pandas.read_csv(path)`, or `read_parquet`, `read_stata` or `read_excel"
     expected = "a data frame (pandas, polars, Arrow), a mapping of column names to values, or None"
-    raise OptionError(f"data is of type {_type_of(data)}; expected {expected}.\nUse `{typed}`.")
+    typed = "`data=pandas.read_csv(path)`, `data=data.collect()` or `data=pandas.DataFrame(data)`"
+    raise OptionError(f"data is of type {_type_of(data)}; expected {expected}.\nUse {typed}.")
 
 
 def gather(columns: Mapping[str, Any], notes: list[str]) -> pd.DataFrame:
@@ -256,10 +252,8 @@ def matched_rows(labels: pd.Index, wanted: pd.Index) -> np.ndarray | None:
 
 def _one_column(values: Any, what: str) -> Any:
     values = as_pandas(values)
-    if isinstance(values, pd.DataFrame) and values.shape[1] == 1:
-        return values.iloc[:, 0]
-    if isinstance(values, np.ndarray) and values.shape[1:] == (1,):
-        return values[:, 0]
+    if isinstance(values, pd.DataFrame | np.ndarray) and values.shape[1:] == (1,):
+        return values.squeeze(axis=1)
     if is_column(values):
         return values
     shape = getattr(values, "shape", ())

@@ -193,8 +193,7 @@ def predict(record: FitRecord, data: Any = None, arm: Any = None) -> pd.DataFram
     record.check_means("predict()")
     check_unit_level(record, "predict(data)")
     if data is not None and record.spec.matched:
-        problem = "Matching does not predict new rows, which have no matches"
-        raise UnavailableError(f"{problem}.\nUse `res.predict()`, or `predict(data)` of an `OutcomeRegression` fit.")
+        _check_coefficients(record, "predict(data)")
     if data is None:
         values, index = record.sample.restore(record.estimate.predicted.T.copy()), record.design.index
     else:

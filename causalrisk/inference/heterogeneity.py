@@ -443,13 +443,13 @@ def _redone(record: FitRecord, columns: Array) -> Array | None:
         known = fit is not None and fit.equations.model is not None and fit.equations.model.classifier is None
         if record.joint is None or record.stack is not None or not (known and drawn):
             return None
-    if record.stack is None:
-        return _under_refits(record, columns)
-    pairs = zip(record.stack.weights, record.stack.records, strict=True)
-    return np.asarray(sum(weight * _under_refits(of, columns) for weight, of in pairs if weight > 0))
+    return _under_refits(record, columns)
 
 
 def _under_refits(record: FitRecord, columns: Array) -> Array:
+    if record.stack is not None:
+        pairs = zip(record.stack.weights, record.stack.records, strict=True)
+        return np.asarray(sum(weight * _under_refits(of, columns) for weight, of in pairs if weight > 0))
     refits = intervals.refits_of(record) or resampled((record,), InferenceOptions())[0]  # in a stack, without its own
     kind = JACKKNIFE if record.cov_type == JACKKNIFE else record.bootstrap
     resampler = sample_resampler(record.design, record.sample, kind, record.seed)

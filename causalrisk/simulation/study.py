@@ -134,14 +134,11 @@ def choose_estimators(estimators: Any) -> tuple[Entry, ...]:
     >>> [entry.label for entry in chosen], chosen[1].options
     (['IPWRA', 'JRE erm'], {'objective': 'erm'})
     """
-    if estimators is None:
-        estimators = USUAL
-    if isinstance(estimators, Mapping):
-        named = list(estimators.items())
-    else:
-        single = isinstance(estimators, (str, type)) or not isinstance(estimators, Iterable)
-        named = [(None, item) for item in ([estimators] if single else estimators)]
-    entries = tuple(_entry(label, item) for label, item in named)
+    given = USUAL if estimators is None else estimators
+    if isinstance(given, str | type) or not isinstance(given, Iterable):
+        given = [given]
+    pairs = given.items() if isinstance(given, Mapping) else [(None, item) for item in given]
+    entries = tuple(_entry(label, item) for label, item in pairs)
     errors.check_distinct("estimators", [entry.label for entry in entries])
     return entries
 

@@ -220,7 +220,7 @@ def test_text_and_levels_are_those_of_pandas_and_no_python_objects(kind, role):
 @pytest.mark.parametrize(
     ("data", "typed"),
     [
-        ("births.csv", "data=pandas.read_csv(path)`, or `read_parquet`, `read_stata` or `read_excel"),
+        ("births.csv", "data=pandas.read_csv(path)"),
         (polars_frame().lazy(), "data=data.collect()"),
         (np.zeros((3, 2)), "data=pandas.DataFrame(data)"),
     ],
@@ -228,7 +228,7 @@ def test_text_and_levels_are_those_of_pandas_and_no_python_objects(kind, role):
 def test_what_to_type_for_anything_else(data, typed):
     with pytest.raises(TypeError, match=r"expected a data frame") as caught:
         IPWRA.from_formula("y ~ x", data, treat="d")
-    assert str(caught.value).endswith(f"`{typed}`.")
+    assert f"`{typed}`" in str(caught.value)
 
 
 def test_without_pyarrow(monkeypatch):
