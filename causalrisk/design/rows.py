@@ -112,7 +112,8 @@ def read_weights(given: Source | None, weight_type: str | None) -> np.ndarray | 
     odd = (weights < 0) | (seen & ~nearly_whole(weights) & frequency)
     if odd.any():
         found = f"weights {name!r} have {int(odd.sum())} negative{' or fractional' * frequency} values"
-        raise DesignError(f'{found}.\nDrop these rows, or use `weight_type="probability"` for other positive weights.')
+        fractional = ' Fractions need `weight_type="probability"`.' * frequency
+        raise DesignError(f"{found}.\nLeave out rows with negative weights.{fractional}")
     return np.rint(weights) if frequency else weights
 
 
