@@ -25,7 +25,7 @@ def fits():
 
 
 CALLS = {
-    "Matching does not predict new rows": lambda f: f["matched"].predict(DATA),
+    r"predict\(data\) is not available for Matching": lambda f: f["matched"].predict(DATA),
     r"get_prediction\(\) is not available for Matching": lambda f: f["matched"].get_prediction(DATA),
     "outcome_params is not available for Matching": lambda f: f["matched"].outcome_params,
     "group 'group' is of type builtins.NoneType": lambda f: f["res"].effects_by(None),
