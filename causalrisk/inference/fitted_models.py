@@ -361,5 +361,4 @@ def median_fit(records: Sequence[FitRecord]) -> FitRecord:
     found = np.stack([record.covariance[:size, :size] for record in records]) + moved[:, :, None] * moved[:, None]
     variances = np.trace(found[:, :count, :count], axis1=1, axis2=2)
     middle = int(np.argsort(variances)[len(records) // 2])
-    notes = dict.fromkeys(note for record in records for note in record.notes)
-    return dataclasses.replace(records[chosen], covariance=found[middle], repeats=params, notes=tuple(notes))
+    return dataclasses.replace(records[chosen], covariance=found[middle], repeats=params)

@@ -201,6 +201,7 @@ def matching_words(record: FitRecord) -> str:
     if not record.spec.matched:
         return ""
     nearest = "nearest unit" if options.n_neighbors == 1 else f"{options.n_neighbors} nearest units"
+    nearest = f"up to {nearest}" if options.n_neighbors > 1 and options.caliper is not None else nearest
     exact = f", among units with equal {joined(options.exact)}" if options.exact else ""
     caliper = "" if options.caliper is None else f", within a distance of {options.caliper:g}"
     adjusted = " A regression corrects the remaining differences (Abadie and Imbens 2011)."

@@ -259,6 +259,18 @@ def test_the_median_of_repeats_by_hand():
         res.effects_by(frame.x1 > 0)
 
 
+@pytest.mark.filterwarnings("ignore:.*predictions of the learner:causalrisk.DesignWarning")
+def test_notes_of_repeats_are_those_of_the_fit_that_is_shown():
+    frame = sample().assign(y=lambda f: (f.y > f.y.median()).astype(int))
+    model = AIPW.from_formula(FORMULA, frame, treat="d", family="binomial", learner=Square(), n_repeats=3)
+    options = [dataclasses.replace(model.options, repeat=repeat) for repeat in range(3)]
+    each = [fit_estimator(model.design, AIPW.spec, own, InferenceOptions()) for own in options]
+    assert len({record.notes for record in each}) > 1
+    res = model.fit()
+    (own,) = (record for record in each if record.estimate.params[0] == res.effect)
+    assert str(res.summary()).count("predictions of the learner are") == len(own.notes)
+
+
 def test_compare_fits_each_estimator_with_its_use_of_the_learner():
     frame = sample()
     options = {"treat": "d", "learner": Square()}
