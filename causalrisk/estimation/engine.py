@@ -247,7 +247,7 @@ def newton(block: Block, known: Beta, s: Array, start: Array | None) -> tuple[Ar
     if block.linear:
         equations, slope = at(np.zeros((m * p, 1)))
         solution, singular = _step(block, slope, equations)
-        solution[:, singular] = np.nan
+        solution[:, singular | ~np.isfinite(equations).all(axis=0)] = np.nan
         return solution.reshape(m, p, R), np.where(singular, block.singular, Failure.OK).astype(np.int8)
     first = np.zeros(m * p)
     if start is not None:

@@ -487,17 +487,25 @@ def projected_means(weights: WeightFit, spec: Specification, found: Estimate, co
     """Project potential outcomes on `columns` (n, k). Return coefficients (K, k) and influence functions (n, K, k)."""
     equations, beta = at_estimate(weights, spec, found.theta[..., None])
     sample, psi, first = equations.sample, dict[str, Array](), found.block("gamma").start
-    arms, blocks, s = range(sample.n_arms), equations.arm_blocks(columns), sample.s[:, None]
+    arms, s, means, moved = range(sample.n_arms), sample.s[:, None], list[Array](), list[Array]()
     for a in () if spec.given else arms:
         psi[f"outcome {a}"] = found.influence[:, found.block("theta", a)]
     for name in (name for name in WEIGHT_NAMES if name in beta):
         psi[name] = found.influence[:, first : first + beta[name].size]
         first += beta[name].size
-    beta, _ = solve(blocks, s, known=beta)
-    known = Influence(len(s), (), beta, {name: {name: np.eye(each.shape[1])} for name, each in psi.items()}, psi)
-    moved = influence(blocks, s, beta, sample.total, known)
-    means = np.stack([beta[f"mean {a}"][0, :, 0] for a in arms])
-    return means, np.stack([moved[f"mean {a}"] for a in arms], axis=1)
+    factors = {name: {name: np.eye(each.shape[1])} for name, each in psi.items()}
+    for own in _apart(columns):
+        blocks = equations.arm_blocks(own)
+        solved, _ = solve(blocks, s, known=beta)
+        of_blocks = influence(blocks, s, solved, sample.total, Influence(len(s), (), solved, factors, psi))
+        means.append(np.stack([solved[f"mean {a}"][0, :, 0] for a in arms]))
+        moved.append(np.stack([of_blocks[f"mean {a}"] for a in arms], axis=1))
+    return np.concatenate(means, axis=1), np.concatenate(moved, axis=2)
+
+
+def _apart(columns: Array) -> list[Array]:
+    """Split indicators of groups into single columns, so an empty group leaves the others known."""
+    return np.split(columns, columns.shape[1], axis=1) if (np.count_nonzero(columns, axis=1) == 1).all() else [columns]
 
 
 def at_estimate(weights: WeightFit, spec: Specification, theta: Array) -> tuple[Equations, Beta]:
@@ -518,5 +526,6 @@ def means_under(weights: WeightFit, spec: Specification, gamma: Array, theta: Ar
     equations = under_weights(equations, s)
     if gamma.size:
         beta |= weights.beta_of(gamma)
-    beta, _ = solve(equations.arm_blocks(columns), s, known=beta)
-    return np.stack([beta[f"mean {a}"][0] for a in range(equations.sample.n_arms)])
+    of_columns = [solve(equations.arm_blocks(own), s, known=beta)[0] for own in _apart(columns)]
+    arms = range(equations.sample.n_arms)
+    return np.concatenate([np.stack([of[f"mean {a}"][0] for a in arms]) for of in of_columns], axis=1)

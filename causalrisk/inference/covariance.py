@@ -234,17 +234,22 @@ def jackknife_of(record: FitRecord, left_out: Array) -> Array:
     The covariance is NaN without units. It is (G - 1) / G sum_k (T_k - mean T)(T_k - mean T)'. A target frame is a
     separate sample, whose sum is added.
     """
-    known, cut = np.asarray(np.isfinite(left_out).all(axis=1)), unit_count(record.design)
-    left_out, times = np.where(known[:, None], left_out, 0.0), equal_units(record) * known
+    known, cut = np.isfinite(left_out), unit_count(record.design)  # without some units, only some groups have effects
+    left_out, times = np.where(known, left_out, 0.0), equal_units(record)[:, None] * known
     samples = (slice(None, cut), slice(cut, None)) if record.sample.n_frame else (slice(None),)
-    deviations = np.concatenate([jackknife_deviations(left_out[rows], times[rows]) for rows in samples])
+    with np.errstate(all="ignore"):  # groups without effects have NaN
+        deviations = np.concatenate([jackknife_deviations(left_out[rows], times[rows]) for rows in samples])
     return np.asarray(record.choice_variance * deviations.T @ deviations)
 
 
 def jackknife_deviations(left_out: Array, times: Array) -> Array:
-    """Return D (units, d), where D'D is the jackknife covariance. Each unit counts as often as `times` says."""
-    total = times.sum()
-    return np.asarray(np.sqrt((total - 1) / total * times)[:, None] * (left_out - times @ left_out / total))
+    """Return D (units, d), where D'D is the jackknife covariance. Each unit counts as often as `times` says.
+
+    `times` has the shape (units,), or (units, d) if the estimates without some units are missing.
+    """
+    times = times.reshape(len(times), -1)
+    total = times.sum(axis=0)
+    return np.asarray(np.sqrt((total - 1) / total * times) * (left_out - (times * left_out).sum(axis=0) / total))
 
 
 def _check_left_out(record: FitRecord, left_out: Refits, max_failed: float, notes: Notes) -> None:

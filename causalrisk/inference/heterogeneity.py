@@ -383,14 +383,14 @@ def _projected(record: FitRecord, found: Moderators) -> tuple[Array, Array, Arra
     additive scale (the log of a ratio).
     """
     columns, scale = found.columns[record.sample.order], record.options.effect_scale
-    if found.groups:
-        _check_sizes(record, found)
     if record.repeats is not None:
         text = "standard errors of effects by group are from one repeat, so they ignore the choice of folds"
         warn_user(f"{text}.\nThe summary has the range of the effect over the repeats.", DesignWarning)
     if not (record.spec.uses_propensity or record.spec.constants):
         _check_seen(record, found, columns)
     on_scale, influence = project_effects(record, columns)
+    if found.groups:
+        _check_sizes(record, found, np.isnan(on_scale).any(axis=0))
     on_scale, redone = on_scale.ravel(), _redone(record, columns)
     values = scale.report(on_scale)
     if redone is not None:
@@ -400,13 +400,14 @@ def _projected(record: FitRecord, found: Moderators) -> tuple[Array, Array, Arra
     return values, np.sqrt(np.diag(covariance)) * scale.report_slope(on_scale), covariance
 
 
-def _check_sizes(record: FitRecord, found: Moderators) -> None:
+def _check_sizes(record: FitRecord, found: Moderators, undefined: Array) -> None:
     """Warn if a treatment group has few rows in a group, or only one cluster, whose contributions add up to zero."""
     design, of_groups = record.design, (found.columns > 0).T
     rows = np.min([found.columns[own].T @ design.units[own] for own in design.members], axis=0)
     unreliable, small = "Standard errors there are unreliable", (rows > 0) & (rows < FEW_ROWS)
     warned = [
-        ("no rows", rows == 0, "The models extrapolate the effects there"),
+        ("no rows", (rows == 0) & undefined, "Effects there are NaN"),
+        ("no rows", (rows == 0) & ~undefined, "The models extrapolate the effects there"),
         (f"fewer than {FEW_ROWS} rows", small, unreliable),
     ]
     if design.n_clusters and design.survey is None and not record.one_cluster:

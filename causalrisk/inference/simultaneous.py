@@ -327,7 +327,7 @@ def distribution(record: FitRecord, grid: Any = None, alpha: float = 0.05) -> pd
     flat, tested = np.stack(heights, axis=1).ravel(), np.stack(known, axis=1).ravel()
     of_arms = np.stack(influence, axis=2).reshape(sample.n, -1)[:, tested]
     se, critical = np.full(len(flat), np.nan), np.nan
-    if tested.any():
+    if tested.any() and not record.one_cluster:
         covariance = influence_covariance(record, of_arms)
         se[tested] = errors = np.sqrt(np.diag(covariance))
         critical = LargestModulus(covariance / np.outer(errors, errors), record.df, FEW_POINTS).quantile(alpha)

@@ -26,6 +26,7 @@ from causalrisk.report import labels, methods, sections, summary, tidy
 from causalrisk.report.table import ResultSummary
 
 WEAK = 10.0  # first-stage F below which normal intervals may be far from their level (Staiger and Stock 1997)
+CONSTANT = "does not vary within a group"  # of the treatment if only assigned units can take it
 LARGE = 1e6  # larger F are not printed as a number
 METHODS = ("AIPW", "IPWRA", "IPW", "OutcomeRegression")
 NOT_HERE = (
@@ -268,7 +269,9 @@ class LATEResults(OneEffect):
             influence = np.stack([of.estimate.influence[:, 0] for of in records], axis=1)
             self._covariance = influence_covariance(record, influence @ slopes)
         known = {*record.notes, *first_stage.model.design.notes}  # the data are the same
-        self._notes = errors.Notes([*record.notes, *(note for note in first_stage._record.notes if note not in known)])
+        self._notes = errors.Notes(
+            [*record.notes, *(note for note in first_stage._record.notes if note not in known and CONSTANT not in note)]
+        )
         self.first_stage_f = float(self._effects[1] ** 2 / self._covariance[1, 1])
         self._weak = self.first_stage_f < WEAK
         self._shown_f = f"above {LARGE:.0f}" if self.first_stage_f >= LARGE else f"{self.first_stage_f:.1f}"

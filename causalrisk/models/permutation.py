@@ -152,7 +152,11 @@ def assignment_of(design: Design, codes: NDArray[np.intp], name: str, arm: int |
 
 def _of_clusters(design: Design, codes: NDArray[np.intp], name: str, strata: str) -> Assignment:
     """Return the assignment that permutes clusters or, if treatment varies within them, rows within clusters."""
-    cluster, count, of = np.asarray(design.cluster), design.n_clusters, str(design.cluster_name)
+    both = (codes for codes in (design.cluster, design.second_cluster) if codes is not None)
+    ways = [np.unique(codes, return_inverse=True)[1] for codes in both]
+    whole = [not _varies_within(codes, design.arm).any() for codes in ways]
+    way = whole.index(True) if any(whole) else 0  # of two ways of clusters, the one that was assigned
+    cluster, count, of = ways[way], int(ways[way].max()) + 1, str(design.cluster_names[way])
     several = _varies_within(cluster, design.arm)
     if several.all() or (several.any() and not _varies_within(codes, cluster).any()):  # each stratum is in one cluster
         words = f"the {design.n} rows within {count} clusters ({of})"

@@ -106,7 +106,11 @@ def impute(
             many = "dates" if known.dtype.kind in "mM" else f"more than {MOST_LEVELS} levels of text"
             found = "no known value" if known.empty else many
             raise DesignError(f"impute(): column {name!r} has {found}.\nUse `exclude={[*left_out, name]}`.")
-        used[name] = used[name].where(used[name] == used[name]) if number else used[name].astype("category")
+        if number:
+            used[name] = used[name].where(used[name] == used[name])  # NaN of Arrow
+        else:
+            arrow = isinstance(used[name].dtype, pd.ArrowDtype)
+            used[name] = (used[name].astype(object) if arrow else used[name]).astype("category")
     gaps = {name: used[name].isna().to_numpy() for name in used if used[name].isna().any()}
 
     def completed(seed: np.random.SeedSequence) -> pd.DataFrame:

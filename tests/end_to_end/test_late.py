@@ -195,6 +195,7 @@ def test_one_sided_compliance_gives_no_warning():
     data = drawn().assign(d=lambda frame: frame["d"] * frame["z"])
     res = LATE.from_formula("y ~ x1", data, treat="d", instrument="z").fit()
     assert res.compliers().notna().all(axis=None)
+    assert "does not vary" not in str(res.summary())
 
 
 @pytest.mark.parametrize(

@@ -127,3 +127,10 @@ def test_other_estimators_and_grids_are_refused():
         fitted(cr.IPWRA).distribution()
     with pytest.raises(cr.OptionError, match="grid="):
         fitted().distribution([np.nan])
+
+
+@pytest.mark.filterwarnings("ignore:only one cluster:causalrisk.DesignWarning")
+def test_a_group_in_one_cluster_has_no_bands():
+    data = DATA.assign(site=np.where(DATA.d == 1, -1, DATA.site))
+    found = Hajek.from_formula("y ~ x1", data, treat="d", cluster="site").fit().distribution([0.0])
+    assert found["estimate"].notna().all() and found[["std err", "band low"]].isna().all(axis=None)

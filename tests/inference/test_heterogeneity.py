@@ -461,3 +461,30 @@ def test_one_value_of_each_variable_is_one_row():
     assert res.effects_by("~ x1 + x2", at={"x1": 1, "x2": 0}).equals(
         res.effects_by("~ x1 + x2", at=pd.DataFrame({"x1": [1], "x2": [0]}))
     )
+
+
+@pytest.mark.filterwarnings("ignore:a treatment group has:causalrisk.DesignWarning")
+@pytest.mark.parametrize("cov_type", ["cluster", "jackknife"])
+@pytest.mark.parametrize(
+    ("model", "target"), [(cr.IPW, "all"), (cr.Unadjusted, "all"), (cr.TMLE, "all"), (cr.AIPW, "treated")]
+)
+def test_a_group_without_rows_of_an_arm_leaves_the_others_as_they_are(model, target, cov_type):
+    frame = simulate(300).assign(k=np.arange(300) % 3, c=np.arange(300) % 20)
+    frame = frame[(frame.k > 0) | (frame.d == 0)]
+    res = model.from_formula("y ~ x1", frame, treat="d", target=target, cluster="c").fit(cov_type=cov_type)
+    found = res.effects_by("k", frame)
+    assert np.isnan(found["estimate"].iloc[0])
+    for k in (1, 2):
+        alone = res.effects_by((frame.k == k).astype(int).to_numpy()).iloc[1]
+        np.testing.assert_allclose(found.iloc[k].astype(float), alone.astype(float), rtol=1e-10)
+
+
+@pytest.mark.filterwarnings("ignore:a treatment group has:causalrisk.DesignWarning")
+def test_the_jackknife_leaves_out_the_only_cluster_of_a_group():
+    frame = simulate(300).assign(k=np.arange(300) % 3, c=np.arange(300) % 20)
+    frame = frame[(frame.k > 0) | (frame.d == 0) | (frame.c == 3)]
+    res = cr.IPW.from_formula("y ~ x1", frame, treat="d", cluster="c").fit(cov_type="jackknife")
+    found = res.effects_by("k", frame)["std err"]
+    for k in (1, 2):
+        alone = res.effects_by((frame.k == k).astype(int).to_numpy())["std err"].iloc[1]
+        assert found.iloc[k] == pytest.approx(alone, rel=1e-10)

@@ -386,3 +386,12 @@ def test_two_way_clusters_count_in_every_permutation():
     ]
     assert tests[0].statistic == pytest.approx(tests[1].statistic, rel=1e-9)
     np.testing.assert_allclose(tests[0].null_distribution, tests[1].null_distribution, rtol=1e-7)
+
+
+@pytest.mark.parametrize("cluster", [["village", "month"], ["month", "village"]])
+def test_of_two_ways_of_clusters_the_assigned_one_is_permuted(cluster):
+    rng, village = np.random.default_rng(0), np.repeat(np.arange(12), 10)
+    data = pd.DataFrame({"village": village, "month": np.tile(np.arange(10), 12), "d": village % 2})
+    res = cr.Unadjusted.from_formula("y ~ 1", data.assign(y=rng.normal(size=120)), treat="d", cluster=cluster).fit()
+    test = res.permutation_test(statistic="difference", n_permutations=99)
+    assert "the 12 clusters (village) as a whole" in str(test.summary()).replace("\n    ", " ")

@@ -102,3 +102,10 @@ def test_the_number_has_the_name_of_mice_and_data_are_needed():
     assert len(impute(incomplete(), m=2)) == 2
     with pytest.raises(OptionError, match=r"Use `impute\(data, 10\)`"):
         impute(m=5)
+
+
+def test_categories_of_polars_are_imputed():
+    polars = pytest.importorskip("polars")
+    given = polars.DataFrame({"y": [1.0, 2.0, 3.0] * 20, "s": ["a", None, "b"] * 20})
+    made = impute(given.with_columns(polars.col("s").cast(polars.Categorical)), 2)
+    assert set(made[0]["s"]) == {"a", "b"}
