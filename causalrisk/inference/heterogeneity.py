@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from causalrisk import errors
 from causalrisk.design.covariates import Moderators, moderators
@@ -390,7 +391,7 @@ def _projected(record: FitRecord, found: Moderators) -> tuple[Array, Array, Arra
         _check_seen(record, found, columns)
     on_scale, influence = project_effects(record, columns)
     if found.groups:
-        _check_sizes(record, found, np.isnan(on_scale).any(axis=0))
+        _check_sizes(record, found, np.asarray(np.isnan(on_scale).any(axis=0)))
     on_scale, redone = on_scale.ravel(), _redone(record, columns)
     values = scale.report(on_scale)
     if redone is not None:
@@ -400,7 +401,7 @@ def _projected(record: FitRecord, found: Moderators) -> tuple[Array, Array, Arra
     return values, np.sqrt(np.diag(covariance)) * scale.report_slope(on_scale), covariance
 
 
-def _check_sizes(record: FitRecord, found: Moderators, undefined: Array) -> None:
+def _check_sizes(record: FitRecord, found: Moderators, undefined: NDArray[np.bool_]) -> None:
     """Warn if a treatment group has few rows in a group, or only one cluster, whose contributions add up to zero."""
     design, of_groups = record.design, (found.columns > 0).T
     rows = np.min([found.columns[own].T @ design.units[own] for own in design.members], axis=0)
