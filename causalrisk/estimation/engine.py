@@ -306,7 +306,8 @@ def some(beta: Array, columns: NDArray[Any]) -> Array:
 def _step(block: Block, slope: Array, equations: Array) -> tuple[Array, NDArray[np.bool_]]:
     """Return Newton steps (k, R) and a mask (R,) of singular equations. Resamples may share one `slope`."""
     if not block.least_norm:
-        step, singular = solve_definite(slope, np.where(np.isfinite(equations), equations, 0.0))
+        equations = np.where(np.isfinite(equations), equations, 0.0)
+        step, singular = solve_definite(slope, equations)
         singular = np.repeat(singular, step.shape[1] // len(singular))
         known = np.isfinite(slope).all(axis=(1, 2)) & (not block.linear)
         for r in np.flatnonzero(singular & known):  # far from the solution, some links are concave

@@ -321,9 +321,7 @@ def train_from(
         converged = path.table["converged"]
         if not converged.all():
             anchors = errors.listed(converged.index[~converged].tolist())
-            told = (
-                f"the joint objective did not converge at these values of the shrinkage, which are not used: {anchors}"
-            )
+            told = f"the joint objective did not converge at shrinkage {anchors}; these values are not used"
             advice = "Simplify the outcome formula. `res.anchor_path()` shows the other values."
             notes.warn(f"{told}.\n{advice}", errors.ConvergenceWarning)
     fit, options = trained(alpha), dataclasses.replace(options, replicates=None)

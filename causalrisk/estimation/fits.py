@@ -504,7 +504,7 @@ def projected_means(weights: WeightFit, spec: Specification, found: Estimate, co
 
 
 def _apart(columns: Array) -> list[Array]:
-    """Split indicators of groups into single columns, so an empty group leaves the others known."""
+    """Split indicators of groups into single columns. An empty group then does not affect the others."""
     return np.split(columns, columns.shape[1], axis=1) if (np.count_nonzero(columns, axis=1) == 1).all() else [columns]
 
 

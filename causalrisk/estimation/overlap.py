@@ -248,13 +248,8 @@ def arm_weights(inverse: Array, weights: Array, units: Array) -> ArmWeights:
     )
 
 
-def advice_on_overlap(
-    spec: Specification, design: Design, options: ModelOptions, scores: Array, weights: Array, always: str, others: str
-) -> str:
-    """Return what to do about poor overlap: `always`, and `others` with other targets in place of {}.
-
-    Crump's rule is among them if it can and would trim rows. Matching has advice of its own.
-    """
+def advice_on_overlap(spec: Specification, design: Design, options: ModelOptions, weights: WeightFit) -> str:
+    """Return what to do about poor overlap. Crump's rule is suggested only if it can and would trim rows."""
     if spec.matched:
         if options.caliper is None and not options.exact:
             return "Use `caliper=` to leave out units without near matches."
@@ -263,9 +258,10 @@ def advice_on_overlap(
     treated = options.population.everybody and design.n_arms == 2
     targets = [] if options.did is not None else ["overlap"] * tilted + ["treated"] * treated
     found = [f'`target="{name}"`' for name in targets]
-    if options.trim != "crump" and not options.population.frame and np.isfinite(crump_cut(scores, weights)):
+    untrimmed = options.trim != "crump" and not options.population.frame
+    if untrimmed and np.isfinite(crump_cut(weights.probabilities, weights.s)):
         found.append('`trim="crump"`')
-    return f"{always}{others.format(' or '.join(found)) if found else ''}."
+    return f"Try logarithms or squares in propensity={', or use ' * bool(found)}{' or '.join(found)}."
 
 
 def judged_shares(effective: Array, alone: Array, toward: int | None) -> Array:
@@ -370,9 +366,7 @@ def overlap_of(
             texts.append(f"{alone} (its probability is below 0.001)")
     if not texts or used is None:
         return arms, ""
-    always, others = "Try logarithms or squares in propensity=", ", or use {}"
-    advice = advice_on_overlap(spec, design, options, used.probabilities, used.s, always, others)
-    return arms, f"poor overlap: {'; '.join(texts)}.\n{advice}"
+    return arms, f"poor overlap: {'; '.join(texts)}.\n{advice_on_overlap(spec, design, options, used)}"
 
 
 # --- trimming -------------------------------------------------------------------------------------------------------

@@ -234,7 +234,7 @@ def jackknife_of(record: FitRecord, left_out: Array) -> Array:
     The covariance is NaN without units. It is (G - 1) / G sum_k (T_k - mean T)(T_k - mean T)'. A target frame is a
     separate sample, whose sum is added.
     """
-    known, cut = np.isfinite(left_out), unit_count(record.design)  # without some units, only some groups have effects
+    known, cut = np.isfinite(left_out), unit_count(record.design)  # a group may have no effect without some unit
     left_out, times = np.where(known, left_out, 0.0), equal_units(record)[:, None] * known
     samples = (slice(None, cut), slice(cut, None)) if record.sample.n_frame else (slice(None),)
     with np.errstate(all="ignore"):  # groups without effects have NaN

@@ -270,8 +270,8 @@ class JRE(CausalModel):
             S is the size of the estimated heterogeneity and N its sampling variance.
         n_replicates : int, optional
             Number B of propensity replicates, which are refits of the propensity model with fractional random weights.
-            By default 200 for "risk" and 500 for "erm". With at least 5,000 units and 2Q < B, for Q
-            propensity coefficients, the default is 2Q points that represent a normal distribution.
+            By default 200 for "risk" and 500 for "erm". With at least 5,000 units and 2Q < B, for Q propensity
+            coefficients, the default is 2Q points that represent a normal distribution.
         spread : float, optional
             Standard deviation of the replicates, relative to the sampling error of the propensity score. By default 0.5
             for "risk" and 1 for "erm".

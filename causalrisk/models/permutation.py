@@ -152,11 +152,11 @@ def assignment_of(design: Design, codes: NDArray[np.intp], name: str, arm: int |
 
 def _of_clusters(design: Design, codes: NDArray[np.intp], name: str, strata: str) -> Assignment:
     """Return the assignment that permutes clusters or, if treatment varies within them, rows within clusters."""
-    both = (codes for codes in (design.cluster, design.second_cluster) if codes is not None)
-    ways = [np.unique(codes, return_inverse=True)[1] for codes in both]
-    whole = [not _varies_within(codes, design.arm).any() for codes in ways]
-    way = whole.index(True) if any(whole) else 0  # of two ways of clusters, the one that was assigned
-    cluster, count, of = ways[way], int(ways[way].max()) + 1, str(design.cluster_names[way])
+    ways = [*zip(map(np.asarray, (design.cluster, design.second_cluster)), design.cluster_names, strict=False)]
+    whole = [way for way in ways if not _varies_within(way[0], design.arm).any()]  # one treatment per cluster
+    codes_of, of = min(whole or ways[:1], key=lambda way: len(np.unique(way[0])))
+    cluster = np.unique(codes_of, return_inverse=True)[1]
+    count = int(cluster.max()) + 1
     several = _varies_within(cluster, design.arm)
     if several.all() or (several.any() and not _varies_within(codes, cluster).any()):  # each stratum is in one cluster
         words = f"the {design.n} rows within {count} clusters ({of})"

@@ -208,9 +208,7 @@ def _overlap(record: FitRecord, alpha: float) -> Body:
     table, labels = scores.overlap(record), record.design.labels
     warned = bool(words.poor_overlap(record))
     options, unit_name, matched = record.options, record.design.unit_name, record.spec.matched
-    always, others = "Without comparable rows, estimates extrapolate", ". Consider another population: {}"
-    given = record.spec, record.design, options, record.rows.scores, record.rows.weights
-    advice = advice_on_overlap(*given, always, others)
+    advice = advice_on_overlap(record.spec, record.design, options, record.used_weight_fit)
     if record.trimmed:  # its rows are an answer to the limits of Crump et al.
         table = table.drop(columns="outside crump")
     reading = explain.read_overlap(table, warned, options.population, advice, unit_name, matched)

@@ -215,7 +215,7 @@ def test_a_fit_is_not_told_to_trim_again_by_crumps_rule(tmp_path, unprinted_plot
     with pytest.warns(cr.OverlapWarning):
         res = cr.IPWRA.from_formula("y ~ x", data, **options).fit()
     page = re.sub("</?code>", "`", unescape(res.report(tmp_path / "report.html").read_text("utf-8")))
-    assert f"Consider another population: {left}" in page
+    assert f"Try logarithms or squares in propensity=, or use {left}" in page
 
 
 @pytest.mark.parametrize("scanned", [False, True])

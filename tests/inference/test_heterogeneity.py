@@ -477,6 +477,9 @@ def test_a_group_without_rows_of_an_arm_leaves_the_others_as_they_are(model, tar
     for k in (1, 2):
         alone = res.effects_by((frame.k == k).astype(int).to_numpy()).iloc[1]
         np.testing.assert_allclose(found.iloc[k].astype(float), alone.astype(float), rtol=1e-10)
+        if model is cr.Unadjusted:
+            means = frame[frame.k == k].groupby("d").y.mean()
+            assert found["estimate"].iloc[k] == pytest.approx(means[1] - means[0], rel=1e-10)
 
 
 @pytest.mark.filterwarnings("ignore:a treatment group has:causalrisk.DesignWarning")

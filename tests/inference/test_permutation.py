@@ -395,3 +395,14 @@ def test_of_two_ways_of_clusters_the_assigned_one_is_permuted(cluster):
     res = cr.Unadjusted.from_formula("y ~ 1", data.assign(y=rng.normal(size=120)), treat="d", cluster=cluster).fit()
     test = res.permutation_test(statistic="difference", n_permutations=99)
     assert "the 12 clusters (village) as a whole" in str(test.summary()).replace("\n    ", " ")
+
+
+@pytest.mark.filterwarnings("ignore::causalrisk.DesignWarning")  # few clusters
+@pytest.mark.parametrize("cluster", [["village", "district"], ["district", "village"]])
+def test_of_nested_clusters_the_larger_are_permuted(cluster):
+    rng, village = np.random.default_rng(0), np.repeat(np.arange(12), 10)
+    data = pd.DataFrame({"village": village, "district": village // 2, "d": village // 2 % 2})
+    res = cr.Unadjusted.from_formula("y ~ 1", data.assign(y=rng.normal(size=120)), treat="d", cluster=cluster).fit()
+    test = res.permutation_test(statistic="difference", n_permutations="all")
+    assert "the 6 clusters (district) as a whole" in str(test.summary()).replace("\n    ", " ")
+    assert test.n_permutations == 20
