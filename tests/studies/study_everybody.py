@@ -1,8 +1,8 @@
 """JRE beside the estimators a referee asks about: `python -m tests.studies.study_everybody --jobs 2 --store FOLDER`.
 
 The study writes tables/everybody.csv and the page docs/explanation/everybody.md; `--pages` writes the page from the
-stored table. Finished parts are kept in the folder, so that a run that was interrupted goes on. DoubleML takes
-`pip install doubleml`; without it it is left out, and a line says so.
+stored table. The folder keeps the finished study of each population, so that a run that was interrupted goes on with
+the next. DoubleML takes `pip install doubleml`; without it it is left out, and a line says so.
 """
 
 from __future__ import annotations
@@ -19,10 +19,11 @@ import numpy as np
 import pandas as pd
 
 import causalrisk as cr
-from causalrisk.simulation import designs, run_study
+from causalrisk.simulation import designs
 from tests.studies import published
 from tests.studies.competitors import doubleml_irm
 from tests.studies.evidence_pages import TABLES, counted, filled, markdown, number
+from tests.studies.groups import kept
 from tests.studies.study_coverage import resampled_error
 
 OWN = [
@@ -216,7 +217,7 @@ def arguments():
     parser.add_argument("--full", action="store_true", help="1,000 samples instead of 50: hours")
     parser.add_argument("--pages", action="store_true", help="no study: the page from the stored table")
     parser.add_argument("--jobs", type=int, default=1, help="processes")
-    parser.add_argument("--store", type=Path, help="folder for finished parts")
+    parser.add_argument("--store", type=Path, help="folder for finished studies")
     return parser.parse_args()
 
 
@@ -225,11 +226,10 @@ def main():
     args = arguments()
     file, command = TABLES / "everybody.csv", COMMAND + " --full" * args.full
     if not args.pages:
-        study = run_study(
-            [*OWN, *OTHERS], n=500, n_sims=1000 if args.full else 50,
-            estimators=estimators(199), path=args.store, n_jobs=args.jobs, progress=True,
-        )  # fmt: skip
-        summarise(study).to_csv(file, index=False, float_format="%.6g")
+        options = {"n": 500, "n_sims": 1000 if args.full else 50, "n_jobs": args.jobs, "progress": True}
+        options["estimators"] = estimators(199)
+        found = [summarise(kept(args.store, design, **options)) for design in [*OWN, *OTHERS]]
+        pd.concat(found).to_csv(file, index=False, float_format="%.6g")
     PAGE.write_text(page(pd.read_csv(file), command), "utf-8")
 
 
