@@ -77,8 +77,8 @@ class StudyResults(Shown):
             reference = errors.get(self.reference, pd.Series(np.nan, index=errors.index)).to_numpy()
             for label in errors:
                 row = describe(errors[label], se[label], reference, critical)
-                bound = design.efficiency_bound if design.has_bound else np.nan
-                row["mse_over_bound"] = n * row["rmse"] ** 2 / bound
+                bound = design.efficiency_bound
+                row["mse_over_bound"] = n * row["rmse"] ** 2 / bound if np.isfinite(bound) else np.nan
                 rows.append({"design": design.name, "n": n, "estimator": label} | row)
         return tidy.Frame(rows).set_index(KEYS)
 

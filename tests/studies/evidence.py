@@ -23,6 +23,7 @@ import causalrisk as cr
 from tests.studies.designs import MISSPECIFIED, RIGHT
 from tests.studies.evidence_pages import SIZES, TABLES, write_pages
 from tests.studies.groups import run_in_groups
+from tests.studies.own_designs import KangSchaferMean, LalondeLike
 from tests.studies.study_real import compare_on_real_data
 
 MORE = (
@@ -31,7 +32,7 @@ MORE = (
     "binary_outcome",
     "heavy_tails",
     "rare_treatment",
-    "lalonde_like",
+    LalondeLike(),
     "forty_covariates",
 )
 KEYS = ["estimator", "design", "n"]
@@ -86,7 +87,7 @@ def coverage(args, grid):
     """Coverage of the bootstrap's intervals, JRE beside IPWRA."""
     joint = ("JRE", {"n_replicates": min(grid.n_replicates, 200), "bootstrap": "pairs"})
     study = run_in_groups(
-        ["lalonde_like", "rare_treatment", *MISSPECIFIED, *RIGHT, "interaction"],
+        [LalondeLike(), "rare_treatment", *MISSPECIFIED, *RIGHT, "interaction"],
         {"start": "IPWRA", "joint": {"JRE": joint}}, args.store, n=SIZES[:2],
         n_sims=grid.covered, n_boot=grid.n_boot, n_jobs=args.jobs, progress=True,
     )  # fmt: skip
@@ -99,7 +100,7 @@ def mean_problem(args, grid):
     """Kang and Schafer's mean of an outcome that is missing."""
     groups = {"usual": ["OutcomeRegression", "IPW", "IPWRA", "AIPW"], "joint": "JRE"}
     study = run_in_groups(
-        "kang_schafer_mean", groups, args.store, n=200, n_sims=grid.mean, n_jobs=args.jobs,
+        KangSchaferMean(), groups, args.store, n=200, n_sims=grid.mean, n_jobs=args.jobs,
         progress=True,
     )  # fmt: skip
     return study.table.reset_index()[["estimator", "samples", "failed", "bias", "bias_mc", "rmse"]]

@@ -14,16 +14,12 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # one thread a process; must
 import numpy as np
 import pandas as pd
 
-from causalrisk.simulation import designs
 from tests.studies.groups import kept
-from tests.studies.study_everybody import OTHERS
+from tests.studies.own_designs import LalondeLike
+from tests.studies.study_everybody import PUBLISHED
 from tests.studies.study_outside import EFFECTS, InteractiveModel, NieWager, Stored, parser_of, run_stored
 
-LOSSES = (designs.MissedConfounder, designs.OppositeCurves)  # of this package
-SETUPS = map(NieWager, EFFECTS)
-DRAWN = [
-    "kang_schafer", "lalonde_like", *(own for own in OTHERS if not isinstance(own, LOSSES)), *SETUPS, InteractiveModel()
-]  # fmt: skip
+DRAWN = ["kang_schafer", LalondeLike(), *PUBLISHED, *map(NieWager, EFFECTS), InteractiveModel()]
 SIZES = (500, 1000)
 FEW_ROWS = ((25, 150), (40, 200), (40, 400), (90, 300))  # covariates and rows
 SMOOTH = {"learner": "smooth"}
