@@ -69,7 +69,8 @@ class Design:
     """A population, and the formulas that an analyst uses for samples from it.
 
     To define your own design, write a frozen dataclass that inherits from this class. Define `population` and
-    `formula`, and `propensity` if it has other covariates than `formula`.
+    `formula`, and `propensity` if it has other covariates than `formula`. You can also state `effect` and
+    `efficiency_bound`, which are otherwise computed from a large draw.
 
     Attributes
     ----------

@@ -216,8 +216,8 @@ def run_study(
     """
     designs = [find_design(item) for item in (design if isinstance(design, list | tuple) else [design])]
     errors.check_distinct("design", [item.name for item in designs])
-    sizes = [n] if not isinstance(n, (list, tuple, range, np.ndarray)) else list(n)
-    errors.check_distinct("n", list(map(str, sizes)))
+    sizes: list[Any] = list(n) if isinstance(n, Iterable) else [n]
+    errors.check_distinct("n", [str(size) for size in sizes])
     for size in sizes:
         errors.whole_number("n", size, 2)
     errors.whole_number("n_sims", n_sims, 2)
@@ -227,8 +227,8 @@ def run_study(
     reference = names[0] if reference == "IPWRA" not in names else errors.one_of("reference", reference, names)
     seed = seed_sequence(rng)
     entropy = [int(word) for word in seed.generate_state(4)] if seed.spawn_key else seed.entropy
-    samples = list(itertools.product(designs, map(int, sizes), range(n_sims)))
-    raw = run_samples(samples, entries, int(n_boot), entropy, n_jobs, progress)
+    samples = [(of, int(size), number) for of, size, number in itertools.product(designs, sizes, range(n_sims))]
+    raw = run_samples(samples, entries, n_boot, entropy, n_jobs, progress)
     for (name, label), part in raw.groupby(["design", "estimator"], sort=False):
         if part["estimate"].isna().all():
             text = f"{label} failed on every sample of {name}: {part['failure'].iloc[0]}"
