@@ -21,7 +21,6 @@ from causalrisk.runtime import ordered_map, progress_bar, worker_count
 from causalrisk.simulation.designs import Design, Specified, find_design
 from causalrisk.simulation.results import StudyResults
 
-COLUMNS = ["design", "n", "sample", "estimator", "estimate", "se", "failure"]
 FAILURES = (errors.CausalRiskError, ArithmeticError, np.linalg.LinAlgError, RuntimeError, ValueError)
 
 
@@ -135,14 +134,14 @@ def choose_estimators(estimators: Any) -> tuple[Entry, ...]:
 
 def _entry(label: str | None, item: Any) -> Entry:
     what, options = item if isinstance(item, tuple) and len(item) == 2 else (item, {})
-    is_function = callable(what) and not isinstance(what, type)
-    found: Any = what if is_function else model_named(what)
-    usual = getattr(found, "__name__", repr(found)) if is_function else found.spec.name
+    if callable(what) and not isinstance(what, type):
+        return Entry(str(label or getattr(what, "__name__", repr(what))), what, dict(options))
+    model = model_named(what)
     for name, default in (("effect", "difference"), ("target", "all"), ("trim", None), ("use_t", False), ("df", None)):
-        if not is_function and str(options.get(name)) not in ("None", str(default)):
+        if str(options.get(name)) not in ("None", str(default)):
             what = "A study compares differences of means over all units with the design's effect, by normal intervals"
             raise errors.OptionError(f"{name}= is not available in a study. {what}.\nLeave it out, or use a function.")
-    return Entry(str(label or usual), found, dict(options))
+    return Entry(str(label or model.spec.name), model, dict(options))
 
 
 @errors.with_other_names
@@ -224,7 +223,8 @@ def run_study(
     errors.whole_number("n_boot", n_boot, 0)
     entries = choose_estimators(estimators)
     names = [entry.label for entry in entries]
-    reference = names[0] if reference == "IPWRA" not in names else errors.one_of("reference", reference, names)
+    first = reference == "IPWRA" and "IPWRA" not in names
+    reference = names[0] if first else errors.one_of("reference", reference, names)
     seed = seed_sequence(rng)
     entropy = [int(word) for word in seed.generate_state(4)] if seed.spawn_key else seed.entropy
     samples = [(of, int(size), number) for of, size, number in itertools.product(designs, sizes, range(n_sims))]
@@ -256,7 +256,7 @@ def run_samples(
         for found in results:
             rows += found
             advance(1)
-    return pd.DataFrame(rows, columns=COLUMNS)
+    return pd.DataFrame(rows, columns=["design", "n", "sample", "estimator", "estimate", "se", "failure"])
 
 
 def run_sample(sample: tuple[Design, int, int], entries: Sequence[Entry], n_boot: int, entropy: Any) -> list[Any]:
