@@ -14,7 +14,7 @@ from causalrisk.errors import DesignError, DesignWarning, listed, one_of, warn_u
 from causalrisk.numerics.arrays import Array
 from causalrisk.numerics.resampling import seed_sequence
 
-__all__ = ["calibration_table", "load_judged", "score", "write_example"]
+__all__ = ["load_judged", "score", "write_example"]
 REQUIRED = ("id", "category", "answer_type")
 ANSWER_TYPES = ("exactMatch", "multipleChoice")
 SUFFIXES = (".jsonl", ".json", ".csv", ".parquet")
@@ -313,39 +313,11 @@ def score(frame: pd.DataFrame, binning: str = "all", *, n_boot: int = 999, rng: 
     for (arm, rows), seed in zip(arms.items(), seed_sequence(rng).spawn(len(arms)), strict=True):
         answered, calibration = rows[rows["answered"]], _calibration(arm, rows, binning, n_boot, seed)
         table.append((*_accuracy(rows), *calibration, len(rows), len(answered), *_accuracy(answered)))
-    measures, gaps = ["accuracy", "half_width"], ["calibration_error", "calibration_error_se"]
-    columns = [*measures, *gaps, "n_questions", "answered", *(f"{name}_answered" for name in measures)]
+    columns = [
+        "accuracy", "half_width", "calibration_error", "calibration_error_se", "n_questions", "answered",
+        "accuracy_answered", "half_width_answered",
+    ]  # fmt: skip
     return pd.DataFrame(table, columns=columns, index=pd.Index(list(arms), name="arm"))
-
-
-def calibration_table(frame: pd.DataFrame, size: int = BIN_SIZE) -> pd.DataFrame:
-    """Stated confidence and accuracy in bins of answers with similar confidence, for a calibration plot.
-
-    Parameters
-    ----------
-    frame : DataFrame
-        Data frame from `load_judged`, or some of its rows.
-    size : int, default 100
-        Number of answers per bin. The last bin of an arm also has the remaining answers.
-
-    Returns
-    -------
-    DataFrame, one row per arm and bin
-        ``n``, the number of answers; mean ``confidence``, ``accuracy`` and the ``half_width`` of its 95% interval, in
-        percent. Answers without a stated confidence are left out.
-    """
-    whole_number("size", size, 1)
-    tables = {}
-    for arm, rows in _arms(frame).items():
-        stated, correct = _stated(rows)
-        if len(stated):
-            n, accuracy = _bins(_by_confidence(stated, correct), size)
-            width = 196 * np.sqrt(accuracy * (1 - accuracy) / n)
-            values = {"n": n, "confidence": 100 * _bins(np.sort(stated), size)[1], "accuracy": 100 * accuracy}
-            tables[arm] = pd.DataFrame({**values, "half_width": width})
-    if not tables:
-        raise DesignError("no answer states a confidence.\nUse `load_judged` with files of judged answers.")
-    return pd.concat(tables, names=["arm", "bin"])
 
 
 def _arms(frame: pd.DataFrame) -> dict[Any, pd.DataFrame]:
@@ -368,11 +340,6 @@ def _arms(frame: pd.DataFrame) -> dict[Any, pd.DataFrame]:
     return dict(iter(arms))
 
 
-def _stated(rows: pd.DataFrame) -> tuple[Array, Array]:
-    rows = rows[rows["answered"] & rows["confidence"].notna()]
-    return rows["confidence"].to_numpy() / 100, rows["correct"].to_numpy(dtype=float)
-
-
 def _accuracy(rows: pd.DataFrame) -> tuple[float, float]:
     """Return accuracy and half width in percent, both rounded as published."""
     n = len(rows)
@@ -383,28 +350,27 @@ def _accuracy(rows: pd.DataFrame) -> tuple[float, float]:
 
 
 def _by_confidence(stated: Array, values: Array) -> Array:
+    """Return the values in the order of confidence; each has the mean of those with equal confidence."""
     _, level, count = np.unique(stated, return_inverse=True, return_counts=True)
     return np.repeat(np.bincount(level, values) / count, count)
 
 
-def _bins(values: Array, size: int) -> tuple[Array, Array]:
-    """Return counts and means of values in bins of `size`; the last bin also has the remaining values."""
-    starts = np.arange(max(len(values) // size, 1)) * size
-    n = np.diff(starts, append=len(values))
-    return n, np.add.reduceat(values, starts) / n
-
-
 def _root_mean_square(gaps: Array, binning: str) -> Any:
-    """Return the calibration error, given sorted gaps between confidence and correctness, shape (m,)."""
-    n, mean = _bins(gaps, BIN_SIZE)
-    terms = n / len(gaps) * mean**2
+    """Return the calibration error, given gaps between confidence and correctness in the order of confidence.
+
+    A bin has `BIN_SIZE` answers; the last bin also has the remaining answers.
+    """
+    starts = np.arange(max(len(gaps) // BIN_SIZE, 1)) * BIN_SIZE
+    n = np.diff(starts, append=len(gaps))
+    terms = n / len(gaps) * (np.add.reduceat(gaps, starts) / n) ** 2
     return np.sqrt((terms if binning == "all" else terms[:-1]).sum())
 
 
 def _calibration(arm: str, rows: pd.DataFrame, binning: str, n_boot: int, seed: Any) -> tuple[float, float]:
     """Return the calibration error and its standard error in percent; the published error is a whole number."""
-    stated, correct = _stated(rows)
-    published, m, gaps = binning == "published", len(stated), stated - correct
+    rows = rows[rows["answered"] & rows["confidence"].notna()]
+    stated, published, m = rows["confidence"].to_numpy() / 100, binning == "published", len(rows)
+    gaps = stated - rows["correct"].to_numpy()
     if not m:
         return np.nan, np.nan
     if published and m < 2 * BIN_SIZE:

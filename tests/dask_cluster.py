@@ -1,4 +1,4 @@
-"""Processes that are forked from one that has imported what they need, and a small cluster of Dask of such."""
+"""A small cluster of Dask, whose processes are forked from one that has imported what they need."""
 
 from __future__ import annotations
 
@@ -7,14 +7,6 @@ import multiprocessing
 from multiprocessing import forkserver
 
 PRELOADED = ["distributed.nanny", "causalrisk.models.estimators", "causalrisk.simulation.study", "tests.conftest"]
-
-
-def preloaded():
-    """The context of such processes; to import all of this takes each of others a second or two."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(PRELOADED)
-    forkserver.ensure_running()  # before Dask asks for less
-    return context
 
 
 @contextlib.contextmanager
@@ -26,7 +18,8 @@ def local_cluster(**settings):
     import dask
     from distributed import LocalCluster
 
-    preloaded()
+    multiprocessing.get_context("forkserver").set_forkserver_preload(PRELOADED)
+    forkserver.ensure_running()  # before Dask asks for less; other processes import all of this for a second or two
     settings |= {
         "distributed.worker.multiprocessing-method": "forkserver",
         "distributed.scheduler.work-stealing": False,

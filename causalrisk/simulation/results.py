@@ -74,10 +74,9 @@ class StudyResults(Shown):
         check_alpha(alpha)
         critical, rows = float(ndtri(1 - alpha / 2)), []
         for design, n, errors, se in self.cells():
-            reference = errors.get(self.reference, pd.Series(np.nan, index=errors.index)).to_numpy()
             for label in errors:
-                row = describe(errors[label], se[label], reference, critical)
-                bound = design.efficiency_bound if design.has_bound else np.nan
+                row = describe(errors[label], se[label], errors[self.reference].to_numpy(), critical)
+                bound = design.efficiency_bound if np.isfinite(design.efficiency_bound) else np.nan
                 row["mse_over_bound"] = n * row["rmse"] ** 2 / bound
                 rows.append({"design": design.name, "n": n, "estimator": label} | row)
         return tidy.Frame(rows).set_index(KEYS)
@@ -110,8 +109,8 @@ class StudyResults(Shown):
         by_name = {design.name: design for design in self.designs}
         for (name, n), part in self.raw.groupby(["design", "n"], sort=False):
             wide = part.pivot(index="sample", columns="estimator", values=["estimate", "se"])
-            labels = [label for label in self.estimators if label in wide["estimate"]]
-            yield by_name[name], int(n), wide["estimate"][labels] - by_name[name].effect, wide["se"][labels]
+            estimates, se = wide["estimate"][self.estimators], wide["se"][self.estimators]
+            yield by_name[name], int(n), estimates - by_name[name].effect, se
 
     def summary(self, alpha: float = 0.05, title: str | None = None) -> ResultSummary:
         """Return a summary of the study, with one table per design and size.

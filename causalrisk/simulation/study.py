@@ -1,7 +1,4 @@
-"""Monte Carlo studies of designs, sample sizes and estimators, in parallel.
-
-With `path=`, each finished part of a study is saved to a file, and an interrupted study continues from these files.
-"""
+"""Monte Carlo studies of designs, sample sizes and estimators, in parallel."""
 
 from __future__ import annotations
 
@@ -10,23 +7,20 @@ import itertools
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from inspect import isfunction
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from causalrisk import errors
-from causalrisk._version import __version__
 from causalrisk.models.estimators import USUAL, OutcomeRegression, model_named
 from causalrisk.models.model import OPTIONS, CausalModel
 from causalrisk.numerics.resampling import seed_sequence
-from causalrisk.runtime import ordered_map, progress_bar, worker_count, write_whole
+from causalrisk.runtime import ordered_map, progress_bar, worker_count
 from causalrisk.simulation.designs import Design, Specified, find_design
 from causalrisk.simulation.results import StudyResults
 
-CHUNK = 25  # samples that a worker does at a time, and that an interruption loses at most
 FAILURES = (errors.CausalRiskError, ArithmeticError, np.linalg.LinAlgError, RuntimeError, ValueError)
 
 
@@ -101,11 +95,6 @@ class Entry:
         return res.effect, res.effect_se
 
 
-def full_name(of: Any) -> str:
-    """Return the module and name of a class or function."""
-    return f"{getattr(of, '__module__', '')}.{getattr(of, '__qualname__', repr(of))}"
-
-
 def choose_estimators(estimators: Any) -> tuple[Entry, ...]:
     """Return the entries of the given estimators.
 
@@ -145,53 +134,14 @@ def choose_estimators(estimators: Any) -> tuple[Entry, ...]:
 
 def _entry(label: str | None, item: Any) -> Entry:
     what, options = item if isinstance(item, tuple) and len(item) == 2 else (item, {})
-    is_function = callable(what) and not isinstance(what, type)
-    found: Any = what if is_function else model_named(what)
-    usual = getattr(found, "__name__", repr(found)) if is_function else found.spec.name
+    if callable(what) and not isinstance(what, type):
+        return Entry(str(label or getattr(what, "__name__", repr(what))), what, dict(options))
+    model = model_named(what)
     for name, default in (("effect", "difference"), ("target", "all"), ("trim", None), ("use_t", False), ("df", None)):
-        if not is_function and str(options.get(name)) not in ("None", str(default)):
+        if str(options.get(name)) not in ("None", str(default)):
             what = "A study compares differences of means over all units with the design's effect, by normal intervals"
             raise errors.OptionError(f"{name}= is not available in a study. {what}.\nLeave it out, or use a function.")
-    return Entry(str(label or usual), found, dict(options))
-
-
-@dataclass(frozen=True)
-class Task:
-    """A task of a study: `count` samples of one design and size, from sample number `first` on.
-
-    `entropy` seeds all random numbers of the study.
-    """
-
-    design: Design
-    n: int
-    first: int
-    count: int
-    entries: tuple[Entry, ...]
-    n_boot: int
-    entropy: Any
-
-    @property
-    def key(self) -> str:
-        """Text that identifies the samples and estimates of a task."""
-        design = self.design
-        of_design = [full_name(type(design)), design.stream, design.formula, design.propensity]
-        estimators = [f"{entry.label}: {full_name(entry.run)} {dict(entry.options)!r}" for entry in self.entries]
-        settings = [*of_design, self.entropy, self.n_boot, __version__, *estimators]
-        return f"{design.name}, n {self.n}, sample {self.first} ({settings})"
-
-    def file_in(self, folder: Path) -> Path:
-        """Return the path of the file with the finished samples. Its name is a hash of the key."""
-        return folder / f"{hashlib.sha256(self.key.encode()).hexdigest()[:32]}.csv"
-
-    def read(self, folder: Path) -> pd.DataFrame | None:
-        """Return the finished samples from a file in the folder, or None if the file has too few."""
-        file = self.file_in(folder)
-        if not file.exists():
-            return None
-        exact = {"estimate": float, "se": float}  # the parser of pandas may lose the last digit
-        frame = pd.read_csv(file, converters=exact, keep_default_na=False)
-        frame = frame[frame["sample"] < self.first + self.count]
-        return frame if frame["sample"].nunique() == self.count else None
+    return Entry(str(label or model.spec.name), model, dict(options))
 
 
 @errors.with_other_names
@@ -205,7 +155,6 @@ def run_study(
     n_jobs: int = 1,
     progress: bool = False,
     n_boot: int = 0,
-    path: str | Path | None = None,
     reference: str = "IPWRA",
 ) -> StudyResults:
     """Draw samples of designs with a known effect, and compare estimators on them.
@@ -232,10 +181,6 @@ def run_study(
     n_boot : int, default 0
         Number of bootstrap resamples for this package's estimators. With 0, standard errors are robust. They are fast,
         but a little too small for JRE.
-    path : path, optional
-        Folder for finished parts of the study. Repeat the same call to continue an interrupted study, or increase
-        `n_sims` to add samples. Files of studies with other settings are kept. Functions and designs are recognized by
-        module and name, so use another folder after changing their code.
     reference : str, default "IPWRA"
         Label of the estimator that mean squared errors are compared with. Without "IPWRA", the first estimator.
 
@@ -270,32 +215,20 @@ def run_study(
     """
     designs = [find_design(item) for item in (design if isinstance(design, list | tuple) else [design])]
     errors.check_distinct("design", [item.name for item in designs])
-    sizes = [n] if not isinstance(n, (list, tuple, range, np.ndarray)) else list(n)
-    errors.check_distinct("n", list(map(str, sizes)))
+    sizes: list[Any] = list(n) if isinstance(n, Iterable) else [n]
+    errors.check_distinct("n", [str(size) for size in sizes])
     for size in sizes:
         errors.whole_number("n", size, 2)
     errors.whole_number("n_sims", n_sims, 2)
     errors.whole_number("n_boot", n_boot, 0)
     entries = choose_estimators(estimators)
     names = [entry.label for entry in entries]
-    reference = names[0] if reference == "IPWRA" not in names else errors.one_of("reference", reference, names)
+    first = reference == "IPWRA" and "IPWRA" not in names
+    reference = names[0] if first else errors.one_of("reference", reference, names)
     seed = seed_sequence(rng)
     entropy = [int(word) for word in seed.generate_state(4)] if seed.spawn_key else seed.entropy
-    folder = None if path is None else Path(path)
-    if folder is not None:
-        if rng is None:
-            raise errors.OptionError("path= continues a study, but rng=None starts a new one.\nUse `rng=0`.")
-        for run, label in [(entry.run, entry.label) for entry in entries]:
-            if not isinstance(run, type) and (not isfunction(run) or "<" in run.__qualname__):
-                problem = f"with path=, estimator {label!r} must be a named function of a module; found {run!r:.80}"
-                advice = "Use a function that is defined at the top level of a module, or leave path= out."
-                raise errors.OptionError(f"{problem}.\n{advice}")
-        folder.mkdir(parents=True, exist_ok=True)
-    tasks = [
-        Task(what, int(size), first, min(CHUNK, n_sims - first), entries, n_boot=int(n_boot), entropy=entropy)
-        for what, size, first in itertools.product(designs, sizes, range(0, n_sims, CHUNK))
-    ]
-    raw = pd.concat(_run(tasks, folder, n_jobs, progress), ignore_index=True)
+    samples = [(of, int(size), number) for of, size, number in itertools.product(designs, sizes, range(n_sims))]
+    raw = run_samples(samples, entries, n_boot, entropy, n_jobs, progress)
     for (name, label), part in raw.groupby(["design", "estimator"], sort=False):
         if part["estimate"].isna().all():
             text = f"{label} failed on every sample of {name}: {part['failure'].iloc[0]}"
@@ -303,42 +236,48 @@ def run_study(
     return StudyResults(raw=raw, designs=tuple(designs), reference=reference, entropy=entropy, n_boot=int(n_boot))
 
 
-def _run(tasks: list[Task], folder: Path | None, n_jobs: int, progress: bool) -> list[pd.DataFrame]:
-    found: list[Any] = [None if folder is None else task.read(folder) for task in tasks]
-    left = [task for task, frame in zip(tasks, found, strict=True) if frame is None]
+def run_samples(
+    samples: list[tuple[Design, int, int]],
+    entries: Sequence[Entry],
+    n_boot: int,
+    entropy: Any,
+    n_jobs: int,
+    progress: bool,
+) -> pd.DataFrame:
+    """Draw samples, each given by its design, size and number, and fit the estimators to each.
+
+    `entropy` seeds all random numbers. Returns one row per sample and estimator, in the order of the samples.
+    """
+    work, rows = partial(run_sample, entries=entries, n_boot=n_boot, entropy=entropy), []
     with (
-        progress_bar(sum(task.count for task in tasks), progress, "study", "sample") as advance,
-        ordered_map(run_task, left, worker_count(n_jobs), prefer="processes") as results,
+        progress_bar(len(samples), progress, "study", "sample") as advance,
+        ordered_map(work, samples, worker_count(n_jobs), prefer="processes") as results,
     ):
-        for place, task in enumerate(tasks):
-            if found[place] is None:
-                found[place] = next(results)
-                if folder is not None:
-                    write_whole(task.file_in(folder), found[place].to_csv(index=False, na_rep="nan"))
-            advance(task.count)
-    return found
-
-
-def run_task(task: Task) -> pd.DataFrame:
-    """Draw the samples of a task and fit the estimators to each. Return one row per sample and estimator."""
-    rows = []
-    # overlap and Monte Carlo error, sample after sample
-    with warnings.catch_warnings(action="ignore", category=errors.CausalRiskWarning):
-        for sample in range(task.first, task.first + task.count):
-            data_seed, fit_seed = sample_seeds(task.entropy, task.design, task.n, sample)
-            drawn = task.design.draw(task.n, np.random.default_rng(data_seed))
-            trial = Trial(drawn.data, task.design.formula, task.design.propensity, fit_seed)
-            for entry in task.entries:
-                try:
-                    estimate, se = entry.estimate(trial, task.n_boot)
-                    failure = "" if np.isfinite(estimate) else f"the estimate is {estimate}"
-                except errors.OptionError:  # the caller's mistake, not a failure
-                    raise
-                except FAILURES as error:
-                    failure = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
-                numbers = (np.nan, np.nan) if failure else (estimate, se)
-                rows.append((task.design.name, task.n, sample, entry.label, *numbers, failure))
+        for found in results:
+            rows += found
+            advance(1)
     return pd.DataFrame(rows, columns=["design", "n", "sample", "estimator", "estimate", "se", "failure"])
+
+
+def run_sample(sample: tuple[Design, int, int], entries: Sequence[Entry], n_boot: int, entropy: Any) -> list[Any]:
+    """Draw a sample and fit the estimators to it. Return one row per estimator."""
+    design, n, number = sample
+    data_seed, fit_seed = sample_seeds(entropy, design, n, number)
+    rows = []
+    with warnings.catch_warnings(action="ignore", category=errors.CausalRiskWarning):  # such as poor overlap
+        drawn = design.draw(n, np.random.default_rng(data_seed))
+        trial = Trial(drawn.data, design.formula, design.propensity, fit_seed)
+        for entry in entries:
+            try:
+                estimate, se = entry.estimate(trial, n_boot)
+                failure = "" if np.isfinite(estimate) else f"the estimate is {estimate}"
+            except errors.OptionError:  # the caller's mistake, not a failure
+                raise
+            except FAILURES as error:
+                failure = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+            numbers = (np.nan, np.nan) if failure else (estimate, se)
+            rows.append((design.name, n, number, entry.label, *numbers, failure))
+    return rows
 
 
 def sample_seeds(entropy: Any, design: Design, n: int, sample: int) -> list[np.random.SeedSequence]:

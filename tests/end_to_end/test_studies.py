@@ -9,11 +9,13 @@ import pandas as pd
 import pytest
 
 import causalrisk as cr
+from causalrisk.simulation import run_study
 from causalrisk.simulation.designs import find_design
 from causalrisk.simulation.study import Trial
 from tests.conftest import simulate
 from tests.studies import (
     designs,
+    groups,
     study_bootstraps,
     study_coverage,
     study_learners,
@@ -50,6 +52,22 @@ def test_effects_of_benchmarks_that_are_drawn(design):
     effects = drawn.y1 - drawn.y0
     assert abs(effects.mean() - design.effect) <= 4 * effects.std() / np.sqrt(len(effects)) + 1e-12
     assert abs(drawn.score.mean() - drawn.data["d"].mean()) < 0.01
+
+
+def test_a_finished_study_is_read_and_other_settings_begin_anew(tmp_path):
+    calls = []
+
+    def run(design, **options):
+        calls.append(options)
+        return run_study(design, **options)
+
+    settings = {"n": 100, "n_sims": 2, "estimators": {"IPWRA": ("IPWRA", {"clip": (0.1, 0.9)})}}
+    found = [groups.kept(tmp_path, find_design("linear"), run, **settings).raw for _ in range(2)]
+    assert len(calls) == 1 and found[0].equals(found[1])
+    for other in ({"n_sims": 3}, {"n_boot": 9}, {"estimators": {"IPWRA": "IPWRA"}}, {"estimators": {"IPWRA": "AIPW"}}):
+        groups.kept(tmp_path, find_design("linear"), run, **(settings | other))
+    groups.kept(tmp_path, find_design("strong"), run, **settings)
+    assert len(calls) == 6 == len(list(tmp_path.iterdir()))
 
 
 def test_jackknife_of_the_difference_of_means_is_the_textbook_one():

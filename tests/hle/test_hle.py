@@ -202,12 +202,10 @@ def test_published_binning_with_few_answers(write):
 
 
 def test_order_of_answers_with_equal_confidence_changes_nothing(write):
-    """Each has their mean: 15 of 30 answers at 50% are correct, in both bins."""
+    """Each has their mean: 15 of 30 answers at 50% are correct."""
     first = {f"q{k}": judged("yes" if k < 15 else "no", 50) for k in range(30)}
     first |= {f"q{k}": judged("yes" if k < 120 else "no", 90) for k in range(30, 200)}
     frames = [load(write, entries, 200) for entries in (first, dict(reversed(first.items())))]
-    tables = [hle.calibration_table(frame, size=15)["accuracy"].tolist() for frame in frames]
-    assert tables[0][:2] == [50, 50] and tables[0] == tables[1]
     scores = [hle.score(frame)["calibration_error"]["arm"] for frame in frames]
     level = 90 / 170  # share correct at 90%
     low = 0.7 * (0.9 - level)  # the 30 answers at 50% have no gap
@@ -260,27 +258,14 @@ def test_bootstrap_error_of_the_calibration_against_a_plain_one(answers, bins):
     assert se == pytest.approx(100 * np.std(errors, ddof=1), rel=0.08)  # each has a Monte Carlo error of 1.6%
 
 
-def test_calibration_table_by_hand(write):
-    entries = {f"q{k}": judged("yes" if k == 3 else "no", 10 * k) for k in range(5)}
-    table = hle.calibration_table(load(write, entries, 8), size=2)
-    assert table.index.tolist() == [("arm", 0), ("arm", 1)]
-    assert table["n"].tolist() == [2, 3]
-    assert table["confidence"].tolist() == pytest.approx([5, 30])
-    assert table["accuracy"].tolist() == pytest.approx([0, 100 / 3])
-    assert table["half_width"].tolist() == pytest.approx([0, 196 * (2 / 9 / 3) ** 0.5])
-
-
 def test_frames_that_cannot_be_scored(write):
     frame = load(write, {"q0": judged()})
     with pytest.raises(DesignError, match=r"no column 'answered'\.\nUse `frame = load_judged"):
         hle.score(frame.drop(columns="answered"))
-    with pytest.raises(DesignError, match="no answer states a confidence"):
-        hle.calibration_table(load(write, {}))
     with pytest.raises(OptionError, match="binning='publish'"):
         hle.score(frame, binning="publish")
 
 
-@pytest.mark.parametrize("score", [hle.score, hle.calibration_table])
 @pytest.mark.parametrize(
     ("column", "value"),
     [
@@ -288,11 +273,11 @@ def test_frames_that_cannot_be_scored(write):
         ("confidence", 101), ("confidence", -1), ("confidence", "high"),
     ],
 )  # fmt: skip
-def test_values_that_cannot_be_scored_are_refused(write, score, column, value):
+def test_values_that_cannot_be_scored_are_refused(write, column, value):
     frame = load(write, {f"q{k}": judged() for k in range(3)}, 3).astype(object)
     frame.loc[1, column] = value
     with pytest.raises(DesignError, match=f"1 of 3 rows cannot be scored, such as .*'{column}': {value!r}"):
-        score(frame)
+        hle.score(frame)
 
 
 def test_numbers_for_true_and_false_and_shares_for_percent(write):

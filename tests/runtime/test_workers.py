@@ -193,10 +193,9 @@ def test_a_worker_that_dies_leaves_the_estimate(monkeypatch):
         compare("y ~ x1", simulate(150), treat="d", estimators=["IPWRA", "AIPW"], n_boot=320, n_jobs=2)
 
 
-def test_studies_on_a_cluster_change_no_digit(dask, monkeypatch):
+def test_studies_on_a_cluster_change_no_digit(dask):
     import distributed
 
-    monkeypatch.setattr("causalrisk.simulation.study.CHUNK", 5)
     options = {"n": 100, "n_sims": 12, "estimators": ["Unadjusted", "IPWRA"]}
     expected = run_study("strong", **options).raw
     with distributed.Client(dask), joblib.parallel_config("dask"):

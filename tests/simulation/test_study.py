@@ -6,6 +6,7 @@ import os
 import signal
 import time
 import warnings
+from concurrent.futures.process import BrokenProcessPool
 
 import numpy as np
 import pandas as pd
@@ -17,18 +18,10 @@ from causalrisk.simulation import designs, run_study
 from causalrisk.simulation import study as module
 from causalrisk.simulation.results import mse_ratio
 from causalrisk.simulation.study import choose_estimators
-from tests.dask_cluster import preloaded
 
 FAST = ["Unadjusted", "IPWRA", "AIPW"]
 STRONG = designs.DESIGNS["strong"]
 SMALL = {"design": ["linear", "strong"], "n": [100, 150], "n_sims": 6, "estimators": FAST}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def five_samples_at_a_time():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "CHUNK", 5)
-        yield
 
 
 @pytest.fixture(scope="module")
@@ -81,63 +74,28 @@ def test_another_seed_gives_other_samples(small):
     assert not np.isin(other["estimate"], small.raw["estimate"]).any()
 
 
-def test_resumed_study_is_the_same(small, tmp_path, monkeypatch):
-    done, real = [], module.run_task
-
-    def until_killed(task):
-        if len(done) == 3:
-            raise KeyboardInterrupt
-        done.append(task.key)
-        return real(task)
-
-    monkeypatch.setattr(module, "run_task", until_killed)
-    with pytest.raises(KeyboardInterrupt):
-        run_study(**SMALL, path=tmp_path)
-    assert len(list(tmp_path.glob("*.csv"))) == 3
-    assert not list(tmp_path.glob("*.part"))
-    again = []
-    monkeypatch.setattr(module, "run_task", lambda task: again.append(task.key) or real(task))
-    resumed = run_study(**SMALL, path=tmp_path)
-    assert_same(small, resumed)
-    assert len(again) == 5
-    assert not set(again) & set(done)
+def test_processes_do_not_change_the_frame(small):
+    assert_same(small, run_study(**SMALL, n_jobs=2))
 
 
-def _run_into(path):
-    module.CHUNK = 5
-    run_study(**SMALL, path=path)
+def killed(trial, home):
+    """End the process, unless it is that of the test."""
+    if os.getpid() != home:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return 1.0, 1.0
 
 
-def test_study_that_was_killed_is_resumed_in_processes_which_do_not_change_the_frame(small, tmp_path):
-    process = preloaded().Process(target=_run_into, args=(tmp_path,))
-    process.start()
-    give_up = time.monotonic() + 60
-    while not list(tmp_path.glob("*.csv")) and time.monotonic() < give_up:
-        time.sleep(0.01)
-    os.kill(process.pid, signal.SIGKILL)
-    process.join()
-    finished = len(list(tmp_path.glob("*.csv")))
-    assert 0 < finished < 7  # of eight, so that there is work for two processes
-    assert_same(small, run_study(**SMALL, path=tmp_path, n_jobs=2))
+def test_a_worker_that_dies_is_named():
+    estimators = {"fast": "Unadjusted", "killed": (killed, {"home": os.getpid()})}
+    with pytest.raises(BrokenProcessPool):
+        run_study("strong", n=100, n_sims=20, estimators=estimators, n_jobs=2)
 
 
-def test_more_samples_and_fewer_from_the_same_folder(tmp_path):
-    settings = {"design": "linear", "n": 100, "estimators": "Unadjusted"}
-    few, more = (run_study(**settings, n_sims=n_sims, path=tmp_path) for n_sims in (3, 7))
-    assert_same(more, run_study(**settings, n_sims=7))
-    assert_same(few, run_study(**settings, n_sims=3, path=tmp_path))
-
-
-def test_order_is_that_of_the_call_whatever_was_there(tmp_path):
-    settings = {"n": 100, "n_sims": 3, "estimators": ["Unadjusted", "IPWRA"]}
-    run_study("strong", **settings, path=tmp_path)
-    both = run_study(["linear", "strong"], **settings, path=tmp_path)
-    assert_same(both, run_study(["linear", "strong"], **settings))
-
-
-def test_fresh_entropy_has_nothing_to_continue(tmp_path):
-    with pytest.raises(cr.OptionError, match="Use `rng=0`"):
-        run_study("linear", n=100, n_sims=2, estimators="IPWRA", path=tmp_path, rng=None)
+def test_an_error_of_a_worker_ends_the_others():
+    begun = time.monotonic()
+    with pytest.raises(cr.OptionError, match="shrinkage"):
+        run_study("strong", n=100, n_sims=100, estimators={"JRE": ("JRE", {"shrinkage": "x"})}, n_jobs=2)
+    assert time.monotonic() - begun < 30
 
 
 def test_generator_and_seed_sequence_as_rng():
@@ -219,7 +177,6 @@ def test_a_function_as_estimator():
     study = run_study("linear", n=100, n_sims=4, estimators=[median_difference, "IPWRA"], n_jobs=2)
     assert study.estimators == ["median_difference", "IPWRA"]
     assert study.table["coverage"].isna().tolist() == [True, False]
-    # few samples: chunks must be more than one for processes to be used
     assert np.isfinite(study.table["mse_ratio"]).all()
 
 

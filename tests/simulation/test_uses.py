@@ -11,6 +11,7 @@ from scipy import stats
 
 import causalrisk as cr
 from causalrisk.simulation import DESIGNS, four_cells, power, run_study
+from tests.studies.own_designs import OppositeCurves
 
 # --- power ---------------------------------------------------------------------------------------------------------
 
@@ -93,5 +94,5 @@ def test_four_cells_need_right_and_wrong_formulas():
 
 
 def test_four_cells_of_a_population_without_a_bound_have_none():
-    table = four_cells("opposite_curves", n=300, n_sims=2, estimators="IPWRA").table
+    table = four_cells(OppositeCurves(), n=300, n_sims=2, estimators="IPWRA").table
     assert table["mse_over_bound"].isna().all()

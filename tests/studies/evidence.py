@@ -1,7 +1,8 @@
 """The evidence behind the defaults: `python -m tests.studies.evidence --quick --jobs 2` writes two pages of docs.
 
 Every table is a study of `causalrisk.simulation` and is stored beside this file; `--pages` writes the pages and the
-figure from what is stored. `--store FOLDER` keeps finished parts of a run, so that one that was interrupted goes on.
+figure from what is stored. `--store FOLDER` keeps each finished study, so that a run that was interrupted
+goes on with the next.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import causalrisk as cr
 from tests.studies.designs import MISSPECIFIED, RIGHT
 from tests.studies.evidence_pages import SIZES, TABLES, write_pages
 from tests.studies.groups import run_in_groups
+from tests.studies.own_designs import KangSchaferMean, LalondeLike
 from tests.studies.study_real import compare_on_real_data
 
 MORE = (
@@ -30,7 +32,7 @@ MORE = (
     "binary_outcome",
     "heavy_tails",
     "rare_treatment",
-    "lalonde_like",
+    LalondeLike(),
     "forty_covariates",
 )
 KEYS = ["estimator", "design", "n"]
@@ -76,10 +78,7 @@ def gains(args, grid, estimators):
     groups = ((MISSPECIFIED, grid.misspecified), (RIGHT, grid.right), (MORE, grid.more))
     fitted = {"start": "IPWRA", "joint": estimators}
     options = {"n": SIZES, "n_jobs": args.jobs, "progress": True}
-    found = [
-        run_in_groups(list(names), fitted, args.store and args.store / f"gains-{count}", n_sims=count, **options).table
-        for names, count in groups
-    ]
+    found = [run_in_groups(list(names), fitted, args.store, n_sims=count, **options).table for names, count in groups]
     table = pd.concat(found).reset_index()
     return table.loc[table["estimator"] != "IPWRA", [*KEYS, "samples", "failed", "mse_ratio", "mse_ratio_mc"]]
 
@@ -88,8 +87,8 @@ def coverage(args, grid):
     """Coverage of the bootstrap's intervals, JRE beside IPWRA."""
     joint = ("JRE", {"n_replicates": min(grid.n_replicates, 200), "bootstrap": "pairs"})
     study = run_in_groups(
-        ["lalonde_like", "rare_treatment", *MISSPECIFIED, *RIGHT, "interaction"],
-        {"start": "IPWRA", "joint": {"JRE": joint}}, args.store and args.store / "coverage", n=SIZES[:2],
+        [LalondeLike(), "rare_treatment", *MISSPECIFIED, *RIGHT, "interaction"],
+        {"start": "IPWRA", "joint": {"JRE": joint}}, args.store, n=SIZES[:2],
         n_sims=grid.covered, n_boot=grid.n_boot, n_jobs=args.jobs, progress=True,
     )  # fmt: skip
     table = study.table.reset_index().sort_values("n", kind="stable")
@@ -101,7 +100,7 @@ def mean_problem(args, grid):
     """Kang and Schafer's mean of an outcome that is missing."""
     groups = {"usual": ["OutcomeRegression", "IPW", "IPWRA", "AIPW"], "joint": "JRE"}
     study = run_in_groups(
-        "kang_schafer_mean", groups, args.store and args.store / "mean", n=200, n_sims=grid.mean, n_jobs=args.jobs,
+        KangSchaferMean(), groups, args.store, n=200, n_sims=grid.mean, n_jobs=args.jobs,
         progress=True,
     )  # fmt: skip
     return study.table.reset_index()[["estimator", "samples", "failed", "bias", "bias_mc", "rmse"]]
@@ -138,7 +137,7 @@ def arguments():
     size.add_argument("--full", action="store_true", help="the full grid, in hours, with objective erm beside")
     size.add_argument("--pages", action="store_true", help="no study: the pages and the figure from the stored tables")
     parser.add_argument("--jobs", type=int, default=1, help="processes")
-    parser.add_argument("--store", type=Path, help="folder for finished parts")
+    parser.add_argument("--store", type=Path, help="folder for finished studies")
     parser.add_argument("--tables", type=Path, default=TABLES, help="folder of the tables")
     parser.add_argument("--out", type=Path, default=DOCS, help="folder of the documentation")
     return parser.parse_args()

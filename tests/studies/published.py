@@ -3,12 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any
 
 import numpy as np
+import pandas as pd
 from scipy.special import expit, ndtr
 
-from causalrisk.simulation.designs import Design, Population, main_effects, make_units
+from causalrisk.numerics.arrays import Array
+from causalrisk.simulation.designs import Design, Population
+
+
+def main_effects(count: int) -> str:
+    """Return the formula x1 + x2 + ... of `count` covariates."""
+    return " + ".join(f"x{j + 1}" for j in range(count))
+
+
+def make_units(columns: Any, score: Array, untreated: Array, effect: Array | float, variance: float) -> Population:
+    """Return units from their covariates x1, x2, ..., means without treatment, effects, and the variance."""
+    frame = pd.DataFrame({f"x{j + 1}": column for j, column in enumerate(columns)})
+    mean = np.stack([untreated, untreated + effect])
+    return Population(frame, score, mean, np.full(mean.shape, variance))
 
 
 @dataclass(frozen=True)
@@ -30,7 +44,7 @@ class Hainmueller(Design):
 
     outcome: int = 3
     noise: float = 30.0
-    known_effect: ClassVar[float | None] = 0.0
+    effect = 0.0
     formula = f"y ~ {main_effects(6)}"
 
     def population(self, n: int, rng: np.random.Generator) -> Population:
@@ -69,7 +83,7 @@ class Froelich(Design):
 
     intercept: float = 0.6
     slope: float = 0.4
-    known_effect: ClassVar[float | None] = 0.0
+    effect = 0.0
     formula = "y ~ x1"
 
     def population(self, n: int, rng: np.random.Generator) -> Population:
@@ -96,7 +110,7 @@ class LuncefordDavidian(Design):
     """
 
     confounding: float = 0.6
-    known_effect: ClassVar[float | None] = 2.0
+    effect = 2.0
     formula = f"y ~ {main_effects(6)}"
     oracle_formula = formula
     oracle_propensity = "x1 + x2 + x3"
@@ -126,10 +140,10 @@ class SetoguchiLee(Design):
        learning. Statistics in Medicine 29, 337-346.
     """
 
-    known_effect: ClassVar[float | None] = -0.4
+    effect = -0.4
     formula = f"y ~ {main_effects(10)}"
     oracle_formula = formula
-    has_bound = False  # because the log odds contain 0.7 x7^2; see `Design.has_bound`
+    efficiency_bound = np.inf  # because the log odds contain 0.7 x7^2
 
     def population(self, n: int, rng: np.random.Generator) -> Population:
         """Draw units; see `Design.population`."""
@@ -165,7 +179,7 @@ class HahnMurrayCarvalho(Design):
     """
 
     linear: bool = False
-    known_effect: ClassVar[float | None] = 1.0
+    effect = 1.0
     formula = "y ~ x1 + x2 + x3 + C(x4) + x5"
 
     def population(self, n: int, rng: np.random.Generator) -> Population:

@@ -19,8 +19,9 @@ import pandas as pd
 
 import causalrisk as cr
 from causalrisk.simulation.designs import find_design
+from tests.studies.own_designs import LalondeLike
 
-CELLS = (("linear", 100), ("linear_strong", 200), ("strong", 300), ("rare_treatment", 150), ("lalonde_like", 200))
+CELLS = (("linear", 100), ("linear_strong", 200), ("strong", 300), ("rare_treatment", 150), (LalondeLike(), 200))
 KINDS = ("pairs", "bayesian")
 TABLE = Path(__file__).parent / "tables" / "bootstraps.csv"
 
@@ -93,14 +94,14 @@ def coverages(found):
 def study(cells, n_boot, sims, seed):
     """Compare the bootstraps on designs and sizes; a row a cell and estimator."""
     table = []
-    for name, n in cells:
-        design = find_design(name)
+    for given, n in cells:
+        design = find_design(given)
         found = pd.DataFrame(
             [(number, *row) for number in range(sims) for row in one_sample(design, n, n_boot, number, seed)],
             columns=["sample", "estimator", "kind", "error", "se"],
         )
         for estimator, own in found.groupby("estimator"):
-            table.append({"design": name, "n": n, "estimator": estimator} | coverages(own.pivot(
+            table.append({"design": design.name, "n": n, "estimator": estimator} | coverages(own.pivot(
                 index="sample", columns="kind", values=["error", "se"]
             )))  # fmt: skip
     return pd.DataFrame(table)

@@ -36,9 +36,11 @@ from causalrisk.simulation.designs import find_design
 from causalrisk.simulation.results import mse_ratio
 from tests.studies.averages import geometric_mean
 from tests.studies.designs import MISSPECIFIED, RIGHT
+from tests.studies.own_designs import LalondeLike
 
 LADDER = (30.0, 10.0, 3.0, 1.0, 0.3, 0.1, 0.03)
-DESIGNS = (*MISSPECIFIED, *RIGHT, "heavy_tails", "lalonde_like", "binary_outcome", "rare_treatment", "forty_covariates")
+MORE = ("heavy_tails", LalondeLike(), "binary_outcome", "rare_treatment", "forty_covariates")
+DESIGNS = {design.name: design for design in map(find_design, (*MISSPECIFIED, *RIGHT, *MORE))}
 SEED = 20251218
 FAR = 15  # log odds beyond which a fit counts as separated
 
@@ -252,7 +254,7 @@ def run(name, n, sims, n_replicates, seed, settings):
     ses : ndarray, shape (m, k)
         Standard errors, from psi held out.
     """
-    design = find_design(name)
+    design = DESIGNS[name]
     columns = [design.formula.partition("~")[2].split(" + "), design.propensity.split(" + ")]
     outcome, propensity = ([term.strip() for term in part] for part in columns)
     errors, ses = [], []
@@ -279,7 +281,7 @@ def run(name, n, sims, n_replicates, seed, settings):
     return np.array(errors), np.array(ses)
 
 
-def compare_settings(n, sims, designs=DESIGNS, n_replicates=100, seed=SEED, jobs=1, settings=SETTINGS):
+def compare_settings(n, sims, designs=tuple(DESIGNS), n_replicates=100, seed=SEED, jobs=1, settings=SETTINGS):
     """Compare settings.
 
     Returns
@@ -312,7 +314,7 @@ def arguments():
     parser.add_argument("--n-replicates", type=int, default=100)
     parser.add_argument("--seed", type=int, default=SEED)
     parser.add_argument("--jobs", type=int, default=1, help="processes")
-    parser.add_argument("--designs", nargs="+", default=DESIGNS)
+    parser.add_argument("--designs", nargs="+", choices=DESIGNS, default=list(DESIGNS))
     return parser.parse_args()
 
 

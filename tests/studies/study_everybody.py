@@ -1,8 +1,8 @@
 """JRE beside the estimators a referee asks about: `python -m tests.studies.study_everybody --jobs 2 --store FOLDER`.
 
 The study writes tables/everybody.csv and the page docs/explanation/everybody.md; `--pages` writes the page from the
-stored table. Finished parts are kept in the folder, so that a run that was interrupted goes on. DoubleML takes
-`pip install doubleml`; without it it is left out, and a line says so.
+stored table. The folder keeps the finished study of each population, so that a run that was interrupted goes on with
+the next. DoubleML takes `pip install doubleml`; without it it is left out, and a line says so.
 """
 
 from __future__ import annotations
@@ -19,21 +19,23 @@ import numpy as np
 import pandas as pd
 
 import causalrisk as cr
-from causalrisk.simulation import designs, run_study
+from causalrisk.simulation.designs import SEED
 from tests.studies import published
 from tests.studies.competitors import doubleml_irm
 from tests.studies.evidence_pages import TABLES, counted, filled, markdown, number
+from tests.studies.groups import kept
+from tests.studies.own_designs import LalondeLike, MissedConfounder, OppositeCurves
 from tests.studies.study_coverage import resampled_error
 
 OWN = [
     "linear", "linear_strong", "heavy_tails", "randomized", "quadratic", "strong", "weak_overlap", "doubly_wrong",
-    "kang_schafer", "ten_covariates", "wiggly", "interaction", "binary_outcome", "rare_treatment", "lalonde_like",
+    "kang_schafer", "ten_covariates", "wiggly", "interaction", "binary_outcome", "rare_treatment", LalondeLike(),
 ]  # fmt: skip
-OTHERS = [
+PUBLISHED = [
     published.Hainmueller(outcome=2), published.Hainmueller(), published.Froelich(), published.Froelich(0.0, 1.0),
     published.LuncefordDavidian(), published.SetoguchiLee(), published.HahnMurrayCarvalho(), published.Tan(),
-    designs.MissedConfounder(), designs.OppositeCurves(),
 ]  # fmt: skip
+LOSSES = [MissedConfounder(), OppositeCurves()]
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "explanation" / "everybody.md"
 LARGE = 200_000  # units from which the share of effective observations and the effect under overlap weights come
 OVERLAP = "overlap weights"
@@ -79,7 +81,7 @@ def estimators(n_boot):
 
 def truths(design):
     """Return the share of effective observations in the worse arm, and the effect under overlap weights."""
-    units = design.population(LARGE, np.random.default_rng(designs.SEED))
+    units = design.population(LARGE, np.random.default_rng(SEED))
     e, effect = units.score, units.mean[1] - units.mean[0]
     # of an arm with chance p weighted by 1 / p: (E 1)^2 / (E 1/p), over the arm's share E p
     shares = [1 / (np.mean(1 / p) * np.mean(p)) for p in (e, 1 - e)]
@@ -216,7 +218,7 @@ def arguments():
     parser.add_argument("--full", action="store_true", help="1,000 samples instead of 50: hours")
     parser.add_argument("--pages", action="store_true", help="no study: the page from the stored table")
     parser.add_argument("--jobs", type=int, default=1, help="processes")
-    parser.add_argument("--store", type=Path, help="folder for finished parts")
+    parser.add_argument("--store", type=Path, help="folder for finished studies")
     return parser.parse_args()
 
 
@@ -225,11 +227,10 @@ def main():
     args = arguments()
     file, command = TABLES / "everybody.csv", COMMAND + " --full" * args.full
     if not args.pages:
-        study = run_study(
-            [*OWN, *OTHERS], n=500, n_sims=1000 if args.full else 50,
-            estimators=estimators(199), path=args.store, n_jobs=args.jobs, progress=True,
-        )  # fmt: skip
-        summarise(study).to_csv(file, index=False, float_format="%.6g")
+        options = {"n": 500, "n_sims": 1000 if args.full else 50, "n_jobs": args.jobs, "progress": True}
+        options["estimators"] = estimators(199)
+        found = [summarise(kept(args.store, design, **options)) for design in [*OWN, *PUBLISHED, *LOSSES]]
+        pd.concat(found).to_csv(file, index=False, float_format="%.6g")
     PAGE.write_text(page(pd.read_csv(file), command), "utf-8")
 
 

@@ -2,7 +2,7 @@
 
 First benchmarks that others made: published designs with 500 and 1,000 rows, and samples of a folder as in
 `study_outside`. Main effects are in both models. Then designs whose models are right, with few rows for a covariate;
-there standard errors of the stack are from the bootstrap.
+there standard errors of the stack are from the bootstrap. `--store FOLDER` keeps each finished study.
 """
 
 from __future__ import annotations
@@ -14,15 +14,12 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # one thread a process; must
 import numpy as np
 import pandas as pd
 
-from causalrisk.simulation import designs, run_study
-from tests.studies.study_everybody import OTHERS
+from tests.studies.groups import kept
+from tests.studies.own_designs import LalondeLike
+from tests.studies.study_everybody import PUBLISHED
 from tests.studies.study_outside import EFFECTS, InteractiveModel, NieWager, Stored, parser_of, run_stored
 
-LOSSES = (designs.MissedConfounder, designs.OppositeCurves)  # of this package
-SETUPS = map(NieWager, EFFECTS)
-DRAWN = [
-    "kang_schafer", "lalonde_like", *(own for own in OTHERS if not isinstance(own, LOSSES)), *SETUPS, InteractiveModel()
-]  # fmt: skip
+DRAWN = ["kang_schafer", LalondeLike(), *PUBLISHED, *map(NieWager, EFFECTS), InteractiveModel()]
 SIZES = (500, 1000)
 FEW_ROWS = ((25, 150), (40, 200), (40, 400), (90, 300))  # covariates and rows
 SMOOTH = {"learner": "smooth"}
@@ -38,12 +35,10 @@ def ratios(table):
 def benchmarks(args):
     """Print the errors in each benchmark, and their geometric mean."""
     estimators, options = {"IPWRA": "IPWRA", "JRE": "JRE", "smooth": ("JRE", SMOOTH)}, {"n_jobs": args.jobs}
-    store = args.store and args.store / "drawn"
-    tables = [run_study(DRAWN, estimators=estimators, n=SIZES, n_sims=args.sims, path=store, **options).table]
+    tables = [kept(args.store, DRAWN, estimators=estimators, n=SIZES, n_sims=args.sims, **options).table]
     if args.data:
         stored = [Stored(file) for file in sorted(args.data.glob("*/*.csv.gz"))]
-        store = args.store and args.store / "stored"
-        tables.append(run_stored(stored, estimators, path=store, n_sims=args.stored, **options).table)
+        tables.append(kept(args.store, stored, run_stored, estimators=estimators, n_sims=args.stored, **options).table)
     cells = ratios(pd.concat(tables)).drop("IPWRA", level="estimator")
     print(cells.round(3).to_string())
     logs = np.log(cells["ratio"]).rename("log").reset_index().assign(share=(cells["mc"] / cells["ratio"]).to_numpy())
@@ -61,10 +56,8 @@ def right_models(args):
     """Print errors and coverage where both models are right and rows are few."""
     estimators = {"IPWRA": "IPWRA", "smooth": ("JRE", SMOOTH | {"cov_type": "bootstrap", "n_boot": 99})}
     for count, n in FEW_ROWS:
-        store = args.store and args.store / f"right_{count}_{n}"
-        study = run_study(
-            InteractiveModel(count), estimators=estimators, n=n, n_sims=args.sims, path=store, n_jobs=args.jobs
-        )
+        design, options = InteractiveModel(count), {"n_sims": args.sims, "n_jobs": args.jobs}
+        study = kept(args.store, design, estimators=estimators, n=n, **options)
         print(f"\n{count} covariates\n{ratios(study.table).join(study.table['coverage']).round(3).to_string()}")
 
 

@@ -224,9 +224,8 @@ def coverage(args):
     if args.only:
         groups = {label: {label: own[label]} for own in groups.values() for label in own if label in args.only}
     for errors, n_boot in (("robust", 0), ("bootstrap", args.n_boot))[: 1 + (args.n_boot > 0)]:
-        store = args.store and args.store / errors
         study = run_in_groups(
-            designs, groups, store,
+            designs, groups, args.store,
             n=args.n, n_sims=args.sims, n_boot=n_boot, n_jobs=args.jobs, progress=True,
         )  # fmt: skip
         parts.append(study.table.reset_index().assign(errors=errors))

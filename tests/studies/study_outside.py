@@ -5,7 +5,8 @@ RealCause's PSID come from a folder that `tests/studies/outside_samples.R` write
 in it with files of columns y, d, tau (the expected effect of the row) and covariates is a benchmark.
 
 Main effects of all covariates are in both models. Rows are the estimators' errors over those of IPWRA on the same
-samples. DoubleML takes `pip install doubleml lightgbm`; without it its rows are left out, and a line says so.
+samples. `--store FOLDER` keeps each finished group of estimators. DoubleML takes `pip install doubleml lightgbm`;
+without it its rows are left out, and a line says so.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from scipy.special import expit, logsumexp
 
 from causalrisk.simulation.designs import Design, Draw, Population
 from causalrisk.simulation.results import StudyResults, mse_ratio
-from causalrisk.simulation.study import Task, _run, choose_estimators
+from causalrisk.simulation.study import choose_estimators, run_samples
 from tests.studies.competitors import cross_fitted, doubleml_irm
 from tests.studies.groups import run_in_groups
 from tests.studies.study_robust import joint
@@ -150,33 +151,26 @@ class Stored(Design):
     efficiency_bound = np.nan
 
 
-def run_stored(samples, estimators, path=None, n_jobs=1, progress=False, n_sims=None):
+def run_stored(samples, estimators, n_jobs=1, progress=False, n_sims=None):
     """Fit estimators to samples of files.
 
     Parameters
     ----------
     samples : sequence of Stored
         The samples, benchmark by benchmark.
-    estimators, path, n_jobs, progress
+    estimators, n_jobs, progress
         As in `run_study`.
     n_sims : int, optional
-        Fit the first so many of each benchmark only. A sample keeps its number, and so its part in the store.
+        Fit the first so many of each benchmark only. A sample keeps its number.
 
     Returns
     -------
     StudyResults
         A design a benchmark.
     """
-    entries = choose_estimators(estimators)
-    if path:
-        path.mkdir(parents=True, exist_ok=True)
     numbered = [list(group) for _, group in groupby(enumerate(samples), key=lambda item: item[1].name)]
-    tasks = [
-        Task(design=sample, n=len(sample.frame), first=number, count=1, entries=entries, n_boot=0, entropy=SEED)
-        for group in numbered
-        for number, sample in group[:n_sims]
-    ]
-    raw = pd.concat(_run(tasks, path or None, n_jobs, progress), ignore_index=True)
+    chosen = [(sample, len(sample.frame), number) for group in numbered for number, sample in group[:n_sims]]
+    raw = run_samples(chosen, choose_estimators(estimators), 0, SEED, n_jobs, progress)
     return StudyResults(raw, tuple({sample.name: sample for sample in samples}.values()), "IPWRA", SEED, 0)
 
 
@@ -285,12 +279,10 @@ def run_benchmarks(groups, args):
     """
     options = {"n_jobs": args.jobs, "progress": True}
     drawn = [*(NieWager(setup) for setup in EFFECTS), InteractiveModel()]
-    store = args.store and args.store / "drawn"
-    studies = [run_in_groups(drawn, groups, store, n=DRAWN, n_sims=args.sims, **options)]
+    studies = [run_in_groups(drawn, groups, args.store, n=DRAWN, n_sims=args.sims, **options)]
     if args.data:
         stored = [Stored(file) for file in sorted(args.data.glob("*/*.csv.gz"))]
-        store = args.store and args.store / "stored"
-        studies.append(run_in_groups(stored, groups, store, run_stored, n_sims=args.stored, **options))
+        studies.append(run_in_groups(stored, groups, args.store, run=run_stored, n_sims=args.stored, **options))
     designs = tuple(design for study in studies for design in study.designs)
     return StudyResults(pd.concat([study.raw for study in studies]), designs, "IPWRA", SEED, 0)
 
@@ -303,7 +295,7 @@ def parser_of(description):
     parser.add_argument("--stored", type=int, help="samples of each benchmark of the folder; by default all")
     parser.add_argument("--n-replicates", type=int, default=60)
     parser.add_argument("--jobs", type=int, default=1, help="processes")
-    parser.add_argument("--store", type=Path, help="folder for finished parts")
+    parser.add_argument("--store", type=Path, help="folder for finished studies")
     parser.add_argument("--table", type=Path, help="file for the table, in tests/studies/tables for instance")
     return parser
 

@@ -38,7 +38,7 @@ def joint(n_replicates):
     return {"joint": {"JRE": ("JRE", options)}, "without": {"JRE, share=0": ("JRE", options | {"share": 0})}}
 
 
-def wrong_scores(sims=500, n=SIZES, n_replicates=60, path=None, **options):
+def wrong_scores(sims=500, n=SIZES, n_replicates=60, folder=None, **options):
     """Fit samples of the designs whose scores the analyst's propensity model misses and whose outcomes are linear.
 
     Parameters
@@ -49,10 +49,8 @@ def wrong_scores(sims=500, n=SIZES, n_replicates=60, path=None, **options):
         Sizes.
     n_replicates : int, default 60
         Propensity replicates of JRE.
-    path : Path, optional
-        Folder for finished parts.
-    **options
-        Further options of `run_study`.
+    folder, **options
+        Further options of `run_in_groups`.
 
     Returns
     -------
@@ -62,7 +60,7 @@ def wrong_scores(sims=500, n=SIZES, n_replicates=60, path=None, **options):
     """
     designs = [Specified(design, name, design.formula, design.propensity) for name, design in MISSED.items()]
     groups = {"usual": ["IPWRA", "AIPW"], **joint(n_replicates)}
-    return with_differences(run_in_groups(designs, groups, path, n=n, n_sims=sims, **options))
+    return with_differences(run_in_groups(designs, groups, folder, n=n, n_sims=sims, **options))
 
 
 def with_differences(study):
@@ -76,10 +74,10 @@ def with_differences(study):
     return table.reset_index()
 
 
-def cells(sims=500, n_replicates=60, path=None, **options):
+def cells(sims=500, n_replicates=60, folder=None, **options):
     """Fit the same samples with each of the two models right or wrong; the rest is as in `wrong_scores`."""
     usual = {"usual": ["OutcomeRegression", "IPW", "IPWRA", "AIPW"], **joint(n_replicates)}
-    return with_differences(run_in_groups(CELLS, usual, path, four_cells, n=CELL_SIZE, n_sims=sims, **options))
+    return with_differences(run_in_groups(CELLS, usual, folder, run=four_cells, n=CELL_SIZE, n_sims=sims, **options))
 
 
 def shown(table):
@@ -102,7 +100,7 @@ def arguments():
     parser.add_argument("--n", type=int, nargs="+", default=SIZES, help="sizes of the first table")
     parser.add_argument("--n-replicates", type=int, default=60)
     parser.add_argument("--jobs", type=int, default=1, help="processes")
-    parser.add_argument("--store", type=Path, help="folder for finished parts")
+    parser.add_argument("--store", type=Path, help="folder for finished studies")
     parser.add_argument("--tables", type=Path, help="folder for the tables, tests/studies/tables for instance")
     return parser.parse_args()
 
@@ -112,7 +110,7 @@ def main():
     args = arguments()
     options = {"sims": args.sims, "n_replicates": args.n_replicates, "n_jobs": args.jobs, "progress": True}
     for name, study, more in (("wrong_scores", wrong_scores, {"n": args.n}), ("cells", cells, {})):
-        table = study(path=args.store and args.store / name, **options, **more)
+        table = study(folder=args.store, **options, **more)
         if args.tables:
             table.to_csv(args.tables / f"{name}.csv", index=False, float_format="%.6g")
         print(f"\n{name}, {args.sims} samples, JRE with {args.n_replicates} replicates")
