@@ -62,7 +62,7 @@ Nothing gained, nothing lost.
 
 ## What this does not say
 
-Simulated populations are not yours. Simulate around [your own fit](../howto/simulate.md), or
+Simulated populations are not yours. Simulate around [your own fit](../howto/simulate.md#your-own-population), or
 [compare](../howto/compare.md) the estimators on your data. [JRE next to other estimators](everybody.md) has AIPW, TMLE
 and more, also on populations of other papers.
 
