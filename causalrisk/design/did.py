@@ -302,11 +302,23 @@ class Adoption(NamedTuple):
         )
 
     def of_units(self, name: str, fixed: bool = True) -> pd.Series:
-        """Return the first value of a column for each unit. If it must be `fixed`, changes raise a DesignError."""
-        values, first = pd.Series(self.frame[name].array), self.period == 0
+        """Return each unit's first known value of a column. If it must be `fixed`, changes raise a DesignError."""
+        values, order = pd.Series(self.frame[name].array), np.argsort(self.period, kind="stable")
         if fixed:
             _check_fixed(values, self.units[self.unit], repr(name), "Use a column with the value of one period.")
-        return pd.Series(values.array[first], index=self.units[self.unit[first]]).loc[self.units]
+        return values.iloc[order].groupby(self.unit[order]).first().set_axis(self.units)
+
+    def keeping(self, labels: pd.Index) -> Adoption:
+        """Return the data of the units with these labels."""
+        kept = self.units.isin(labels)
+        rows, number = kept[self.unit], np.cumsum(kept) - 1
+        return self._replace(
+            frame=self.frame[rows],
+            period=self.period[rows],
+            unit=number[self.unit[rows]],
+            begins=self.begins[kept],
+            units=self.units[kept],
+        )
 
     def alone(self, cluster: Any) -> list[int]:
         """Return the numbers of the periods in which only one unit, or only units of one cluster, begin."""

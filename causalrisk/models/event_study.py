@@ -295,7 +295,8 @@ def event_study(
         treatment begins after both the period of the effect and its base period.
     base : {"universal", "varying"}
         Base period of the placebos. "universal" (default): the last period before treatment and anticipation, as for
-        the effects. "varying": the period just before each placebo period, as R's did and Stata's csdid do by default.
+        the effects. "varying": for each period before adoption, the period just before it, as R's did and Stata's csdid
+        do by default.
     anticipation : int, default 0
         Number of periods in which the treatment may already have an effect before it begins. The base period is the
         last period before these periods.
@@ -377,6 +378,8 @@ def event_study(
     _check(given, data)
     units = adoption(data, time=given["time"], unit=given["unit"], begins=given["begins"])
     fits = _fits(model, units, given, scope, notes)
+    used = [res.model.design.index for res in fits.values()]
+    units = units.keeping(used[0].append(used[1:]))  # others are in no fit
     if unequal := units.unequal(given["time"]):
         notes.warn(unequal, errors.DesignWarning)
     exposure = np.array([period - group for group, period in fits])

@@ -475,7 +475,7 @@ def study_words(study: Any) -> list[str]:
     record, given, design = study._record, study.given, study._record.design
     since = "the last period before the group began"
     since += f" and its anticipation ({given['anticipation']})" * bool(given["anticipation"])
-    since += " (for placebos, since the previous period)" * (given["base"] != "universal")
+    since += " (before adoption, since the previous period)" * (given["base"] != "universal")
     sizes, limits = study.sizes.items(), [f"`{name}={given[name]!r}`" for name in ("trim", "clip") if given.get(name)]
     parts = [f"{n} {'never ' * (at == NEVER)}begin{'s' * (n == 1)}{f' in {at}' * (at != NEVER)}" for at, n in sizes]
     return [

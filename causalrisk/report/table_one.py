@@ -166,7 +166,8 @@ def table_one(
         for part in parts:
             part["text"] = part["text"] or f"{part['mean']:{spec}} ({part['sd']:{spec}})" * bool(part["n"])
         compared = parts[len(whole) :]
-        scale = np.sqrt(np.mean([part["variance"] for part in compared])) if compared else np.nan
+        known = [part["variance"] for part in compared if np.isfinite(part["variance"])]
+        scale = np.sqrt(np.mean(known)) if known else np.nan
         smd = [(part["mean"] - compared[0]["mean"]) / (scale if scale > 0 else np.nan) for part in compared[1:]]
         shown[c.name] = [*(part["text"] for part in parts), *_marked(smd, threshold)]
         absent[c.name] = [part["absent"] for part in parts]

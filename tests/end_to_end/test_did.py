@@ -402,6 +402,28 @@ def test_placebos_are_before_the_treatment_and_its_anticipation():
         study(anticipation=3)
 
 
+@pytest.mark.parametrize(
+    ("column", "options"),
+    [
+        ("x", {"use_t": True, "small_sample": True}),
+        ("x", {"cov_type": "jackknife", "use_t": True}),
+        ("w", {"weights": "w", "weight_type": "probability"}),
+        ("w", {"weights": "w", "weight_type": "frequency", "use_t": True}),
+        ("c", {"cluster": "c", "use_t": True, "small_sample": True}),
+    ],
+)
+def test_units_with_missing_values_count_nowhere(column, options):
+    gone = PANEL["c"].eq(4) | (PANEL["first"].eq(2003) & PANEL["id"].lt(60))
+    missing, without = (
+        study(PANEL.assign(**{column: PANEL[column].mask(gone)}), **options),
+        study(PANEL[~gone], **options),
+    )
+    assert (missing.n_units, missing.df) == (without.n_units, without.df)
+    pd.testing.assert_series_equal(missing.sizes, without.sizes)
+    for by in ("exposure", "group", "all"):
+        pd.testing.assert_frame_equal(missing.effects(by), without.effects(by), rtol=1e-9)
+
+
 @pytest.mark.parametrize("controls", ["never", "not yet"])
 def test_each_group_and_period_is_a_fit_of_two_periods(controls):
     found = study(SHORT, controls=controls)

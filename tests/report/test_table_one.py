@@ -106,6 +106,13 @@ def test_of_a_fit_two_values_are_named_and_constants_noted(frame):
     assert "Sex: 2" in cells(named) and "constant" not in " ".join(named.notes)
 
 
+def test_a_group_without_known_values_leaves_the_differences_of_others(frame):
+    table = table_one(["x3"], frame.assign(x3=frame.x3.mask(frame.g == "b")), by="g").frame
+    a, c = (frame.x3[frame.g == group] for group in "ac")
+    assert table.loc["x3", "SMD c"] == pytest.approx((c.mean() - a.mean()) / np.sqrt((a.var() + c.var()) / 2))
+    assert np.isnan(table.loc["x3", "SMD b"])
+
+
 def test_groups_in_the_order_asked_for(frame):
     table = table_one("~ x1", frame, by="arm", reference="none")
     assert table.tables[0].heads[0] == ["", "none", "high", "low", "SMD", "SMD"]
