@@ -387,12 +387,14 @@ class LATEResults(OneEffect):
         texts |= {"Model:": f"LATE by {record.spec.name}", "First-stage F:": self._shown_f}
         shown = ("Treatment:", "Instrument:", "Model:", "Weights:", *summary.DESIGN, *own, "First-stage F:")
         moves, level = "raises" if self._effects[1] > 0 else "lowers", f"{100 * (1 - alpha):.4g}%"
+        whose = "population" if design.weight_type == "probability" else "sample"
         notes = [
             "LATE = effect on the outcome / effect on the treatment. It is the average effect on compliers, for whom "
-            f"{model.instrument} {moves} {model.treat}: an estimated {self.complier_share:.1%} of the sample."
+            f"{model.instrument} {moves} {model.treat}: an estimated {self.complier_share:.1%} of the {whose}."
             + " The first stage is weak, so this share and its direction are uncertain."
             * self._weak,
             f"Anderson and Rubin's {level} interval, valid with a weak instrument: {self._ends(alpha)}.",
+            *filter(None, [labels.small_sample_words(record).strip()]),
             *summary.formulas(record),
             f"LATE is causal only if {model.instrument} is as good as random given the covariates, affects the outcome "
             f"only through {model.treat}, and never moves {model.treat} in the opposite direction.",

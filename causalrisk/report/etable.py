@@ -202,8 +202,12 @@ def etable(
     said = [] if below is None else [BELOW[below].format(level=f"{100 * (1 - alpha):.4g}")]
     said += ["Intervals by exposure are pointwise."] * (below == "ci" and any("units" in c.statistics for c in columns))
     said += ["* p < 0.1, ** p < 0.05, *** p < 0.01."] * stars
-    orders = {column.groups for column in columns if "effective_n" in statistics} - {(), ("0", "1")}
-    said += [f"Groups in order: {', '.join(groups)}." for groups in sorted(orders)]
+    orders: dict[tuple[str, ...], list[str]] = {}
+    for i, column in enumerate(columns, 1):
+        orders.setdefault(column.groups if "effective_n" in statistics else (), []).append(f"({i})")
+    for groups, places in orders.items():
+        of = f" of {', '.join(places)}" * (len(orders) > 1)
+        said += [f"Groups{of} in order: {', '.join(groups)}."] * (groups not in ((), ("0", "1")))
     stacked = {f"({i}) {column.name}": column.estimates.reindex(terms).stack() for i, column in enumerate(columns, 1)}
     index = pd.MultiIndex.from_product([terms, list(NUMBERS)], names=["term", "number"])
     return PaperTable(table, [*said, *notes], pd.DataFrame(stacked, index=index))

@@ -204,7 +204,8 @@ def matching_words(record: FitRecord) -> str:
     nearest = f"up to {nearest}" if options.n_neighbors > 1 and options.caliper is not None else nearest
     exact = f", among units with equal {joined(options.exact)}" if options.exact else ""
     caliper = "" if options.caliper is None else f", within a distance of {options.caliper:g}"
-    adjusted = " A regression corrects the remaining differences (Abadie and Imbens 2011)."
+    on = f" on {joined(options.bias_adjust)}" if isinstance(options.bias_adjust, tuple) else ""
+    adjusted = f" A regression{on} corrects for the remaining differences (Abadie and Imbens 2011)."
     toward, several = record.options.population.toward, record.design.n_arms > 2
     whom = "unit" if toward is None else f"unit of group {record.design.labels[toward]}"
     return (
@@ -432,14 +433,18 @@ def logs_words(record: FitRecord) -> str:
     return f" The {test} uses the logarithm of the ratio{source}; the interval is transformed back."
 
 
+def small_sample_words(record: FitRecord) -> str:
+    """Return a sentence on the small-sample factor, after a blank. Empty for other standard errors."""
+    if not record.small_sample:
+        return ""
+    clusters = record.design.cluster_name is not None
+    factor = "G / (G - 1) * (n - 1) / (n - k) for G clusters and" if clusters else "n / (n - k) for"
+    return f" Variances are multiplied by the small-sample factor {factor} k outcome coefficients."
+
+
 def inference_words(record: FitRecord) -> str:
     """Return sentences on intervals and tests, and on the factors of standard errors."""
-    clusters = record.design.cluster_name is not None
-    text = f"Confidence intervals use {distribution_words(record)}."
-    if record.small_sample:
-        factor = "G / (G - 1) * (n - 1) / (n - k) for G clusters and" if clusters else "n / (n - k) for"
-        text += f" Variances are multiplied by the small-sample factor {factor} k outcome coefficients."
-    text += logs_words(record)
+    text = f"Confidence intervals use {distribution_words(record)}.{small_sample_words(record)}{logs_words(record)}"
     factor = f"{np.sqrt(record.choice_variance):.3f}"
     if factor != "1.000":
         text += f" Standard errors are multiplied by {factor} to allow for choosing the shrinkage from the data."

@@ -166,8 +166,8 @@ def table_one(
         for part in parts:
             part["text"] = part["text"] or f"{part['mean']:{spec}} ({part['sd']:{spec}})" * bool(part["n"])
         compared = parts[len(whole) :]
-        known = [part["variance"] for part in compared if np.isfinite(part["variance"])]
-        scale = np.sqrt(np.mean(known)) if known else np.nan
+        variances = [part["variance"] for part in compared if np.isfinite(part["variance"])]
+        scale = np.sqrt(np.mean(variances)) if variances else np.nan
         smd = [(part["mean"] - compared[0]["mean"]) / (scale if scale > 0 else np.nan) for part in compared[1:]]
         shown[c.name] = [*(part["text"] for part in parts), *_marked(smd, threshold)]
         absent[c.name] = [part["absent"] for part in parts]
@@ -305,12 +305,12 @@ def _weighing(
     if not used.any():
         raise DesignError(f"weights {name!r} are 0 or missing in all rows.")
     if not used.all():
-        told.append(f"{int((~used).sum())} rows without a weight are left out.")
+        told.append(f"{int((~used).sum())} rows without a positive weight are left out.")
     weights[used] = relative_weights(weights[used], weight_type)
     if weight_type == "frequency":
         told.append(f"Each row counts {name} times.")
         return weights, weights, name
-    told.append(f"Means, SDs, percentages and SMDs are weighted by {name}; n is not.")
+    told.append(f"All numbers but n are weighted by {name}.")
     return weights, used.astype(float), name
 
 

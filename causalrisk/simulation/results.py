@@ -152,12 +152,13 @@ class StudyResults(Shown):
             f"ratio: mean squared error relative to {self.reference} on the same samples, with its Monte Carlo error. "
             f"Coverage of the {100 * (1 - alpha):.4g}% interval; /bound: n times the mean squared error over the "
             "efficiency bound.",
-            f"Standard errors of the package's models are {errors}.",
+            f"Standard errors of the package's models are {errors}, unless their options say otherwise.",
         ]
         failures = self.failures
         kind = failures["failure"].str.partition(":")[0] if len(failures) else []
         for (design, n, estimator, reason), count in failures.assign(kind=kind).groupby([*KEYS, "kind"])["samples"]:
-            notes.append(f"{estimator} failed on {count.sum()} samples of {design}, n {n}: {reason}.")
+            times = f"{count.sum()} sample{'s' * (int(count.sum()) > 1)}"
+            notes.append(f"{estimator} failed on {times} of {design}, n {n}: {reason}.")
         return notes
 
     def plot(self, ax: Any = None, estimators: Sequence[str] | None = None) -> Any:

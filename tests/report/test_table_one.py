@@ -175,7 +175,7 @@ def test_frequencies_are_rows_written_out(frame):
     assert short.tables[0].heads == long.tables[0].heads
     assert short.tables[0].body == long.tables[0].body
     np.testing.assert_allclose(short.frame.astype(float), long.frame.astype(float), rtol=1e-12)
-    assert "60 rows without a weight are left out." in short.notes
+    assert "60 rows without a positive weight are left out." in short.notes
 
 
 def test_probability_weights_are_those_of_a_fit(frame):
