@@ -83,9 +83,9 @@ def balance(
     DataFrame
         One row for the propensity score if the estimate uses it, and one per covariate and factor level of either
         formula. These rows are repeated for each contrast (with several treatments), each group of `by`, and each
-        treatment group (with ``between="observed"``). Columns are "diff", "var ratio" and "KS", each "before" and "after" weighting, "kind",
-        and "unit" ("std" or "raw"). `means` adds "mean" and "sd" of each treatment group. The mean of a binary
-        covariate is the proportion of the larger value, without "sd". For a paper, use
+        treatment group (with ``between="observed"``). Columns are "diff", "var ratio" and "KS", each "before" and
+        "after" weighting, "kind", and "unit" ("std" or "raw"). `means` adds "mean" and "sd" of each treatment group.
+        The mean of a binary covariate is the proportion of the larger value, without "sd". For a paper, use
         ``res.table_one().save("balance.tex")``, which has the same differences.
 
     Raises
