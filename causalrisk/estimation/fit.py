@@ -388,11 +388,10 @@ def check_clusters(record: FitRecord, notes: Notes) -> None:
     counts, t = design.arm_clusters, bool(np.isfinite(record.df))
     whole = sum(counts) == design.n_clusters  # each cluster has one treatment
     fewest, jackknife = int(np.argmin(counts)), t and record.cov_type == JACKKNIFE
-    label, of = design.labels[fewest], design.cluster_name
+    group, of = f"group {design.labels[fewest]!r} of {design.treat_name!r}", design.cluster_name
     if design.second_cluster is not None:
         ways, rows = (np.asarray(design.cluster), design.second_cluster), design.members[fewest]
         of = design.cluster_names[np.argmin([len(np.unique(codes[rows])) for codes in ways])]
-    group = f"group {label!r} of {design.treat_name!r}"
     if record.one_cluster:
         advice = "Use a finer `cluster=`"
         if whole and design.n_clusters > 2 and design.observation is None:

@@ -460,8 +460,7 @@ def _fits(
     if not fits:
         other = '\nUse `controls="not yet"` to compare with units that begin later.' * (given["controls"] == "never")
         raise errors.DesignError(f"no group has controls in any period, because every unit begins treatment.{other}")
-    left_out = max(res.model.design.n_dropped for res in fits.values())
-    if left_out:
+    if left_out := max(res.model.design.n_dropped for res in fits.values()):
         zero = " or zero weight" * ("weights" in given)
         notes.append(f"Each fit leaves out up to {labels.count(left_out, 'unit')} with missing values{zero}.")
     if without:

@@ -504,7 +504,6 @@ def _model_of(record: FitRecord) -> dict[str, object]:
         given |= vars(joint.options) | own | {"replicates": joint.drawn}
     texts = {name: text for name, text in record.options.typed.items() if name in OF_DATA}
     texts |= typed_options(given, defaults)
-    factor = {"small-sample factor": ' (cov_type="HC1" or small_sample=True)'}  # JRE may choose it for some data sets
     return {
         "estimator ": record.spec.name,
         "outcome ": design.endog_name,
@@ -519,5 +518,6 @@ def _model_of(record: FitRecord) -> dict[str, object]:
         "terms of the outcome models ": design.exog_names,
         "terms of the propensity model ": design.propensity_names,
         "observations ": design.nobs,
-        **(factor if asks_for_factor(record) else {}),
+        # JRE may have chosen the factor for some data sets
+        **({"small-sample factor": ' (cov_type="HC1" or small_sample=True)'} if asks_for_factor(record) else {}),
     }
