@@ -230,10 +230,8 @@ class FitRecord(Task):
     @property
     def uses_score(self) -> bool:
         """Whether the estimate depends on a propensity score."""
-        options, matched = self.options, self.spec.matched
-        return self.weight_fit is not None and (
-            not matched or options.metric == "propensity" or options.trim is not None
-        )
+        scored = not self.spec.matched or self.options.metric == "propensity" or self.options.trim is not None
+        return self.weight_fit is not None and scored
 
     @property
     def used_weight_fit(self) -> WeightFit:
