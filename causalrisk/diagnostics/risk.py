@@ -15,6 +15,8 @@ from causalrisk.estimation.record import FitRecord, JointRecord
 from causalrisk.estimation.specification import SEPARATE
 from causalrisk.numerics.arrays import loaded
 
+ROUNDING = 1e-10  # range of a bias over the replicates, in standard deviations, below which it does not vary
+
 
 def joint_of(record: FitRecord) -> JointRecord:
     """Return the `JointRecord` of a JRE fit. Raise an UnavailableError for other estimators."""
@@ -77,7 +79,7 @@ def risk_table(record: FitRecord) -> pd.DataFrame:
         row |= {"RMS net": np.sqrt(squared_net), "sampling SD": np.sqrt(variance)}
         row |= {"RMS error": np.sqrt(squared_net + variance), "risk": squared_net + variance}
         for a in range(1, len(labels)):
-            varies = bias.shape[1] > 1 and np.ptp(bias[a]) and np.ptp(bias[0])
+            varies = min(np.ptp(bias[a]), np.ptp(bias[0])) > ROUNDING * np.sqrt(variance)
             row[f"correlation{suffixes[a]}"] = float(np.corrcoef(bias[a], bias[0])[0, 1]) if varies else np.nan
         rows.append(row)
     return pd.DataFrame(rows, index=pd.Index(predicted, name="estimator"))

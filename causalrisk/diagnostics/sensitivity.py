@@ -204,7 +204,7 @@ def robustness_value(ratio: float) -> float:
     >>> round(robustness_value(4.18 / 783**0.5), 3)
     0.139
     """
-    with np.errstate(divide="ignore", over="ignore"):  # 0 for a ratio of 0, and 1 for an infinite one
+    with np.errstate(divide="ignore", over="ignore"):  # 0 for a ratio of 0, 1 for an infinite one
         return float(2 / (1 + np.sqrt(1 + 4 / np.square(float(ratio)))))
 
 
@@ -375,7 +375,7 @@ def sensitivity(record: FitRecord, alpha: float = 0.05) -> pd.DataFrame:
         row = {"effect": means[arm] - means[0], "ratio": ratio, "basis": basis}
         row |= {"E-value": e_value(ratio), "E-value of limit": e_value(float(np.clip(1, low, high)))}
         bounds = [np.nan] * len(BOUNDS)
-        if scales is not None:
+        if scales is not None and scales[arm - 1].size > 0:  # not for a constant outcome
             scale = scales[arm - 1]
             bounds = [scale.size, robustness_value(scale.effect / scale.size), _limit_robustness(record, scale, z)]
         rows.append(row | dict(zip(BOUNDS, bounds, strict=True)))
@@ -445,7 +445,7 @@ def sensitivity_bounds(
         One row per pair of strengths (and group). "lower" and "upper" are the bounds on the effect, a difference of
         means. "ci lower" and "ci upper" are confidence limits of the bounds, from robust standard errors. With
         `benchmark`, there is one row per covariate, with its strengths "cf_y" and "cf_d", the correlation "rho", and
-        the "change" of the effect in a fit without the covariate.
+        the "change" of the effect (with JRE, of IPWRA's) in a fit without the covariate.
 
     Warns
     -----

@@ -275,9 +275,15 @@ def train_from(
     design, sample, given = start.design, start.sample, options.replicates is not None
     if given and design.on_disk:
         raise not_on_disk("replicates=", use="n_replicates=200")
+    weights = start.used_weight_fit
+    inert = ["join_score"] * (options.join_score is True and "score" not in weights.beta)
+    drawing = ("n_replicates", "spread", "replicates")
+    inert += [name for name in drawing if not weights.estimated and getattr(options, name) is not None]
+    if inert:
+        raise errors.OptionError(f"{inert[0]}= needs a propensity model with coefficients.\nLeave {inert[0]}= out.")
     drawn = start.resampler().given("replicates", options.replicates) if given else None
     problem = JointProblem(
-        weights=start.used_weight_fit,
+        weights=weights,
         start=start.estimate,
         covariance=cast(Array, start.robust),
         scale=start.options.effect_scale,

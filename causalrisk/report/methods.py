@@ -235,11 +235,12 @@ def _score_sentences(record: FitRecord) -> list[str]:
 def _objective_sentence(record: FitRecord, joint: JointRecord) -> str:
     kind = "points of the distribution" if joint.replicates.cubature else "random draws"
     kind = kind if joint.drawn is None else "given draws"
-    over, path = f"{joint.replicates.count} {kind} of the propensity score", joint.path
+    over, path = f"averaged over {joint.replicates.count} {kind} of the propensity score", joint.path
+    over = over if record.used_weight_fit.estimated else "at the given propensity score"
     if joint.anchor is None:
         return (
             "The outcome models of all groups were fitted together. They minimise the weighted loss plus half the "
-            f"squared number of rows times the mean squared net bias over {over}. {NET_BIAS}."
+            f"squared number of rows times the squared net bias, {over}. {NET_BIAS}."
         )
     chosen = "given" if path is None else f"chosen from {LADDER[-1]:g} to {LADDER[0]:g} by cross-validation"
     if path is not None and path.raised_from is not None:
@@ -251,7 +252,7 @@ def _objective_sentence(record: FitRecord, joint: JointRecord) -> str:
     ) * bool(joint.share)
     return (
         "The outcome models of all groups were fitted together to minimise the risk of the "
-        f"{record.options.population.estimand} (squared net bias plus sampling variance), averaged over {over}. "
+        f"{record.options.population.estimand} (squared net bias plus sampling variance), {over}. "
         f"{NET_BIAS}. It is constrained to zero at the fitted score. The shrinkage toward IPWRA, {joint.anchor:g}, was "
         f"{chosen}.{share}"
     )

@@ -61,6 +61,19 @@ def test_other_estimators_have_no_replicates(frame):
         model(frame, cr.AIPW).fit().risk_table()
 
 
+def test_a_bias_that_no_replicate_changes_has_no_correlation(frame):
+    res = model(frame, cr.JRE, target="ATT").fit(cov_type="robust", shrinkage=1.0, n_replicates=7)
+    assert res.risk_table()["correlation"].isna().all()
+
+
+@pytest.mark.parametrize("option", [{"spread": 1.0}, {"n_replicates": 9}, {"join_score": True}])
+def test_options_of_replicates_need_an_estimated_score(frame, option):
+    known = model(frame, cr.JRE, propensity_score=1 / (1 + np.exp(-0.5 * frame.x1)))
+    assert "at the given propensity score" in known.fit(cov_type="robust", join_score=False).methods()
+    with pytest.raises(cr.OptionError, match="needs a propensity model with coefficients"):
+        known.fit(cov_type="robust", **option)
+
+
 def test_risk_table_with_known_scores_has_one_replicate(frame):
     score = np.clip(1 / (1 + np.exp(-frame.x1)), 0.1, 0.9)
     table = model(frame, cr.JRE, propensity_score=score).fit(cov_type="robust").risk_table()
