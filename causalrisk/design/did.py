@@ -312,13 +312,8 @@ class Adoption(NamedTuple):
         """Return the data of the units with these labels."""
         kept = self.units.isin(labels)
         rows, number = kept[self.unit], np.cumsum(kept) - 1
-        return self._replace(
-            frame=self.frame[rows],
-            period=self.period[rows],
-            unit=number[self.unit[rows]],
-            begins=self.begins[kept],
-            units=self.units[kept],
-        )
+        by_row = {"frame": self.frame[rows], "period": self.period[rows], "unit": number[self.unit[rows]]}
+        return self._replace(**by_row, begins=self.begins[kept], units=self.units[kept])
 
     def alone(self, cluster: Any) -> list[int]:
         """Return the numbers of the periods in which only one unit, or only units of one cluster, begin."""

@@ -81,11 +81,11 @@ def balance(
     Returns
     -------
     DataFrame
-        One row for the propensity score, and one per covariate and factor level of either formula. These rows are
-        repeated for each contrast (with several treatments), each group of `by`, and each treatment group (with
-        ``between="observed"``). Columns are "diff", "var ratio" and "KS", each "before" and "after" weighting, "kind",
-        and "unit" ("std" or "raw"). `means` adds "mean" and "sd" of each treatment group. The mean of a binary
-        covariate is the proportion of the larger value, without "sd". For a paper, use
+        One row for the propensity score if the estimate uses it, and one per covariate and factor level of either
+        formula. These rows are repeated for each contrast (with several treatments), each group of `by`, and each
+        treatment group (with ``between="observed"``). Columns are "diff", "var ratio" and "KS", each "before" and
+        "after" weighting, "kind", and "unit" ("std" or "raw"). `means` adds "mean" and "sd" of each treatment group.
+        The mean of a binary covariate is the proportion of the larger value, without "sd". For a paper, use
         ``res.table_one().save("balance.tex")``, which has the same differences.
 
     Raises
@@ -156,6 +156,7 @@ def balance(
         columns = covariates_on_disk(record, names) if design.on_disk else iter(every)
         tables[key] = balance_table(part, columns, labels, denominator, raw_binary=binary == "raw", means=means)
     table = pd.concat(tables, names=[("group", "arm")[k] for k in levels]) if levels else tables[()]
+    table = table if record.uses_score else table[table["kind"] != "distance"]
     return table if threshold is None else table.assign(balanced=table["diff after"].abs() <= threshold)
 
 

@@ -50,8 +50,8 @@ def overlap(record: FitRecord, by: str = "arm") -> pd.DataFrame:
         - "n", "effective n" (Kish), "largest weight", "largest share" and "top 1% share" describe the importance
           weights. Probability weights, scaled to mean one, multiply the importance weights. "survey n" is then the
           effective n from the probability weights alone.
-        - "score 0%" to "score 100%" are quantiles of the propensity score. With several treatments, they are quantiles
-          of the score of the row's own group.
+        - "score 0%" to "score 100%" are quantiles of the propensity score, which `Matching` on covariates does not use.
+          With several treatments, they are quantiles of the score of the row's own group.
         - "outside support" counts rows whose score is outside the range of at least one group. "outside crump" counts
           rows whose score is outside "crump low" and "crump high", the limits that minimise the variance (Crump et al.
           2009). With several treatments, "crump cut" is the largest sum of inverse scores that is kept (Yang et al.
@@ -195,6 +195,8 @@ def calibration_error(record: FitRecord, bins: int = 10) -> pd.Series:
 def _binned(record: FitRecord, bins: int) -> dict[str, pd.DataFrame]:
     """Return the table of `calibration` for each arm except the reference, with the weight of each bin."""
     whole_number("bins", bins, 1)
+    if not record.uses_score:
+        raise record.without_scores()
     design, rows, tables = record.design, record.counted_rows, {}
     weight = np.ones(len(rows)) if record.frequency else design.weights[rows]
     for a, label in enumerate(design.labels[1:], start=1):
@@ -276,6 +278,8 @@ def balance_test(record: FitRecord) -> BalanceTest:
     >>> print(res.balance_test())
     Balance: chi2(5) = 38.1464, p = 0.0000
     """
+    if not record.uses_score:
+        raise record.without_scores()
     fit = record.used_weight_fit
     options, sample = record.options, record.sample
     plain = options.propensity_link == "logit" and options.propensity_loss == "ml" and options.clip is None

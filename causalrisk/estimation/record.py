@@ -228,6 +228,12 @@ class FitRecord(Task):
         return self.factor_with(n_clusters + self.sample.n_frame if n_clusters else None)
 
     @property
+    def uses_score(self) -> bool:
+        """Whether the estimate depends on a propensity score."""
+        scored = not self.spec.matched or self.options.metric == "propensity" or self.options.trim is not None
+        return self.weight_fit is not None and scored
+
+    @property
     def used_weight_fit(self) -> WeightFit:
         """The importance weights that the estimator uses. Raises an UnavailableError if the estimator uses none."""
         if self.weight_fit is None or not self.spec.uses_propensity:
@@ -251,7 +257,8 @@ class FitRecord(Task):
 
     def without_scores(self) -> UnavailableError:
         """Return the error for an estimator that uses no propensity score."""
-        return UnavailableError(f"{self.spec.name} uses no propensity score.\nUse `IPWRA.from_formula(...).fit()`.")
+        name = f"{self.spec.name}{' on covariates' * self.spec.matched}"
+        return UnavailableError(f"{name} uses no propensity score.\nUse `IPWRA.from_formula(...).fit()`.")
 
     @property
     def used_boot(self) -> Refits:

@@ -63,7 +63,7 @@ class EventStudy(Shown):
     given : mapping
         The formula and the options of the study.
     sizes : Series of int
-        Number of units in each group.
+        Number of units in each group. Units that no fit uses do not count.
     n_units : float
         Number of units or clusters. A unit with a frequency weight counts as often as its weight.
     periods : list
@@ -378,8 +378,10 @@ def event_study(
     _check(given, data)
     units = adoption(data, time=given["time"], unit=given["unit"], begins=given["begins"])
     fits = _fits(model, units, given, scope, notes)
-    used = [res.model.design.index for res in fits.values()]
-    units = units.keeping(used[0].append(used[1:]))  # others are in no fit
+    used, n = [res.model.design.index for res in fits.values()], len(units.units)
+    units = units.keeping(used[0].append(used[1:]))
+    if unused := n - len(units.units):
+        notes.append(f"Left out of all fits, and not counted: {labels.count(unused, 'unit')}.")
     if unequal := units.unequal(given["time"]):
         notes.warn(unequal, errors.DesignWarning)
     exposure = np.array([period - group for group, period in fits])
@@ -458,9 +460,9 @@ def _fits(
     if not fits:
         other = '\nUse `controls="not yet"` to compare with units that begin later.' * (given["controls"] == "never")
         raise errors.DesignError(f"no group has controls in any period, because every unit begins treatment.{other}")
-    left_out = max(res.model.design.n_dropped for res in fits.values())
-    if left_out:
-        notes.append(f"Each fit leaves out up to {labels.count(left_out, 'unit')} with missing values.")
+    if left_out := max(res.model.design.n_dropped for res in fits.values()):
+        zero = " or zero weight" * ("weights" in given)
+        notes.append(f"Each fit leaves out up to {labels.count(left_out, 'unit')} with missing values{zero}.")
     if without:
         notes.warn(f"These groups and periods have no controls: {', '.join(without)}.", errors.DesignWarning)
     return fits

@@ -394,7 +394,7 @@ class LATEResults(OneEffect):
             + " The first stage is weak, so this share and its direction are uncertain."
             * self._weak,
             f"Anderson and Rubin's {level} interval, valid with a weak instrument: {self._ends(alpha)}.",
-            *filter(None, [labels.small_sample_words(record).strip()]),
+            labels.inference_words(record),
             *summary.formulas(record),
             f"LATE is causal only if {model.instrument} is as good as random given the covariates, affects the outcome "
             f"only through {model.treat}, and never moves {model.treat} in the opposite direction.",

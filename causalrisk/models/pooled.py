@@ -380,8 +380,11 @@ class PooledResults(OneEffect):
         return frame.assign(df=self.df.to_numpy(), fmi=self.fmi.to_numpy())
 
     def glance(self) -> pd.DataFrame:
-        """Return one row that describes the fits, as `CausalResults.glance`, plus the number of "imputations"."""
-        return tidy.glance(self._record).assign(imputations=self.n_imputations)
+        """Return one row that describes the fits, as `CausalResults.glance`, plus the number of "imputations".
+
+        "df" is that of the test of the first effect.
+        """
+        return tidy.glance(self._record).assign(df=self.df.iloc[0], imputations=self.n_imputations)
 
     def __repr__(self) -> str:
         return summary.one_line(self._record, (self.params, self.bse), self.n_imputations)
@@ -494,7 +497,6 @@ def _model_of(record: FitRecord) -> dict[str, object]:
         "cov_type": "robust" if record.cov_type == "HC1" else record.cov_type,
         "use_t": bool(np.isfinite(record.df)),
         "df": record.inference.df,
-        "small_sample": asks_for_factor(record),  # JRE may have chosen it for some data sets
     }
     defaults = defaults_of(ModelOptions, InferenceOptions) | {"cov_type": "robust", "use_t": False}
     if joint is not None:
@@ -516,4 +518,6 @@ def _model_of(record: FitRecord) -> dict[str, object]:
         "terms of the outcome models ": design.exog_names,
         "terms of the propensity model ": design.propensity_names,
         "observations ": design.nobs,
+        # JRE may have chosen the factor for some data sets
+        **({"small-sample factor": ' (cov_type="HC1" or small_sample=True)'} if asks_for_factor(record) else {}),
     }

@@ -206,7 +206,7 @@ def etable(
     for i, column in enumerate(columns, 1):
         orders.setdefault(column.groups if "effective_n" in statistics else (), []).append(f"({i})")
     for groups, places in orders.items():
-        of = f" of {', '.join(places)}" * (len(orders) > 1)
+        of = f" of {', '.join(places)}" * (len(orders.keys() - {()}) > 1)
         said += [f"Groups{of} in order: {', '.join(groups)}."] * (groups not in ((), ("0", "1")))
     stacked = {f"({i}) {column.name}": column.estimates.reindex(terms).stack() for i, column in enumerate(columns, 1)}
     index = pd.MultiIndex.from_product([terms, list(NUMBERS)], names=["term", "number"])

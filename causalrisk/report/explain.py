@@ -237,7 +237,7 @@ def explain(record: FitRecord, alpha: float = 0.05) -> Prose:
     steps = {
         "The question": [question, *said["effect"], *said["sample"]],
         "The groups as observed": [_observed(record)],
-        f"The {'propensity score and the ' * words.uses_score(record)}weights": [*said["score"], *_weights(record)],
+        f"The {'propensity score and the ' * record.uses_score}weights": [*said["score"], *_weights(record)],
         f"The {models}": [*said["outcome"], *said["joint"], *_training(record)],
         "The effect": _effects(record),
         "The standard error": [*said["errors"], *_tests(record, alpha)],

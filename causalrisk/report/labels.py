@@ -264,15 +264,10 @@ def repeats_words(record: FitRecord) -> str:
 # --- the propensity score ------------------------------------------------------------------------------------------
 
 
-def uses_score(record: FitRecord) -> bool:
-    """Return whether the estimate depends on a propensity score."""
-    return record.weight_fit is not None and (not record.spec.matched or record.options.metric == "propensity")
-
-
 def propensity_text(record: FitRecord) -> str:
     """Return the name of the propensity model, or the source of the scores."""
     design, options = record.design, record.options
-    if not uses_score(record):
+    if not record.uses_score:
         return "none"
     if design.score is not None:
         return f"known ({design.score_name or 'given'})"
@@ -416,7 +411,8 @@ def survey_words(survey: SurveyDesign) -> str:
 
 def distribution_words(record: FitRecord) -> str:
     """Return the distribution of intervals: the normal, or t with the source of its degrees of freedom."""
-    source = f" (observations minus {'one' if record.cov_type == JACKKNIFE else 'outcome coefficients'})"
+    less = "one" if record.cov_type == JACKKNIFE else "groups" if record.spec.matched else "outcome coefficients"
+    source = f" (observations minus {less})"
     if record.design.survey is not None:
         source = " (units minus strata)" if record.design.replication is None else " (of the replicate weights)"
     elif record.design.cluster_name is not None:
@@ -454,9 +450,10 @@ def inference_words(record: FitRecord) -> str:
 def pooled_words(record: FitRecord, m: int) -> str:
     """Return sentences on estimates that are pooled over m imputed data sets."""
     logs = "" if record.options.effect_scale.additive else " Effects are pooled on the logarithmic scale."
+    factor = small_sample_words(record).replace("Variances", "Variances within the data sets")
     return (
         f"Estimates are means over the {m} imputed data sets. Their variance is the mean variance within the data sets "
-        f"plus (1 + 1/{m}) times the variance between them (Rubin 1987).{logs} Confidence intervals use the t "
+        f"plus (1 + 1/{m}) times the variance between them (Rubin 1987).{factor}{logs} Confidence intervals use the t "
         "distribution with the degrees of freedom of Barnard and Rubin (1999)."
     )
 

@@ -86,7 +86,7 @@ def pooled_methods(pooled: Any) -> str:
     return _paragraph(
         *chain(*said.values()),
         "Where the imputed data sets differ, the numbers above are from the first." if differ else "",
-        f"In each imputed data set, standard errors {_errors_source(first)}.{words.small_sample_words(first)}",
+        f"In each imputed data set, standard errors {_errors_source(first)}.",
         words.pooled_words(first, pooled.n_imputations),
         _computed(seeds_text(*pooled._records)),
     )
@@ -122,7 +122,6 @@ def study_methods(study: Any) -> str:
     formula = "" if record.design.score is not None else " without covariates" if right == "1" else f": {right}"
     effects, units, *assumed = words.study_words(study)
     source = _errors_source(record).replace("each row in turn", "each unit in turn")  # a unit is a row of a fit
-    factor = ", with the small-sample factor" * record.small_sample
     return _paragraph(
         f"We estimated effects on {study.outcome} of a treatment that units begin at different times, by "
         "difference-in-differences for each group and period (Callaway and Sant'Anna 2021). A group is all units that "
@@ -132,10 +131,10 @@ def study_methods(study: Any) -> str:
         f"Each effect was estimated by {record.spec.how}.",
         words.learner_words(record).replace("`res.stack`", "`stack` of each of `study.fits`"),
         _outcome_sentence(record),
-        f"The propensity model was {words.propensity_text(record)}{formula}." * words.uses_score(record),
+        f"The propensity model was {words.propensity_text(record)}{formula}." * record.uses_score,
         *assumed,
-        f"Standard errors {source}{factor}, jointly for all groups and periods. Confidence intervals use "
-        f"{words.distribution_of(study.df)}. Intervals for several effects are simultaneous.",
+        f"Standard errors {source}, jointly for all groups and periods.{words.small_sample_words(record)} Confidence "
+        f"intervals use {words.distribution_of(study.df)}. Intervals for several effects are simultaneous.",
         *(words.sentence(note.splitlines()[0]) for note in study.notes),
         _computed(seeds_text(record)),
     )
@@ -215,7 +214,7 @@ def _sample_sentence(record: FitRecord) -> str:
 
 def _score_sentences(record: FitRecord) -> list[str]:
     design, options, text = record.design, record.options, words.propensity_text(record)
-    if not words.uses_score(record):
+    if not record.uses_score:
         return []
     terms = design.propensity_formula or ", ".join(design.propensity_names)
     first = f"Propensity scores were {text} (Rosenbaum and Rubin 1983)."

@@ -23,7 +23,7 @@ from causalrisk.estimation.record import FitRecord
 from causalrisk.inference.heterogeneity import effects_by
 from causalrisk.inference.intervals import conf_int, critical_value, summary_frame
 from causalrisk.inference.simultaneous import distribution
-from causalrisk.report.labels import outcome_name, uses_score
+from causalrisk.report.labels import outcome_name
 from causalrisk.report.summary import one_line
 from causalrisk.report.table import wrap
 
@@ -201,7 +201,6 @@ def plot_balance(
     balance.check_threshold(threshold)
     asked: dict[str, Any] = {"between": between, "also": also, "data": data, "by": by, "interactions": interactions}
     table = balance.balance(record, binary, **asked, names=names).dropna(subset="diff before")
-    table = table if uses_score(record) else table[table["kind"] != "distance"]
     several, columns = isinstance(table.index, pd.MultiIndex), ["diff before", "diff after"]
     sizes = table[columns].abs().assign(raw=table["unit"] == "raw")
     sizes = sizes.groupby(level="covariate", sort=False).max() if several else sizes
@@ -613,7 +612,8 @@ def plot_diagnostics(record: FitRecord, figure: Any = None) -> Any:
     record.check_means("plot_diagnostics()")
     balance.balance(record)  # an estimator without scores is refused before anything is drawn
     joint, clusters = record.joint, record.design.cluster is not None
-    plots: dict[str, Any] = {"Overlap": plot_overlap, "Balance": plot_balance, "Calibration": plot_calibration}
+    plots: dict[str, Any] = {"Overlap": plot_overlap, "Balance": plot_balance}
+    plots |= {"Calibration": plot_calibration} if record.uses_score else {}
     if not record.spec.matched:
         method = sensitivity.influence_method(record, None, clusters, quick=True)
         plots["Influence"] = partial(plot_influence, method=method, clusters=clusters)

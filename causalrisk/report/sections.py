@@ -221,7 +221,7 @@ def _overlap(record: FitRecord, alpha: float) -> Body:
 def _balance(record: FitRecord, alpha: float) -> Body:
     table = balance.balance(record, "std")
     try:
-        pvalue = float(scores.balance_test(record).pvalue) if words.uses_score(record) else None
+        pvalue = float(scores.balance_test(record).pvalue) if record.uses_score else None
     except CausalRiskError:  # only some propensity models have the test
         pvalue = None
     parts = {contrast: table.xs(contrast) if record.design.n_arms > 2 else table for contrast in record.contrasts}

@@ -172,7 +172,9 @@ def summarize_pooled(pooled: Any, alpha: float = 0.05, title: str | None = None)
         numbers_table(pooled.summary_frame(alpha), outcome, one_unit=False),
         ResultTable(rows, MISSING_HEADS),
     ]
-    warned = {re.sub(NUMBERS, "", note): note for each in pooled._records[::-1] for note in each.notes}
+    short, small = "normal intervals are too short", "standard errors can be too small"  # pooled intervals use t
+    every = [note.replace(short, small) for each in pooled._records[::-1] for note in each.notes]
+    warned = {re.sub(NUMBERS, "", note): note for note in every}
     notes = [
         f"{words.effect_formula(record)}. {words.pooled_words(record, pooled.n_imputations)}",
         *_model_notes([record], "res"),
@@ -214,8 +216,8 @@ def summarize_event_study(study: Any, alpha: float = 0.05, title: str | None = N
         f"{', except in the anticipation periods' * bool(given['anticipation'])}. Intervals for several effects are "
         "simultaneous and match the adjusted p-values; P is not adjusted.",
         f"Outcome: {given['formula']}",
-        f"Propensity: {right}" * (words.uses_score(record) and record.design.score is None),
-        f"{units} Confidence intervals use {words.distribution_of(study.df)}.",
+        f"Propensity: {right}" * (record.uses_score and record.design.score is None),
+        f"{units}{words.small_sample_words(record)} Confidence intervals use {words.distribution_of(study.df)}.",
         *map(words.sentence, study.notes),
         *assumed,
     ]
@@ -408,7 +410,7 @@ def formulas(*records: FitRecord) -> list[str]:
     if design.formula is None:
         return []
     outcome = design.endog_name if all(record.spec.constants for record in records) else design.formula
-    scored = design.score is None and any(map(words.uses_score, records))
+    scored = design.score is None and any(record.uses_score for record in records)
     seen = design.observation if any(record.spec.uses_propensity for record in records) else None
     observed = "" if seen is None else f"Observed: {seen.formula}"
     return [f"Outcome: {outcome}", f"Propensity: {design.propensity_formula}" * scored, observed]

@@ -253,7 +253,7 @@ def balance_for_paper(
     every = chosen_covariates(record, also, data, interactions, names)
     constant = [covariate.name for covariate in every if covariate.name not in parts[0].index]
     covariates = [covariate for covariate in every if covariate.name in parts[0].index]
-    numbers = parts[0].loc[:, parts[0].columns.str.match("mean |sd ")].iloc[1:]  # the first row is the score's
+    numbers = parts[0].loc[parts[0]["kind"] != "distance", parts[0].columns.str.match("mean |sd ")]
     versus = [""] if design.n_arms == 2 else list(design.labels[1:])
     smd = {when: [" ".join(filter(None, ("SMD", label, when))) for label in versus] for when in WHEN}
     for when in WHEN:

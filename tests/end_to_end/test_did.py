@@ -422,6 +422,17 @@ def test_units_with_missing_values_count_nowhere(column, options):
     pd.testing.assert_series_equal(missing.sizes, without.sizes)
     for by in ("exposure", "group", "all"):
         pd.testing.assert_frame_equal(missing.effects(by), without.effects(by), rtol=1e-9)
+    unused = PANEL["id"][gone].nunique()
+    assert f"Left out of all fits, and not counted: {unused} units." in " ".join(str(missing.summary()).split())
+
+
+def test_a_weight_missing_in_one_period_is_that_of_the_others():
+    lacking = SHORT.assign(w=SHORT.w.mask((SHORT.year == 2002) & (SHORT["first"] == 2004) & (SHORT.id % 2 == 0)))
+    given = {"weights": "w", "weight_type": "probability"}
+    found, expected = (study(data, **given) for data in (lacking, SHORT))
+    assert found.sizes.equals(expected.sizes) and found.shares.tolist() == expected.shares.tolist()
+    row, other = (each.effects("group", adjust=None).loc[2004] for each in (found, expected))
+    np.testing.assert_allclose(row, other, rtol=1e-10)  # the fits in 2004 use the weights of 2003
 
 
 @pytest.mark.parametrize("controls", ["never", "not yet"])

@@ -269,8 +269,22 @@ def test_few_matches_are_no_poor_overlap_unless_one_stands_for_many(tmp_path, un
 
 def test_the_page_of_plots_is_without_influence(unprinted_plots):
     res = Matching.from_formula("y ~ x1 + x2 + x3", drawn(), treat="d").fit()
-    titles = [ax.get_title(loc="left") for ax in res.plot().axes]
-    assert "Balance" in titles and "Influence" not in titles
+    assert [ax.get_title(loc="left") for ax in res.plot().axes] == ["Overlap", "Balance"]
+
+
+def test_a_score_that_nothing_uses_is_not_assessed():
+    by = {"data": drawn(), "treat": "d"}
+    res, score = (
+        Matching.from_formula("y ~ x1 + x2 + x3", metric=m, **by).fit() for m in ("mahalanobis", "propensity")
+    )
+    assert res.balance().index.tolist() == score.balance().index[1:].tolist() == ["x1", "x2", "x3"]
+    assert res.table_one().frame.index.tolist() == ["x1", "x2", "x3"]
+    for method in ("calibration", "calibration_error", "balance_test"):
+        with pytest.raises(UnavailableError, match="Matching on covariates uses no propensity score"):
+            getattr(res, method)()
+        getattr(score, method)()
+    trimmed = Matching.from_formula("y ~ x1 + x2 + x3", trim=(0.2, 0.8), **by).fit()
+    assert "Propensity: none" not in " ".join(str(trimmed.summary()).split()) and len(trimmed.balance()) == 4
 
 
 def test_the_correction_for_the_score_has_the_covariates_of_the_score():

@@ -262,6 +262,7 @@ def test_summary_and_exports(frames):
     np.testing.assert_array_equal(tidy.conf_low, pooled.conf_int()[0])
     assert "conf_low" not in pooled.tidy(conf_int=False)
     assert pooled.glance().loc[0, ["estimator", "imputations", "nobs"]].tolist() == ["IPWRA", 6, 250]
+    assert pooled.glance().loc[0, "df"] == pooled.df["ATE"]
     cells = {row[0]: row[1:] for row in etable([pooled, pooled.results[0]]).tables[0].body}
     assert cells["Imputations"] == ["6", ""]
     for other in (pickle.loads(pickle.dumps(pooled)), copy.deepcopy(pooled)):
