@@ -277,8 +277,8 @@ def train_from(
         raise not_on_disk("replicates=", use="n_replicates=200")
     weights = start.used_weight_fit
     inert = ["join_score"] * (options.join_score is True and "score" not in weights.beta)
-    drawing = ("n_replicates", "spread", "replicates")
-    inert += [name for name in drawing if not weights.estimated and getattr(options, name) is not None]
+    if not weights.estimated:
+        inert += [name for name in ("spread", "replicates") if getattr(options, name) is not None]
     if inert:
         raise errors.OptionError(f"{inert[0]}= needs a propensity model with coefficients.\nLeave {inert[0]}= out.")
     drawn = start.resampler().given("replicates", options.replicates) if given else None
