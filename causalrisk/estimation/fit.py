@@ -276,11 +276,8 @@ def train_from(
     if given and design.on_disk:
         raise not_on_disk("replicates=", use="n_replicates=200")
     weights = start.used_weight_fit
-    inert = ["join_score"] * (options.join_score is True and "score" not in weights.beta)
-    if not weights.estimated:
-        inert += [name for name in ("spread", "replicates") if getattr(options, name) is not None]
-    if inert:
-        raise errors.OptionError(f"{inert[0]}= needs a propensity model with coefficients.\nLeave {inert[0]}= out.")
+    if options.join_score is True and "score" not in weights.beta:
+        raise errors.OptionError("join_score= needs a propensity model with coefficients.\nLeave join_score= out.")
     drawn = start.resampler().given("replicates", options.replicates) if given else None
     problem = JointProblem(
         weights=weights,
@@ -394,7 +391,7 @@ def check_clusters(record: FitRecord, notes: Notes) -> None:
     counts, t = design.arm_clusters, bool(np.isfinite(record.df))
     whole = sum(counts) == design.n_clusters  # each cluster has one treatment
     fewest, jackknife = int(np.argmin(counts)), t and record.cov_type == JACKKNIFE
-    group, of = f"group {design.labels[fewest]!r} of {design.treat_name!r}", design.cluster_name
+    group, of = f"group {design.labels[fewest]!r}", design.cluster_name
     if design.second_cluster is not None:
         ways, rows = (np.asarray(design.cluster), design.second_cluster), design.members[fewest]
         of = design.cluster_names[np.argmin([len(np.unique(codes[rows])) for codes in ways])]

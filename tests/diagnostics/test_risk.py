@@ -66,12 +66,11 @@ def test_a_bias_that_no_replicate_changes_has_no_correlation(frame):
     assert res.risk_table()["correlation"].isna().all()
 
 
-@pytest.mark.parametrize("option", [{"spread": 1.0}, {"replicates": np.ones((300, 9))}, {"join_score": True}])
-def test_options_of_replicates_need_an_estimated_score(frame, option):
+def test_a_known_score_cannot_join(frame):
     known = model(frame, cr.JRE, propensity_score=1 / (1 + np.exp(-0.5 * frame.x1)))
     assert "at the given propensity score" in known.fit(cov_type="robust", join_score=False).methods()
     with pytest.raises(cr.OptionError, match="needs a propensity model with coefficients"):
-        known.fit(cov_type="robust", **option)
+        known.fit(cov_type="robust", join_score=True)
 
 
 def test_risk_table_with_known_scores_has_one_replicate(frame):
