@@ -174,7 +174,7 @@ class ByArm(NamedTuple):
                 return [(self.columns[keys.index(name)], label) for name, label in zip(names, labels, strict=True)]
         found = listing(self.keys or [column.name for column in self.columns])
         expected = f"expected one column per level: {listing(coding.levels)}"
-        advice = f"Give {len(levels)} columns, named by `{what}.set_axis([{listing(levels)}], axis=1)`."
+        advice = f"Give {len(levels)} columns, and name each by its level, with `{what}.rename(columns=...)`."
         raise DesignError(f"the {what} have the columns {found}; {expected}.\n{advice}")
 
 

@@ -134,7 +134,7 @@ def test_scores_that_do_not_sum_to_one(data, three):
 
 def test_scores_that_do_not_fit_the_arms(data, three):
     wrong = (three[["a", "b"]], three.assign(d=0.1), three.to_numpy()[:, :2], "ps")
-    use = {"set_axis": [three.rename(columns={"a": "z"})], "Give 3 columns": wrong}
+    use = {"rename": [three.rename(columns={"a": "z"})], "Give 3 columns": wrong}
     for advice, every in use.items():
         for scores in every:
             with pytest.raises(DesignError, match=rf"expected one column per level: 'b', 'a', 'c'\.\n.*{advice}"):
