@@ -170,7 +170,7 @@ def dict_of(res):
         ({"outcome_predictions": "m0"}, "have the columns 'm0'"),
         ({"outcome_predictions": ["m0"]}, "have the columns 'm0'"),
         ({"outcome_predictions": ["m0", "m1", "e"]}, "have the columns 'm0', 'm1', 'e'"),
-        ({"outcome_predictions": DATA[["m0", "m1"]]}, "Give 2 columns, named by `predictions.set_axis"),
+        ({"outcome_predictions": DATA[["m0", "m1"]]}, "Give 2 columns, and name each by its level"),
         ({"outcome_predictions": ["m0", "mm"]}, "'mm' is neither a column"),
         ({"outcome_predictions": ["m0", DATA["m1"].to_numpy()[:9]]}, "9"),
         ({"learner": "smooth", "formula": "y ~ x"}, "learner_use"),
