@@ -204,7 +204,7 @@ def robustness_value(ratio: float) -> float:
     >>> round(robustness_value(4.18 / 783**0.5), 3)
     0.139
     """
-    with np.errstate(divide="ignore", over="ignore"):  # 0 for a ratio of 0, 1 for an infinite one
+    with np.errstate(divide="ignore", over="ignore"):  # 0 for a ratio of 0, and 1 for an infinite one
         return float(2 / (1 + np.sqrt(1 + 4 / np.square(float(ratio)))))
 
 
@@ -445,7 +445,7 @@ def sensitivity_bounds(
         One row per pair of strengths (and group). "lower" and "upper" are the bounds on the effect, a difference of
         means. "ci lower" and "ci upper" are confidence limits of the bounds, from robust standard errors. With
         `benchmark`, there is one row per covariate, with its strengths "cf_y" and "cf_d", the correlation "rho", and
-        the "change" of the effect (with JRE, of IPWRA's) in a fit without the covariate.
+        the "change" of the effect in a fit without the covariate. For JRE, it is the change of IPWRA's effect.
 
     Warns
     -----

@@ -391,7 +391,7 @@ def check_clusters(record: FitRecord, notes: Notes) -> None:
     counts, t = design.arm_clusters, bool(np.isfinite(record.df))
     whole = sum(counts) == design.n_clusters  # each cluster has one treatment
     fewest, jackknife = int(np.argmin(counts)), t and record.cov_type == JACKKNIFE
-    group, of = f"group {design.labels[fewest]!r}", design.cluster_name
+    label, of = design.labels[fewest], design.cluster_name
     if design.second_cluster is not None:
         ways, rows = (np.asarray(design.cluster), design.second_cluster), design.members[fewest]
         of = design.cluster_names[np.argmin([len(np.unique(codes[rows])) for codes in ways])]
@@ -399,7 +399,7 @@ def check_clusters(record: FitRecord, notes: Notes) -> None:
         advice = "Use a finer `cluster=`"
         if whole and design.n_clusters > 2 and design.observation is None:
             advice += ', or `res.permutation_test(statistic="difference")` if clusters were assigned at random'
-        found = f"only one cluster of {of!r} is in {group}, so clustered standard errors cannot be estimated"
+        found = f"only one cluster of {of!r} is in group {label!r}, so clustered standard errors cannot be estimated"
         notes.warn(f"{found}. They are NaN.\n{advice}.", errors.DesignWarning)
         return
     enough = (FEW_WHOLE[jackknife] if whole else VERY_FEW) if t else FEW_CLUSTERS
@@ -408,7 +408,7 @@ def check_clusters(record: FitRecord, notes: Notes) -> None:
         enough = UNBALANCED[0]
     if counts[fewest] >= enough or (jackknife and whole and record.df < counts[fewest]):
         return
-    own = "are in the data" if counts[fewest] == design.n_clusters else f"have rows of {group}"
+    own = "are in the data" if counts[fewest] == design.n_clusters else f"have rows of group {label!r}"
     own += f", and {max(counts)} of group {design.labels[int(np.argmax(counts))]!r}" * unbalanced
     told = f"With fewer than {enough}, {'these' if jackknife else 't' if t else 'normal'} intervals are too short"
     advice = "" if jackknife else 'Use `fit(cov_type="jackknife", use_t=True)`. '

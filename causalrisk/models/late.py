@@ -274,6 +274,8 @@ class LATEResults(OneEffect):
         )
         self.first_stage_f = float(self._effects[1] ** 2 / self._covariance[1, 1])
         self._weak = self.first_stage_f < WEAK
+        weighted = "population" if record.design.weight_type == "probability" else "sample"
+        self._whose = "subpopulation" if record.design.n_outside else weighted  # of which compliers are a share
         self._shown_f = f"above {LARGE:.0f}" if self.first_stage_f >= LARGE else f"{self.first_stage_f:.1f}"
         self.complier_share = float(abs(self._effects[1]))
         se = intervals.rounded_se(estimates[::-1], np.sqrt(np.diag(self._covariance))[::-1])
@@ -387,10 +389,9 @@ class LATEResults(OneEffect):
         texts |= {"Model:": f"LATE by {record.spec.name}", "First-stage F:": self._shown_f}
         shown = ("Treatment:", "Instrument:", "Model:", "Weights:", *summary.DESIGN, *own, "First-stage F:")
         moves, level = "raises" if self._effects[1] > 0 else "lowers", f"{100 * (1 - alpha):.4g}%"
-        whose = "population" if design.weight_type == "probability" else "sample"
         notes = [
             "LATE = effect on the outcome / effect on the treatment. It is the average effect on compliers, for whom "
-            f"{model.instrument} {moves} {model.treat}: an estimated {self.complier_share:.1%} of the {whose}."
+            f"{model.instrument} {moves} {model.treat}: an estimated {self.complier_share:.1%} of the {self._whose}."
             + " The first stage is weak, so this share and its direction are uncertain."
             * self._weak,
             f"Anderson and Rubin's {level} interval, valid with a weak instrument: {self._ends(alpha)}.",

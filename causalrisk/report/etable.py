@@ -204,10 +204,11 @@ def etable(
     said += ["* p < 0.1, ** p < 0.05, *** p < 0.01."] * stars
     orders: dict[tuple[str, ...], list[str]] = {}
     for i, column in enumerate(columns, 1):
-        orders.setdefault(column.groups if "effective_n" in statistics else (), []).append(f"({i})")
+        if column.groups and "effective_n" in statistics:
+            orders.setdefault(column.groups, []).append(f"({i})")
     for groups, places in orders.items():
-        of = f" of {', '.join(places)}" * (len(orders.keys() - {()}) > 1)
-        said += [f"Groups{of} in order: {', '.join(groups)}."] * (groups not in ((), ("0", "1")))
+        of = f" of {', '.join(places)}" * (len(orders) > 1)
+        said += [f"Groups{of} in order: {', '.join(groups)}."] * (groups != ("0", "1"))
     stacked = {f"({i}) {column.name}": column.estimates.reindex(terms).stack() for i, column in enumerate(columns, 1)}
     index = pd.MultiIndex.from_product([terms, list(NUMBERS)], names=["term", "number"])
     return PaperTable(table, [*said, *notes], pd.DataFrame(stacked, index=index))

@@ -97,7 +97,6 @@ def late_methods(res: Any) -> str:
     record, treat, instrument = res._record, res.model.treat, res.model.instrument
     outcome, said, weak = words.outcome_text(record), facts(record), ", which is weak" * res._weak
     first, first_se = res.summary_frame().iloc[1, :2]
-    whose = "population" if record.design.weight_type == "probability" else "sample"
     return _paragraph(
         f"We estimated the local average treatment effect (LATE) of {treat} on {outcome}, the average effect on "
         f"compliers, with the instrument {instrument} (Imbens and Angrist 1994). It is the effect of {instrument} on "
@@ -107,7 +106,7 @@ def late_methods(res: Any) -> str:
         *said["score"],
         *said["sample"],
         f"The first stage is {first:.4g} (standard error {first_se:.4g}, F {res._shown_f}){weak}. An estimated "
-        f"{res.complier_share:.1%} of the {whose} are compliers. The LATE is {res.effect:.4g} (standard error "
+        f"{res.complier_share:.1%} of the {res._whose} are compliers. The LATE is {res.effect:.4g} (standard error "
         f"{res.effect_se:.4g}). The 95% interval of Anderson and Rubin (1949), which is valid with a weak instrument, "
         f"is {res._ends()}.",
         f"Standard errors {_errors_source(record)}, jointly for both effects. {words.inference_words(record)}",

@@ -157,7 +157,7 @@ The [evidence](evidence.md) compares JRE with IPWRA. Here are more estimators.
 - DoubleML's interactive model: linear and logistic regressions, cross-fitted.
 - "JRE smooth", the stack of the formula and a learner: `JRE(learner="smooth")`.
 
-There are {n_designs} populations of n = 500, {samples} samples each: the package's own, and
+There are {n_designs} populations of n = 500, {samples} samples each: our own, and
 those of other papers (`tests/studies/published.py`). Two of them, `opposite_curves` and `missed_confounder`,
 were made because JRE loses there.
 
