@@ -27,7 +27,7 @@ from causalrisk.joint.objective import Rows, Weights, mean_and_square
 from causalrisk.numerics import arrays
 from causalrisk.numerics.arrays import Array, is_dask, loaded
 
-AT_ONCE = 65_536  # rows times columns of weights that are processed at a time
+AT_ONCE = 32_768  # rows times columns of weights that are processed at a time
 KEPT = 2**21  # largest number of weights under replicates that is cached
 FEWEST, PART = 512, 4096  # fewest rows of a piece; the same if the rows do not fit in memory
 

@@ -81,9 +81,13 @@ def stream_generator(seed: np.random.SeedSequence, *key: int) -> np.random.Gener
     return np.random.default_rng(np.random.SeedSequence(seed.entropy, spawn_key=(*seed.spawn_key, *key)))
 
 
-def numbered_blocks(count: int) -> list[tuple[int, int]]:
-    """Return the number and the width of each block of at most `WIDTH` of `count` resamples."""
-    return [(first // WIDTH, min(WIDTH, count - first)) for first in range(0, count, WIDTH)]
+def numbered_blocks(count: int, together: int = 1) -> list[tuple[int, int]]:
+    """Return the number of each block of at most `WIDTH` of `count` resamples, and its width.
+
+    If several blocks are processed together, the number is the first block's, and the width is the sum of the widths.
+    """
+    size = WIDTH * together
+    return [(first // WIDTH, min(size, count - first)) for first in range(0, count, size)]
 
 
 # --- draws of units --------------------------------------------------------------------------------------------------
