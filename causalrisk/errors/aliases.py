@@ -68,7 +68,6 @@ NAMES: dict[str, dict[str, str]] = {
         "psu": "id ids cluster clusters", "strata": "stratum", "weights": "weight pweight pweights pw",
         "lonely": "lonely_psu singleunit", "replicate_weights": "repweights rep_weights", "replicate_type": "type",
     },
-    "impute": {"n_imputations": "m"},
     "DiD": {"before": "pre", "unit": "id idname ivar entity", "time": "tname timevar period year t"},
     "table_one": {
         "by": "strata groupby group treat treatment", "covariates": "vars columns variables", "median": "nonnormal",

@@ -487,7 +487,7 @@ def _dropped_notes(design: Design, results: str) -> list[str]:
         several = " (some rows lack several)" * (sum(lacking for _, lacking, _ in found) > design.n_dropped)
         variables = (*design.outcome_encoder.variables, *design.propensity_encoder.variables)
         missing = any(why == f"{name} missing" for why, *_ in found for name in variables)
-        fill = " `causalrisk.impute` fills in missing covariates (multiple imputation)." * missing
+        fill = " `causalrisk.pool` combines fits to imputed data." * missing
         dropped = words.count(design.n_dropped, "row")
         notes.append(f"{dropped} dropped: {reasons}{several}. See `{results}.sample_ledger`.{fill}")
     return notes
