@@ -245,7 +245,7 @@ class LATEResults(OneEffect):
     """
 
     estimand, _place, _fits = "LATE", ("late", "res"), ("res.outcome.{}", "res.first_stage.{}")
-    cov_type = property(attrgetter("outcome.cov_type"), doc="Kind of standard errors, as `fit` takes it.")
+    cov_type = property(attrgetter("outcome.cov_type"), doc="Kind of standard errors, as in `fit`.")
     _record = property(attrgetter("outcome._record"))
 
     def __init__(self, model: LATE, outcome: CausalResults, first_stage: CausalResults) -> None:
