@@ -263,7 +263,7 @@ def score(frame: pd.DataFrame, binning: str = "all", *, n_boot: int = 999, rng: 
 
     Returns
     -------
-    DataFrame, one row per arm, all but the counts in percent
+    DataFrame, one row per arm, in percent except the counts
 
         - ``accuracy``: correct answers among all questions, with two decimals. A missing answer counts as wrong.
         - ``half_width``: half width of the 95% interval of ``accuracy``, 1.96 sqrt(accuracy (100 - accuracy) /

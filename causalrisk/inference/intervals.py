@@ -3,8 +3,7 @@
 A test statistic is an estimate divided by its standard error. Its distribution is normal, or Student's t with the
 degrees of freedom of the fit. A ratio is tested on the log scale, and the limits of its interval are the transformed
 limits of the logarithm. Swapping the arms therefore inverts the interval and leaves the test unchanged. The scale of
-the tests, on which effects are differences, is called the additive scale: the logarithm of a ratio, and a difference
-itself.
+the tests is called the additive scale: the logarithm of a ratio, or the difference itself.
 
 Quantiles are interpolated linearly between order statistics (as in numpy and scipy; Hyndman and Fan's type 7). R's
 `boot.ci` interpolates on the normal scale instead.

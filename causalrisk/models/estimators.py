@@ -77,7 +77,7 @@ class AIPW(CausalModel):
 
     The influence function of the mean mu_a of treatment group a is [t (m_a - mu_a) + 1(A = a) w (Y - m_a)] / mean(t),
     plus terms for the estimated coefficients. Here m_a is the predicted outcome, t the weight of the row in the target
-    population, and w its importance weight. For the ATE, t = 1 and w = 1 / e_a, with e_a the probability of group a.
+    population, and w the importance weight. For the ATE, t = 1 and w = 1 / e_a, with e_a the probability of group a.
 
     Parameters
     ----------

@@ -413,8 +413,8 @@ class CausalModel:
             by a random number with mean 0 and variance 1. Gives bootstrap-t intervals (`conf_int`) and p-values
             (`boot_pvalues`).
         multiplier : {"rademacher", "webb", "mammen"}, optional
-            Distribution of the random numbers of "multiplier": 1 and -1 (the default); Webb's six values, for a dozen
-            clusters or fewer; or Mammen's two values, which are skewed.
+            Distribution of the random numbers of "multiplier". "rademacher" (default): 1 and -1. "webb": Webb's six
+            values, for a dozen clusters or fewer. "mammen": Mammen's two values, which are skewed.
         small_sample : bool, default False
             Whether to apply the factor of "HC1" to bootstrap and clustered variances too, and to variances in groups
             and of differences. With G clusters, the factor is G / (G - 1) (n - 1) / (n - k). With two-way clusters,

@@ -355,7 +355,7 @@ class CausalResults(OneEffect):
 
     @property
     def sample_ledger(self) -> pd.DataFrame:
-        """Missing values by variable. A "dropped" row counts only for the first variable that is missing in it."""
+        """Missing and dropped rows by variable. "dropped" excludes rows that an earlier variable dropped."""
         return self._record.design.sample_ledger.copy()
 
     @property
