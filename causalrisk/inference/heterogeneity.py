@@ -116,8 +116,8 @@ def effects_by(
     DataFrame
         One row per group, column of the formula or value of `at` (and per effect, with several treatments). Columns
         are estimate, std err, z, P>|z| (or t, P>|t|), "adjusted P" if `adjust` is given, and limits of the interval.
-        Groups also have n, the number of rows (or the sum of frequency weights) over which the effect is averaged, such
-        as the treated rows of the group for the ATT. Standard errors are robust, or clustered if the fit's are. With
+        Groups also have n, the number of rows that the effect is averaged over (or the sum of their frequency weights).
+        For the ATT, these are the treated rows. Standard errors are robust, or clustered if the fit's are. With
         ``cov_type="jackknife"``, replicate weights or JRE's bootstrap, they come from the same refits as the fit's
         standard errors.
 
@@ -402,7 +402,7 @@ def _projected(record: FitRecord, found: Moderators) -> tuple[Array, Array, Arra
 
 
 def _check_sizes(record: FitRecord, found: Moderators, undefined: NDArray[np.bool_]) -> None:
-    """Warn if a treatment group has few rows in a group, or only one cluster, whose contributions add up to zero."""
+    """Warn if a treatment group has few rows in a group, or only one cluster (its contributions add up to zero)."""
     design, of_groups = record.design, (found.columns > 0).T
     rows = np.min([found.columns[own].T @ design.units[own] for own in design.members], axis=0)
     unreliable, small = "Standard errors there are unreliable", (rows > 0) & (rows < FEW_ROWS)

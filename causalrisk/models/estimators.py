@@ -268,8 +268,9 @@ class JRE(CausalModel):
             significant in a robust Wald test.
         share : float, optional
             Share of IPWRA's estimated effect heterogeneity to exclude from the sampling variance ("risk" only). The
-            default, 1 - 2 N / S or at least 0, estimates the share that is not noise, and makes JRE doubly robust. S is
-            the sum of squared deviations of the units' effects from their mean, and N the sampling error in S.
+            default is 1 - 2 N / S, or 0 if this is negative. It estimates the share that is not noise, and makes JRE
+            doubly robust. S is the sum of squared deviations of the units' effects from their mean, and N is the noise
+            in S.
         n_replicates : int, optional
             Number B of propensity replicates, which are refits of the propensity model with fractional random weights.
             By default 200 for "risk" and 500 for "erm". With at least 5,000 units and Q propensity coefficients, the

@@ -387,7 +387,7 @@ class CausalModel:
         ----------
         cov_type : {"robust", "HC0", "HC1", "cluster", "jackknife", "HC3", "CR3", "bootstrap"}, optional
             "robust" or "HC0": sandwich errors that account for the estimated propensity score and outcome models.
-            "HC1": "robust", with variances multiplied by n / (n - k), where the outcome models have k coefficients.
+            "HC1": "robust", with variances multiplied by n / (n - k), for k coefficients of the outcome models.
             "cluster": "robust", but rows of one cluster may be correlated.
             "jackknife": repeats every step without each row, or without each cluster, in turn. With G rows or clusters,
             the variance is (G - 1) / G times the sum of squared deviations of the G estimates from their mean. For

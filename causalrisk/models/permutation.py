@@ -354,8 +354,8 @@ def permutation_test(
     ----------
     n_permutations : int or "all", optional
         Number of random permutations. The default is 9999 for linear outcome models without importance weights, which
-        are fast. It is 199 for other estimators, which are refitted for each permutation. With "all", each possible
-        assignment is used once, without Monte Carlo error. The same is done if there are no more assignments.
+        are fast. It is 199 for other estimators, which are refitted each time. With "all", each possible assignment is
+        used once, without Monte Carlo error. The same is done if there are no more assignments than this number.
     strata : str, array_like or list of them, optional
         Strata, blocks or pairs within which the treatment was assigned: the name of a variable of the model's formulas
         or of `data`, or one value per row. A list gives one stratum per combination of values.
@@ -386,8 +386,8 @@ def permutation_test(
     OptionError
         If strata, clusters or known scores do not allow the permutation, or if only one assignment is possible.
     UnavailableError
-        For scanned data, survey designs, missing outcomes (`observed`) and given `replicates`; or if a standard error
-        is 0, so the effect cannot be studentized.
+        For scanned data, survey designs, missing outcomes (`observed`) and given `replicates`. Also if a standard error
+        is 0, because the effect cannot be studentized.
 
     Warns
     -----
