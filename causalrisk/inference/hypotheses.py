@@ -1,7 +1,6 @@
 """Tests of linear combinations and functions of estimates, and of equivalence.
 
-A ratio is tested on the log scale, so the test does not change when the arms are swapped. Equivalence is tested by two
-one-sided tests.
+Combinations and functions of ratios are tested on the reported scale, equivalence of ratios on the log scale.
 """
 
 from __future__ import annotations
@@ -71,8 +70,7 @@ def wald_test(record: FitRecord, r_matrix: Any) -> Any:
     -------
     statsmodels.stats.contrast.ContrastResults
         Chi-squared test, or F test if the fit uses the t distribution (``fit(use_t=True)``). The effect is a difference
-        of the group means, so combinations may be redundant. Redundant combinations are not counted in the degrees of
-        freedom.
+        of the group means, so combinations may be redundant. The degrees of freedom do not count redundant ones.
 
     Notes
     -----
@@ -117,8 +115,8 @@ def t_test(record: FitRecord, r_matrix: Any) -> Any:
 
     Notes
     -----
-    Ratios are tested on their own scale, by the delta method. Use "ATE ratio = 1"; a matrix alone tests against 0. The
-    summary tests the logarithm of a ratio, which is closer to normal, so its p-value differs.
+    Ratios are tested on their own scale, by the delta method. To test for no effect, use "ATE ratio = 1"; a matrix
+    alone tests against 0. The summary tests the logarithm, which is closer to normal, so its p-value differs.
 
     Examples
     --------
@@ -280,7 +278,7 @@ def equivalence_table(
 def equivalence_test(
     record: FitRecord, low: float | None = None, high: float | None = None, r_matrix: Any = None, alpha: float = 0.05
 ) -> pd.DataFrame:
-    """Test that effects lie between two limits (equivalence), or beyond one margin (non-inferiority).
+    """Test that effects lie between two limits (equivalence), or beyond one limit (non-inferiority).
 
     Parameters
     ----------

@@ -233,7 +233,7 @@ class PooledResults(OneEffect):
         DesignError
             If the groups differ between the imputed data sets.
         OptionError
-            If a list has another number of data sets than there are fits.
+            If the number of data sets in a list differs from the number of fits.
         """
         every = data if isinstance(data, list) else [data] * self.n_imputations
         if len(every) != self.n_imputations:
@@ -268,7 +268,7 @@ class PooledResults(OneEffect):
     def glance(self) -> pd.DataFrame:
         """Return one row that describes the fits, as `CausalResults.glance`, plus the number of "imputations".
 
-        "df" is that of the test of the first effect.
+        "df" has the degrees of freedom of the first effect.
         """
         return tidy.glance(self._record).assign(df=self.df.iloc[0], imputations=self.n_imputations)
 
@@ -302,8 +302,7 @@ def pool(results: Iterable[CausalResults], *more: Any, df_complete: float | None
         If the fits differ in options, formulas, terms, weights, clusters, offset, target frame or number of
         observations.
     OptionError
-        If there are fewer than two fits, `df_complete` is not positive, or `results` contains anything but results of
-        fits.
+        If there are fewer than two fits, `df_complete` is not positive, or `results` contains anything but fits.
 
     Notes
     -----
