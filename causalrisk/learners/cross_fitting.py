@@ -2,8 +2,7 @@
 
 A learner is one of the names in `NAMED`, or an object with `fit(X, y, sample_weight=...)` and `predict` or
 `predict_proba`, as in scikit-learn. The object is copied and never changed. If its `random_state` is None, the repeat,
-arm and fold determine one, which makes results reproducible. "smooth" is fitted in passes over rows, which may come in
-blocks. Other learners are fitted to rows in memory.
+arm and fold determine one, which makes results reproducible. "smooth" also fits rows that do not fit in memory.
 """
 
 from __future__ import annotations
@@ -105,10 +104,7 @@ def _named_model(given: Any, smooth: Smooth, *, binary: bool) -> tuple[str, Any]
 
 @dataclass(frozen=True)
 class CrossFitted:
-    """A learner's fits for each fold, to the rows of each arm outside of the fold.
-
-    `fitted` has one model per arm and fold.
-    """
+    """A learner's fits (one per arm and fold) to the rows of each arm outside of each fold."""
 
     name: str
     fitted: tuple[tuple[Any, ...], ...]
@@ -143,10 +139,7 @@ def _predicted_by_fold(models: Sequence[Any], features: Array, fold: Numbers | N
 
 
 def cross_fit(learner: Learner, training: Training, workers: int) -> CrossFitted:
-    """For each fold, fit a learner to the rows of each arm in other folds.
-
-    The rows are in memory, unless every model is "smooth".
-    """
+    """For each fold, fit a learner to the rows of each arm in other folds."""
     arms = range(len(learner.models))
     fitted = {
         a: smooth_fits(learner.models[a], a, training, workers) for a in arms if isinstance(learner.models[a], Smooth)
@@ -192,9 +185,8 @@ def fitted_copy(
 ) -> Any:
     """Fit a copy of a model under observation weights, if there are any.
 
-    Rows are repeated as often as weights count them if the model has no sample_weight. The same holds for a pipeline,
-    because all of its steps need the weights. Each `random_state` that is None is replaced by a number that `entropy`
-    determines. `instead` is the advice of the error for a model without sample_weight, if weights are not counts.
+    Weights that are counts repeat the rows if the model has no sample_weight or is a pipeline. `entropy` replaces each
+    `random_state` that is None. For other weights, a model without sample_weight raises an error.
     """
     model = copy.deepcopy(model)
     if hasattr(model, "get_params") and hasattr(model, "set_params"):
