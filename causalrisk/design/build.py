@@ -33,7 +33,7 @@ def merge_sources(outcome: Mapping[str, pd.Series], propensity: Mapping[str, pd.
 
 
 def _drawn(sources: Sequence[Source], by: ByRows, index: pd.Index, notes: list[str]) -> tuple[Rows, Arms]:
-    """Return the rows of the estimation sample and their arms. Variables missing in all rows of an arm add notes."""
+    """Return the rows of the sample and their arms. A variable that is missing in all rows of an arm adds a note."""
     rows, treat = drawing.draw_rows(sources, by, index), by.treat
     drawing.check_rows_left(rows.lines, len(rows.keep), rows.n)
     every = treat.values[~missing_mask(treat.values)].unique() if rows.n < len(rows.keep) else []

@@ -60,7 +60,7 @@ class Design:
     cluster : ndarray of intp, shape (n,), or None
         Cluster of each row, 0 .. G-1.
     offset : ndarray of float64, shape (n,), or None
-        Known part of the linear predictor of the outcome models; the logarithm of an exposure.
+        Known part of the linear predictor of the outcome models. For an exposure, it is the logarithm.
     offset_kind : {None, "offset", "exposure"}
         Whether the caller gave an offset or an exposure.
     score : ndarray of float64, shape (n, K), or None
@@ -100,7 +100,7 @@ class Design:
     second_cluster_name : str or None
         Name of the second cluster variable.
     observation : Observation or None
-        Observation model, if rows are weighted because some outcomes are missing; `y` is NaN in these rows.
+        Model of whether outcomes are observed, if rows are weighted for missing outcomes (NaN in `y`).
     periods : Periods or None
         The periods of repeated cross sections. Arm means are then differences between the periods.
     filled : tuple of Filled
@@ -195,7 +195,7 @@ class Design:
             raise not_on_disk(what, instead)
 
     def over(self, function: Callable[[Any], T]) -> Iterator[T]:
-        """Return an iterator over the single result `function(self)`. On disk, there is one per block of rows."""
+        """Return an iterator over `function(rows)` for each block of rows. In memory, the only block is the design."""
         return iter([function(self)])
 
     @property

@@ -122,7 +122,7 @@ def with_change(did: Any, formula: Any, data: Any, treat: Any) -> tuple[Any, Any
 
 
 def _check_before(before: str, after: str, outcome: Formula) -> None:
-    """Raise an error if `before` is the outcome itself, or is a plain column but the outcome is a function of one."""
+    """Raise an error if `before` is the outcome itself, or a plain column while the outcome is a function of one."""
     used = list({use.name for use in outcome.uses("left") if use.role not in ("called", "base")})
     itself = before in (after, outcome.left[0].name())
     if itself or (len(used) == 1 and not after.isidentifier() and before.isidentifier()):
@@ -281,7 +281,7 @@ class Adoption(NamedTuple):
         return pd.Series(found, index=[*_shown(self.names), NEVER])[found > 0]
 
     def unequal(self, time: str) -> str:
-        """Return the text of a warning on whole-number periods that are not equally spaced; empty for others."""
+        """Return a warning if whole-number periods are not equally spaced, otherwise an empty text."""
         values = np.asarray(self.names if pd.api.types.is_numeric_dtype(self.names) else [], dtype=float)
         gaps, shown = np.flatnonzero(np.diff(values) > np.diff(values).min(initial=np.inf)), _shown(self.names)
         between = " and ".join(f"between {shown[k]} and {shown[k + 1]}" for k in gaps if not (values % 1).any())

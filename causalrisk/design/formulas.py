@@ -487,7 +487,7 @@ def evaluate(info: patsy.DesignInfo, formula: Formula, variables: Mapping[str, p
 
 
 def check_finite(finite: np.ndarray, term: str, formula: Formula) -> None:
-    """Raise a DesignError unless a term is finite in all rows, as the mask `finite` says."""
+    """Raise a DesignError if a term is not finite in all rows. The mask `finite` marks the finite rows."""
     if not finite.all():
         where = f"term {term!r} of the {formula.model} formula {formula.text!r}"
         found = f"{where} is NaN or infinite in {int((~finite).sum())} rows"

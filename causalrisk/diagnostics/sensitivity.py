@@ -46,7 +46,8 @@ def influence(
     method : {"exact", "influence", "largest"}, optional
         "exact" (default up to 5000 rows): every step is repeated without the row. JRE keeps its shrinkage.
         "influence": the influence function, which is faster but understates the change from the most influential rows.
-        "largest" (default for more rows): "exact" for the ten most influential rows, and "influence" for the others.
+        "largest" (default for more rows): "exact" for the ten most influential rows, and "influence" for the others. If
+        a classifier estimates the propensity score, the default for more rows is "influence".
     arm : level or label, optional
         The treatment group whose effect is studied. By default, the first group after the reference.
     clusters : bool, default False

@@ -202,7 +202,7 @@ def nearest_name(value: object, names: Iterable[str]) -> str | None:
 
 
 def one_of(name: str, value: Any, allowed: Sequence[object]) -> Any:
-    """Return the value of an option, with another package's word replaced; an OptionError unless it is allowed."""
+    """Return the value of an option, translated from other packages' words. Other values raise an OptionError."""
     value = value_meant(name, value)
     for one in allowed:  # 1 and np.True_ mean True
         if value is one or (isinstance(value, str | numbers.Real | np.bool_) and value == one):
@@ -311,7 +311,7 @@ def named_here(place: str, given: Mapping[str, Any], defaults: Mapping[str, Any]
 
 
 class Failure:
-    """What became of a resample or propensity replicate: OK or the reason why it failed, as integers for arrays."""
+    """Result of a resample or propensity replicate as an integer: OK, or the reason why it failed."""
 
     OK, EMPTY_ARM, SEPARATION, SINGULAR_PROPENSITY, NOT_CONVERGED, SINGULAR_OUTCOME, NO_REPLICATES = range(7)
     OUTCOME_SEPARATION, OUTCOME_NOT_CONVERGED, NO_EFFECT = range(7, 10)

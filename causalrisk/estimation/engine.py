@@ -223,7 +223,7 @@ def newton(block: Block, known: Beta, s: Array, start: Array | None) -> tuple[Ar
     """Solve one block by Newton's method. Return coefficients (m, p, R) and failure codes (R,).
 
     A step is halved if the equations at its end have the opposite sign and `OVERSHOT` times their size at the start.
-    With more than `WIDE` coefficients, resamples share one derivative as long as each step at least halves.
+    With more than `WIDE` coefficients, resamples share one derivative while each step is at most half of the last.
     """
     m, p, R = len(block.own), block.own[0].X.shape[1], s.shape[1]
     weights, before = s, known

@@ -377,7 +377,7 @@ def bounded(problem: JointProblem, replicates: Replicates, notes: Notes) -> Repl
 
 
 def check_clusters(record: FitRecord, notes: Notes) -> None:
-    """Warn if an arm has too few clusters for reliable tests and intervals, or only one, so there are none."""
+    """Warn if an arm has too few clusters for reliable tests, or a single cluster, which allows no tests."""
     design = record.design
     if not design.n_clusters or design.survey is not None:  # its t distribution accounts for few units
         return

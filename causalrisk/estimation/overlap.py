@@ -239,7 +239,7 @@ def arm_weights(inverse: Array, weights: Array, units: Array) -> ArmWeights:
 
 
 def advice_on_overlap(spec: Specification, design: Design, options: ModelOptions, weights: WeightFit) -> str:
-    """Return what to do about poor overlap. Crump's rule is suggested only if it can and would trim rows."""
+    """Return what to do about poor overlap. Crump's rule is suggested only if it is available and would trim rows."""
     if spec.matched:
         if options.caliper is None and not options.exact:
             return "Use `caliper=` to leave out units without near matches."

@@ -112,7 +112,7 @@ class FitRecord(Task):
 
     @property
     def estimand(self) -> str:
-        """Name of the effect, such as "ATE", with the prefix "trimmed" or "matched" if that left out rows."""
+        """Name of the effect, such as "ATE", with "trimmed" or "matched" before it if rows were left out."""
         trimmed = any(line[0] == "trim" for line in self.design.ledger)
         return "trimmed " * trimmed + "matched " * (self.n_unmatched > 0) + self.options.estimand
 
@@ -265,7 +265,7 @@ class FitRecord(Task):
 
     @property
     def one_cluster(self) -> bool:
-        """Whether a group has rows in only one cluster, whose contributions sum to zero, so there is no variance."""
+        """Whether a group has rows in only one cluster. Its contributions then sum to zero, so there is no variance."""
         return bool(self.design.n_clusters) and self.design.survey is None and min(self.design.arm_clusters) == 1
 
     def covariance_of(self, block: slice) -> Array:

@@ -1,4 +1,4 @@
-"""The data of a design as estimators use them: rows sorted by arm, designs as orthonormal bases. Resamples."""
+"""The data of a design as estimators use them: rows sorted by arm, orthonormal columns, and resamples."""
 
 from __future__ import annotations
 

@@ -187,7 +187,7 @@ class Specification:
 
     @property
     def adjustment(self) -> str:
-        """What makes the groups comparable, as texts call it."""
+        """Name of what makes the groups comparable, for texts."""
         return "matching" if self.matched else "weighting"
 
 
