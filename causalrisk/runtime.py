@@ -38,11 +38,7 @@ PART = ".part"  # ending of a file that is not yet whole
 
 
 def write_whole(path: str | os.PathLike[str], content: str | bytes) -> Path:
-    """Write a file completely or not at all; text is encoded in UTF-8.
-
-    A new file next to the target replaces the target in one step. A target that is not a regular file, such as
-    /dev/stdout, is written directly.
-    """
+    """Write a file completely or not at all, by a new file that replaces the target. Text is encoded in UTF-8."""
     given = Path(path)
     target, data = given.resolve(), content.encode() if isinstance(content, str) else content
     if target.exists() and not target.is_file():
@@ -117,11 +113,7 @@ T = TypeVar("T")
 def ordered_map(
     function: Callable[[S], T], items: Sequence[S], workers: int, prefer: str = "threads"
 ) -> Iterator[Iterator[T]]:
-    """Map a function over items, with results in order. Unfinished work is cancelled at the end of the `with` block.
-
-    `workers` is the number of threads, of "processes" if preferred, or of workers of the caller's joblib backend. With
-    1, the calling thread does the work.
-    """
+    """Map a function over items, with results in order. Unfinished work is cancelled at the end of the `with` block."""
     if min(workers, len(items)) <= 1:
         yield map(function, items)
         return

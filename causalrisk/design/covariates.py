@@ -270,10 +270,7 @@ def covariates_of_block(
 
 
 def covariates_in(covariates: Any, table: pd.DataFrame, most: int | None = None) -> list[Covariate]:
-    """Return the columns of a one-sided formula ("~ age + C(race)"), a list of names, or the whole table (None).
-
-    A factor with two levels has one column, for the second level. A factor with more levels has one column per level.
-    """
+    """Return the columns of a one-sided formula ("~ age + C(race)"), a list of names, or the whole table (None)."""
     if isinstance(covariates, str):
         text = covariates.strip().removeprefix("~")
     else:

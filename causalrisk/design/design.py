@@ -435,12 +435,7 @@ class Design:
     def kept(
         self, X: ColumnMoments, Z: ColumnMoments, size: np.ndarray, cells: tuple[str, ...], notes: list[str]
     ) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
-        """Return masks of the columns of both models that can have coefficients, and names of the dropped columns.
-
-        Among dependent columns, the earlier ones are kept, as in R's ``lm``. `X` and `Z` are the moments of the
-        columns. `size` is the number of observations in each cell. A cell is an arm or, with repeated cross sections,
-        an arm in one period.
-        """
+        """Return masks of the columns of both models that can have coefficients, and names of the dropped columns."""
         rules, own, own_z = self.rules, list[str](), list[str]()
         keep = X.usable(self.exog_names, "outcome", own, rules.collinear)
         keep_z = Z.usable(self.propensity_names, "propensity", own_z, rules.collinear)

@@ -259,10 +259,7 @@ class Filled(NamedTuple):
 def fill_covariates(
     table: pd.DataFrame, formulas: Sequence[Formula], names: Sequence[str], weights: np.ndarray
 ) -> tuple[pd.DataFrame, list[Formula], tuple[Filled, ...]]:
-    """Fill in missing covariates. Return the table, the formulas, and the covariates that were filled in.
-
-    Numeric covariates get their weighted mean, and a column that marks the rows. Other covariates get a level.
-    """
+    """Fill in missing covariates. Return the table, the formulas, and the covariates that were filled in."""
     coded = set().union(*(formula.coded() for formula in formulas))
     columns, found = dict[str, pd.Series](), list[Filled]()
     for name in names:

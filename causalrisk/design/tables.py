@@ -54,10 +54,7 @@ def check_complete(column: pd.Series, what: str) -> None:
 
 
 def plain(column: pd.Series, name: str, codes: bool = False) -> pd.Series:
-    """Return a column as float64, int64, bool, text (object) or Categorical. Other values raise a DesignError.
-
-    The column has no missing values. `codes` allows text that looks like numbers, as in ``C(zip)``.
-    """
+    """Return a column without missing values as float64, int64, bool, text or Categorical, or raise an error."""
     column = column.reset_index(drop=True)
     column = column.infer_objects() if column.dtype == object else column
     dtype = column.dtype

@@ -48,8 +48,8 @@ def risk_table(record: FitRecord) -> pd.DataFrame:
     outcome model cannot be fitted. AIPW subtracts its bias under the fitted propensity score. Its biases therefore show
     only how the bias varies over the replicates.
 
-    JRE's risk does not exceed IPWRA's with objective "risk", a canonical link and an intercept, as long as the
-    propensity score's linear predictor is not a term of JRE's outcome models.
+    With objective "risk", a canonical link and an intercept, JRE's risk does not exceed IPWRA's. It can exceed IPWRA's
+    if the linear predictor of the propensity score is a term of JRE's outcome models.
     """
     record.check_means("risk_table()")
     fit, joint, sample, labels = record.used_weight_fit, joint_of(record), record.sample, record.design.labels

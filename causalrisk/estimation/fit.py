@@ -176,11 +176,7 @@ def estimate_of(weights: WeightFit, task: Task) -> Estimate:
 
 
 def fit_stack(task: Task, learned: Learned, joint_options: JREOptions) -> FitRecord:
-    """Fit the stack, an average of JRE with the formula and two fits per learner.
-
-    The first fit adds the learner's predictions to the terms of JRE. It is left out if there are too few rows. The
-    second is AIPW with these predictions.
-    """
+    """Fit the stack: the average of JRE with the formula and, for each learner, JRE and AIPW with its predictions."""
     lead, notes = joint_record(task, joint_options), task.notes
     names, records, inference = ["formula"], [lead], dataclasses.replace(task.inference, rng=lead.seed)
     replicates = None if lead.joint is None else lead.joint.replicates

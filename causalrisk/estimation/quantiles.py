@@ -176,11 +176,7 @@ class QuantileRows:
         return np.concatenate([self.scale.params(own.T).T, every[0][:, gamma]], axis=1)  # effects are differences
 
     def refit(self, s: Array, weighed: Any = None) -> Refits:
-        """Return the estimates under row weights (n, R), as `Estimate` describes.
-
-        The distribution functions are refitted at the quantiles of the full sample. From there they rise by the
-        cumulated weights of the resample, and by the drift of the models of the indicators.
-        """
+        """Return estimates under row weights (n, R); distribution functions are refitted at the sample's quantiles."""
         arms, first = self.arms, self.fits[0].estimate.rows
         weighed = weighed or first.weights.refit(s)
         with np.errstate(invalid="ignore", divide="ignore"):  # resamples without rows in an arm have a failure code

@@ -154,12 +154,7 @@ def solve_each(matrices: Array, right: Array) -> Array:
 
 
 def newton(objective: Objective, theta: Array, alpha: float, multipliers: Array | None = None) -> Minimum:
-    """Minimise by Newton steps on the first-order conditions of the constrained minimum.
-
-    If the Hessian is not positive definite in the directions that the constraint allows, the second derivatives of the
-    means are left out. A step must reduce either the objective plus a penalty on net bias, or the violation of the
-    first-order conditions. It is halved until it does.
-    """
+    """Minimise by Newton steps on the first-order conditions of the constrained minimum."""
     at = objective.first if theta is objective.models else objective.of_models(theta)
     if objective.linear:
         return _one_step(objective, theta, alpha, at)
@@ -243,11 +238,7 @@ def _error(at: Expansion, alpha: float, nu: Array) -> Array:
 
 
 def minimize_from_start(objective: Objective, alpha: float, method: str) -> tuple[Array, Array, OptimizeResult]:
-    """Minimise the sample's objective by scipy, starting from IPWRA's coefficients.
-
-    scipy moves the coefficients only in directions that do not change the net bias, to first order. A further step
-    along the gradient of the net bias then makes the net bias zero.
-    """
+    """Minimise the sample's objective by scipy from IPWRA's coefficients, in directions that keep net bias at zero."""
     start, linear, first = objective.models, objective.linear, objective.first
     origin, squares = stack(start)[0], 2 * first.loss[0][0]  # squared residuals
     squares = max(squares, ROUNDING * origin @ first.loss[2][0] @ origin)  # at least rounding error of the predictions

@@ -216,10 +216,7 @@ class WeightedRows(FieldsAlone):
         return np.asarray(loaded(self.equations.sample.in_sample @ self.s))
 
     def pieces(self, width: int, *given: Any) -> Iterator[tuple[Any, ...]]:
-        """Yield the rows in pieces of a size that suits `width` columns or replicates.
-
-        Each item is the rows in memory with the piece, its slices there and among all rows, and its rows of `given`.
-        """
+        """Yield pieces of rows: rows in memory, its slices there and among all rows, and its rows of `given`."""
         fewest = max(FEWEST, 4 * self.equations.sample.X.columns.shape[1])  # each piece adds up Gram matrices
         size, ends = max(AT_ONCE // width, fewest), [0, len(self.s)]
         if is_dask(self.s):

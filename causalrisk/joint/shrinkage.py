@@ -63,11 +63,7 @@ class Path:
 
 
 def held_out(rows: Rows, tilt: Array, w: Array, folds: Array, thetas: Array, C: Array) -> tuple[Array, Array, Any]:
-    """Return each row's influence function at the fit to the other folds, its weight in its fold, and its position.
-
-    `folds` (n, G) has the weight of each row in each fold. A row with a frequency weight may be in several folds.
-    `thetas` (A, K, P, G) has the coefficients without each fold. The influence functions (m, A, C) are not centred.
-    """
+    """Return each row's influence function at the fit to the other folds, its weight in its fold, and its position."""
     row, fold = np.nonzero(folds)
     every, arm, own_w = np.arange(len(row)), rows.arm[row], w[row, None]
     eta = np.empty((len(row), *thetas.shape[:2]))

@@ -183,11 +183,7 @@ def learner_errors(what: str, where: str) -> Iterator[None]:
 def fitted_copy(
     model: Any, entropy: list[int], X: Array, y: Any, weights: Array | None, *, counts: bool, instead: str
 ) -> Any:
-    """Fit a copy of a model under observation weights, if there are any.
-
-    Weights that are counts repeat the rows if the model has no sample_weight or is a pipeline. `entropy` replaces each
-    `random_state` that is None. For other weights, a model without sample_weight raises an error.
-    """
+    """Fit a copy of a model under observation weights. Rows are repeated if weights are counts and need it."""
     model = copy.deepcopy(model)
     if hasattr(model, "get_params") and hasattr(model, "set_params"):
         names = [name for name, value in model.get_params().items() if name.endswith("random_state") and value is None]

@@ -120,8 +120,8 @@ def etable(
     Raises
     ------
     OptionError
-        If `keep`, `drop` or `rename` has an unknown parameter, `rename` gives two parameters of a model the same name,
-        `names` or `extra` has the wrong length, or `results` contains anything but results.
+        If `keep`, `drop` or `rename` has an unknown parameter, or `rename` gives two parameters of a model the same
+        name. Also if `names` or `extra` has the wrong length, or `results` contains anything but results.
 
     Notes
     -----
