@@ -83,11 +83,11 @@ def balance(
     DataFrame
         One row per covariate, or per level of a factor, of either formula. The first row is the propensity score if the
         estimate uses it. The rows are repeated for each contrast (with several treatments), each group of `by`, and
-        each treatment group (with ``between="observed"``). The columns "diff", "var ratio" and "KS" are "before" and
-        "after" weighting. "kind" is "distance" (the score), "binary" or "continuous". "unit" is the unit of the
-        difference, "std" or "raw". `means` adds "mean" and "sd" of each treatment group. The mean of a binary covariate
-        is the proportion of the larger value, without "sd". For a paper, use ``res.table_one().save("balance.tex")``,
-        which has the same differences.
+        each treatment group (with ``between="observed"``). There are columns "diff", "var ratio" and "KS", each
+        "before" and "after" weighting. "kind" is "distance" (the score), "binary" or "continuous". "unit" is the unit
+        of the difference, "std" or "raw". `means` adds "mean" and "sd" of each treatment group. The mean of a binary
+        covariate is the proportion of the larger value, without "sd". For a paper, use
+        ``res.table_one().save("balance.tex")``, which has the same differences.
 
     Raises
     ------

@@ -59,7 +59,7 @@ def influence(
         One row per row of the data, with its treatment group. "change" is the effect without the row minus the effect
         of the fit. "in std errors" is this change divided by the standard error. "weight share" is the row's share of
         the total weight of its group. With `clusters`, there is one row per cluster, with its number of observations
-        "n" and all its groups. Its "weight share" is the largest of its shares of these groups.
+        "n" and all its groups. "weight share" is then the cluster's largest share of the weight of a group.
 
     Raises
     ------
@@ -319,7 +319,7 @@ def sensitivity(record: FitRecord, alpha: float = 0.05) -> pd.DataFrame:
     -------
     DataFrame
         One row per treatment group except the reference. "effect" is a difference of means. "ratio" is the risk ratio
-        from which the E-value is computed, and "basis" says how it was computed. "E-value" is for the estimate.
+        from which the E-value is computed. "basis" says how this ratio was computed. "E-value" is for the estimate.
         "E-value of limit" is for the limit of the interval that is nearer to no effect. "scale" is S. The first
         robustness value is the strength cf_y = cf_d at which the bias is as large as the effect. The second is the
         strength at which the interval includes zero. Scale and robustness values are NaN without a propensity score,

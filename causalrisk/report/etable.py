@@ -102,10 +102,10 @@ def etable(
     extra : mapping of str to sequence, optional
         Further rows below the estimates: for each label, one value per column.
     digits : int, optional
-        Number of decimals. By default, the smallest standard error has four significant digits. If all columns are
-        differences of means of one outcome, this is the smallest of the whole table. If there are other results for
-        this outcome, such as ratios or regressions, it is the smallest of each row. If there are several outcomes, it
-        is the smallest of each column.
+        Number of decimals. By default, the smallest standard error has four significant digits. If all effects are
+        differences in one outcome, this is the smallest of the whole table. If there are other results for this outcome
+        (ratios, regressions, `LATE`, pooled fits), it is the smallest of each row, or of all rows of a kind such as
+        POM. If there are several outcomes, it is the smallest of each column.
     title : str
         Heading.
     notes : sequence of str
