@@ -1,7 +1,4 @@
-"""Encoders: turn new data into the columns of a fitted design, coded exactly as the estimation sample was.
-
-With `missing="indicator"`, missing covariates are filled in and indicator columns mark the rows.
-"""
+"""Encoders: turn new data into the columns of a fitted design, coded exactly as the estimation sample was."""
 
 from __future__ import annotations
 
@@ -29,11 +26,7 @@ OF_OTHER_ROWS = (
 
 
 class Encoder:
-    """Coding of the columns of a model, fixed on the estimation sample. Some columns may have been dropped.
-
-    `names` has the names of all columns. `variables` has the variables of a formula on the sample. Messages name
-    `model`.
-    """
+    """Coding of the columns of a model, fixed on the estimation sample. Some columns may have been dropped."""
 
     info: Any = None  # patsy's DesignInfo of a formula
     base: Encoder | None = None  # encoder of the columns from which more columns are computed
@@ -82,10 +75,7 @@ class Encoder:
         return self._with(_keep=inside)
 
     def extended(self, more: Sequence[str], make: Callable[[np.ndarray], np.ndarray], keep: np.ndarray) -> Self:
-        """Return an encoder with further columns, named `more`, which `make` computes from the present columns.
-
-        `keep` is a mask of the columns to keep: first the present columns, then the further columns.
-        """
+        """Return an encoder with further columns, which `make` computes. `keep` is a mask of old and new columns."""
         return self._with(base=self, _make=make, _keep=keep, _all=(*self.names, *more))
 
     def _with(self, **changed: Any) -> Self:
@@ -119,8 +109,7 @@ class Encoder:
 class FormulaEncoder(Encoder):
     """Coding of a formula's right-hand side: its variables on the sample, its functions and constants.
 
-    patsy's DesignInfo cannot be pickled. Pickles contain the formula, variables and constants instead (modules by name,
-    functions by pickle), and `info` is rebuilt from them when needed.
+    patsy's DesignInfo cannot be pickled. Therefore it is rebuilt from the formula, variables and constants.
     """
 
     def __init__(self, formula: Formula, scope: Scope, counts: np.ndarray | None = None) -> None:
@@ -187,10 +176,7 @@ class FormulaEncoder(Encoder):
 
 
 def is_by_row(code: Callable[[pd.DataFrame], np.ndarray], table: pd.DataFrame) -> bool:
-    """Return whether `code(table)` does not depend on other rows, as it does with ``x - x.mean()``.
-
-    Some rows are coded alone, and compared with the code of the whole table.
-    """
+    """Return whether `code(table)` of a row is the same without the other rows, unlike ``x - x.mean()``."""
     rows = [*np.linspace(0, len(table) - 1, 9).astype(int)] if len(table) else []
     try:
         whole = code(table)
@@ -259,10 +245,10 @@ LEVEL = "(missing)"  # level of missing values of a categorical covariate
 
 
 class Filled(NamedTuple):
-    """A covariate whose missing values were replaced.
+    """A covariate whose missing values were replaced in the `rows` (N,).
 
-    `rows` is a mask (N,) of the rows of the data in which the covariate was missing. `indicator` is the name of the
-    column that is 1 in these rows. It is None if the covariate has a level for missing values.
+    `indicator` is the name of the column that marks these rows. It is None if the covariate has a level for missing
+    values.
     """
 
     name: str
@@ -273,12 +259,7 @@ class Filled(NamedTuple):
 def fill_covariates(
     table: pd.DataFrame, formulas: Sequence[Formula], names: Sequence[str], weights: np.ndarray
 ) -> tuple[pd.DataFrame, list[Formula], tuple[Filled, ...]]:
-    """Fill in the covariates, out of `names`, that are missing in rows of the sample.
-
-    Numeric covariates get their weighted mean, and a column is added that is 1 where they were missing. It is a further
-    term of the formulas that use the covariate. Other covariates get a level for missing values. `weights` (N,) are
-    zero outside the sample. Returns the table, the formulas, and the covariates that were filled in.
-    """
+    """Fill in missing covariates. Return the table, the formulas, and the covariates that were filled in."""
     coded = set().union(*(formula.coded() for formula in formulas))
     columns, found = dict[str, pd.Series](), list[Filled]()
     for name in names:

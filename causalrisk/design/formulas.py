@@ -1,6 +1,6 @@
 """Formulas: split them into terms, look up their names, and evaluate them with patsy.
 
-Formulas in the syntax of R or Stata are recognised by patterns. They raise an error that says what to write instead.
+Formulas in the syntax of R or Stata raise an error that says what to write instead.
 """
 
 from __future__ import annotations
@@ -101,10 +101,7 @@ FUNCTIONS = {  # functions of R and Stata by their names; x is the first argumen
 
 
 def refuse_foreign(text: str, model: str, roles: tuple[str, str] = ("y", "d")) -> None:
-    """Raise a DesignError for a formula in the syntax of R or Stata, and say what to write instead.
-
-    `roles` are the names of outcome and treatment.
-    """
+    """Raise a DesignError for a formula in the syntax of R or Stata. `roles` are the names of outcome and treatment."""
     bare = re.sub(QUOTED, "", text)
     for pattern, sentence in HABITS:
         where = text if QUOTED in pattern else bare
@@ -149,7 +146,7 @@ def parsed(code: str) -> ast.Expression:
 class Use(NamedTuple):
     """A name in a term, its role, and whether it is a variable in the first argument of ``C(...)``.
 
-    Roles: "called" (``f(...)``), "quoted" (``Q("...")``), "base" (before a dot), "option" (the value of a keyword, or a
+    Roles: "called" (``f(...)``), "quoted" (``Q("...")``), "base" (before a dot), "option" (value of a keyword, or a
     further argument of ``C``), "term" (the whole term), "plain" (anywhere else).
     """
 
@@ -216,7 +213,7 @@ def typed_name(name: str) -> str:
 
 
 def quotes_needed(names: Iterable[str], text: str) -> str:
-    """Return advice if names of columns that are not identifiers are in the text of formulas without Q(...)."""
+    """Return advice on names of columns that need ``Q(...)`` but are used in formulas without it."""
     bare = re.sub(QUOTED, "", text)
     words = (name for name in names if in_formula(name) != name and re.search(r"[^\W\d_]", name))
     odd = [typed_name(name) for name in words if re.search(rf"(?<!\w){re.escape(name.strip())}(?!\w)", bare)]
@@ -270,11 +267,7 @@ ARITHMETIC = ("+", "-", "*", "/", ":", "**")  # what patsy reads as operations o
 
 
 def parse(text: str, model: str, notes: list[str], roles: tuple[str, str] = ("y", "d")) -> Formula:
-    """Split a one- or two-sided formula into terms, without looking up its variables.
-
-    Terms that probably do not mean what was intended add lines to `notes`. `roles` are the names of outcome and
-    treatment, for messages.
-    """
+    """Split a formula into terms, without looking up its variables. Terms that are probably a mistake add `notes`."""
     typed = '"y ~ {}"' if model == "outcome" else OPTIONS.get(model, model) + '="{}"'
     if not isinstance(text, str):
         if hasattr(text, "predict_proba") or (model == "propensity" and hasattr(text, "__array__")):
@@ -494,7 +487,7 @@ def evaluate(info: patsy.DesignInfo, formula: Formula, variables: Mapping[str, p
 
 
 def check_finite(finite: np.ndarray, term: str, formula: Formula) -> None:
-    """Raise a DesignError unless a term is finite in all rows, as the mask `finite` says."""
+    """Raise a DesignError if a term is not finite in all rows. The mask `finite` marks the finite rows."""
     if not finite.all():
         where = f"term {term!r} of the {formula.model} formula {formula.text!r}"
         found = f"{where} is NaN or infinite in {int((~finite).sum())} rows"
@@ -528,10 +521,7 @@ def stateful_function(formula: Formula, constants: Mapping[str, Any]) -> str | N
 
 
 def linear_constraint(names: Sequence[str], text: str) -> tuple[np.ndarray, np.ndarray]:
-    """Read linear constraints on named parameters, such as "POM[1] - POM[0] = 0, POM[1] = 2".
-
-    "= 0" may be left out. Returns the coefficients (j, d) and the right-hand sides (j,).
-    """
+    """Read constraints such as "POM[1] - POM[0] = 0" as coefficients (j, d) and right-hand sides (j,)."""
     try:
         read = patsy.DesignInfo(list(names)).linear_constraint(text)
     except (patsy.PatsyError, IndexError) as error:

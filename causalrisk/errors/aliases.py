@@ -1,7 +1,7 @@
-"""Names and values of options in other packages: accepted if they mean the same here, otherwise answered in the error.
+"""Names and values of options in other packages. They are accepted if they have the same meaning here.
 
-Every table maps a name or value of this package to the words for it in other packages, separated by blanks. `ANSWERS`
-maps words without a counterpart of the same meaning to a sentence that says what to use.
+Each table maps a name or value of this package to its words in other packages, separated by blanks. `ANSWERS` maps
+words without a counterpart to a sentence that says what to use.
 """
 
 from __future__ import annotations

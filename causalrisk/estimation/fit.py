@@ -140,7 +140,7 @@ def weigh(equations: Equations, task: Task) -> WeightFit:
 
 
 def check_scores(weights: WeightFit, task: Task) -> None:
-    """Warn if given scores, or those of a classifier, are far from the shares of the groups on average."""
+    """Warn if given scores, or a classifier's scores, are far from the shares of the groups on average."""
     sample, design = weights.equations.sample, task.design
     s = sample.s * sample.in_sample
     means = loaded(weights.probabilities @ s) / sample.total
@@ -176,11 +176,7 @@ def estimate_of(weights: WeightFit, task: Task) -> Estimate:
 
 
 def fit_stack(task: Task, learned: Learned, joint_options: JREOptions) -> FitRecord:
-    """Fit the stack, an average of JRE with the formula and two fits per learner.
-
-    The first fit adds the learner's predictions to the terms of JRE, and is left out if there are too few rows. The
-    second is AIPW with these predictions.
-    """
+    """Fit the stack: the average of JRE with the formula and, for each learner, JRE and AIPW with its predictions."""
     lead, notes = joint_record(task, joint_options), task.notes
     names, records, inference = ["formula"], [lead], dataclasses.replace(task.inference, rng=lead.seed)
     replicates = None if lead.joint is None else lead.joint.replicates
@@ -231,11 +227,7 @@ def joint_record(task: Task, joint_options: JREOptions, replicates: Replicates |
 
 
 def check_gap(record: FitRecord, joint: JointRecord, notes: Notes) -> None:
-    """Warn if JRE differs from IPWRA, and tests find curvature that both the outcome and the propensity model omit.
-
-    The tests add the squared linear predictor of the propensity score to each model. If either model is correctly
-    specified, JRE and IPWRA have the same limit. A test of their difference alone would have too little power.
-    """
+    """Warn if JRE differs from IPWRA, and tests find curvature that both the outcome and the propensity model omit."""
     effects, record = record.estimate.block("effects"), dataclasses.replace(record, small_sample=False)
     own, start = record.estimate.params[effects], joint.start.params[effects]
     ses = np.sqrt(np.diag(influence_covariance(record, joint.start.influence[:, effects])))
@@ -268,10 +260,7 @@ def score_misses_square(record: FitRecord, joint: JointRecord) -> bool:
 def train_from(
     start: FitRecord, options: JREOptions, notes: Notes, replicates: Replicates | None = None
 ) -> JointRecord:
-    """Fit the arms jointly, starting from IPWRA. Propensity replicates are drawn unless `replicates` is given.
-
-    The amount of shrinkage is chosen first, unless the options give it.
-    """
+    """Fit the arms jointly, starting from IPWRA. Propensity replicates are drawn unless `replicates` is given."""
     design, sample, given = start.design, start.sample, options.replicates is not None
     if given and design.on_disk:
         raise not_on_disk("replicates=", use="n_replicates=200")
@@ -384,7 +373,7 @@ def bounded(problem: JointProblem, replicates: Replicates, notes: Notes) -> Repl
 
 
 def check_clusters(record: FitRecord, notes: Notes) -> None:
-    """Warn if an arm has too few clusters for reliable tests and intervals, or only one, so there are none."""
+    """Warn if an arm has too few clusters for reliable tests, or a single cluster, which allows no tests."""
     design = record.design
     if not design.n_clusters or design.survey is not None:  # its t distribution accounts for few units
         return
@@ -427,10 +416,7 @@ def check_clusters(record: FitRecord, notes: Notes) -> None:
 
 
 def check_outcome(record: FitRecord, notes: Notes) -> None:
-    """Warn if the outcome is constant in all rows or within an arm, or if a mean is far outside of all outcomes.
-
-    A mean is far outside if its distance from the outcomes exceeds their range.
-    """
+    """Warn if the outcome is constant in all rows or within an arm, or if a mean is far outside of all outcomes."""
     design, estimate, limits = record.design, record.estimate, record.design.outcome_limits
     if design.offset_kind is not None:  # the outcome varies relative to its offset, and means may be rates
         return

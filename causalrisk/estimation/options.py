@@ -98,10 +98,7 @@ WHOLE = {"n_repeats": (1, None), "n_neighbors": (1, None), "n_boot": (2, N_BOOT)
 
 
 def check_values(options: Any) -> None:
-    """Check the values of an options dataclass. An unknown choice or a number out of range raises an error.
-
-    A value that equals a choice is replaced by the choice: 1 becomes True.
-    """
+    """Check the values of an options dataclass. An unknown choice or a number out of range raises an error."""
     for name, value in vars(options).items():
         default = value is None and getattr(type(options), name, None) is None
         if name in CHOICES:
@@ -136,11 +133,7 @@ def defaults_of(*kinds: Any) -> dict[str, Any]:
 
 
 def typed_options(options: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, str]:
-    """Return the source text of each option that is not a default, by name.
-
-    Arrays, columns, tables and functions appear as variables with the name of the option. The name of a column would
-    not do, because `data["x"] > 1` has the name "x" too.
-    """
+    """Return the source text of each option that is not a default, by name. Data appear as variables of this name."""
     texts = {}
     for name, value in options.items():
         items = value if isinstance(value, list | tuple) else [value]
@@ -162,8 +155,7 @@ class ModelOptions:
     Parameters
     ----------
     family, ..., bias_adjust
-        As in `causalrisk.JRE.from_formula` and `causalrisk.Matching`. `propensity_score` is a classifier or None. It is
-        None if scores were given, because given scores belong to the data.
+        As in `causalrisk.JRE.from_formula` and `causalrisk.Matching`. `propensity_score` is a classifier or None.
     repeat : int
         Number of the repeat that determines the folds, from 0 to `n_repeats` - 1.
     read_as : tuple of str
@@ -310,10 +302,7 @@ def is_frame(target: Any) -> bool:
 
 
 def model_options(design: Design, given: Mapping[str, Any]) -> ModelOptions:
-    """Return the options of a model from all options of a call.
-
-    A `target` that names an arm becomes the population of the arm, and ``smooth=True`` becomes ``learner="smooth"``.
-    """
+    """Return the options of a model from all options of a call."""
     one_of("smooth", given.get("smooth", False), (False, True))
     if given.get("smooth", False):
         _not_both("smooth", True, "learner", given.get("learner"), 'smooth=True is short for learner="smooth"')
@@ -330,10 +319,7 @@ def model_options(design: Design, given: Mapping[str, Any]) -> ModelOptions:
 
 
 def named_target(value: Any, design: Design) -> Any:
-    """Convert an option `target` that names an arm, by level or label, to the population of the arm's rows.
-
-    A label of an arm that is also the name of another population raises an error.
-    """
+    """Convert an option `target` that names an arm, by level or label, to the population of the arm's rows."""
     arm = design.arm_named(value)
     if arm is None:
         return value
@@ -419,11 +405,7 @@ class InferenceOptions:
         check_rng(self.rng)
 
     def resolved(self, design: Design, joint: bool) -> tuple[str, str]:
-        """Return the covariance type, and the kind of bootstrap or the distribution of multipliers, if any.
-
-        `joint` is True for JRE and for estimators that are resampled with JRE. Their default is the bootstrap.
-        For JRE, `bootstrap` also determines the propensity replicates, even if standard errors do not use resamples.
-        """
+        """Return the covariance type, and the kind of bootstrap or multipliers, if any. `joint` is for JRE."""
         if design.survey is not None:
             return self._resolved_survey(design.survey)
         clustered = design.cluster_name is not None

@@ -1,9 +1,4 @@
-"""Overlap of the arms: separation, the spread of importance weights, effective sample sizes, and trimming.
-
-Separation is reported with the rows that a model predicts perfectly, and with the terms that cause it. Summaries of an
-arm's weights show whether few rows dominate the arm. Trimming fits the propensity model to all rows, and leaves out
-rows with propensity scores outside of limits. Crump's rule finds the limits.
-"""
+"""Overlap of the arms: separation, the spread of importance weights, effective sample sizes, and trimming."""
 
 from __future__ import annotations
 
@@ -36,11 +31,7 @@ SUSPICIOUS = 12.0  # linear predictors beyond this (odds 160,000) are checked by
 
 
 def separated(weights: WeightFit, name: str) -> tuple[NDArray[Any], Array] | None:
-    """Find the rows that a model of the weights predicts perfectly.
-
-    Returns a mask of these rows, and the direction in which the coefficients diverge, or None if there are no such
-    rows. There is no search if the model converged and no linear predictor is large.
-    """
+    """Return a mask of the rows that a model predicts perfectly, and the direction in which it diverges, or None."""
     if name not in weights.beta:
         return None
     sample = weights.equations.sample
@@ -200,12 +191,11 @@ REMOTE_SCORE, REMOTE_SHARE = 1e-3, 0.05
 class ArmWeights:
     """Spread of the weights of one arm.
 
-    `n` counts observations: rows, or the sum of their frequency weights. `effective_n` is (sum w)^2 / sum w^2 over the
-    observations. `top_share` is the share of the total weight held by the 1% of observations with the largest weights
-    (at least one), and `largest_share` the share of the largest weight. `extreme` counts observations with a weight
-    above 1e6. `largest` is the largest importance weight. `heaviest` is the largest product of importance weight and
-    probability weight, whose mean is one. `alone_n` and `alone_share` are effective n and largest share under the
-    probability weights alone.
+    `n` counts observations. `effective_n` is (sum w)^2 / sum w^2. `top_share` is the share of the total weight held by
+    the 1% of observations with the largest weights (at least one), and `largest_share` the share of the largest.
+    `extreme` counts weights above 1e6. `largest` is the largest importance weight. `heaviest` is the largest product of
+    importance weight and probability weight, whose mean is one. `alone_n` and `alone_share` are effective n and largest
+    share under the probability weights alone.
     """
 
     n: int
@@ -249,7 +239,7 @@ def arm_weights(inverse: Array, weights: Array, units: Array) -> ArmWeights:
 
 
 def advice_on_overlap(spec: Specification, design: Design, options: ModelOptions, weights: WeightFit) -> str:
-    """Return what to do about poor overlap. Crump's rule is suggested only if it can and would trim rows."""
+    """Return what to do about poor overlap. Crump's rule is suggested only if it is available and would trim rows."""
     if spec.matched:
         if options.caliper is None and not options.exact:
             return "Use `caliper=` to leave out units without near matches."
@@ -265,11 +255,7 @@ def advice_on_overlap(spec: Specification, design: Design, options: ModelOptions
 
 
 def judged_shares(effective: Array, alone: Array, toward: int | None) -> Array:
-    """Return the shares of rows by which overlap is judged, (K,): effective n / n.
-
-    `alone` is n, or the effective n under the probability weights alone, because their cost is not a matter of overlap.
-    If arm `toward` is the target, n is at most the target's: rows far from the target are no loss to a large arm.
-    """
+    """Return the ratios (K,) by which overlap is judged: effective n / n, where n is at most the n of a target arm."""
     return effective / np.minimum(alone, np.inf if toward is None else alone[toward])
 
 
@@ -282,11 +268,7 @@ def poor_overlap(
     arms: Sequence[ArmWeights], labels: Sequence[str], target: TargetPopulation, unit_name: str = "row",
     method: str = "weighting",
 ) -> list[str]:  # fmt: skip
-    """Return a text for each arm in which few rows hold most of the weight.
-
-    There is a text if a weight exceeds a million, if one row holds more than a fifth of the arm's weight (and more than
-    twice the largest share by probability weights alone), or if the share by which overlap is judged is small.
-    """
+    """Return a text for each arm in which few rows hold most of the weight, as in `causalrisk.OverlapWarning`."""
     found, toward = [], target.toward
     effective, alone_n = np.array([(arm.effective_n, arm.alone_n) for arm in arms]).T
     shares = judged_shares(effective, alone_n, toward)

@@ -2,9 +2,8 @@
 
 Let eta be the linear predictor of the covariates, and o the offset, which is log t for an exposure t. The outcome
 models fit g^{-1}(eta + o). The means average g^{-1}(eta + o) at the observed offsets, or g^{-1}(eta + log e) at a
-stated exposure e. At the observed offsets, the residuals y - m belong to the predictions that are averaged. So an
-estimator's bias correction applies to the means. At another exposure there is no bias correction, because nothing was
-observed there.
+stated exposure e. Bias corrections use the residuals at the observed offsets. At a stated exposure there is no bias
+correction, because no outcome was observed there.
 """
 
 from __future__ import annotations

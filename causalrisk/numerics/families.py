@@ -1,8 +1,8 @@
-"""Outcome families and links: mean, derivatives and quasi-likelihood, variance functions by statsmodels.
+"""Outcome families and links: mean, derivatives and quasi-likelihood, with variance functions of statsmodels.
 
-Every outcome model is a generalised linear model with mean m = g^{-1}(eta). Only the variance function matters, up to a
-dispersion that cancels. So fractions under "binomial", or non-integers under "poisson", are fitted by quasi-likelihood.
-The propensity score uses the links of binary models too.
+Every outcome model is a generalised linear model with mean m = g^{-1}(eta). Only the variance function matters, because
+the dispersion cancels. Therefore fractions under "binomial", or non-integers under "poisson", are fitted by
+quasi-likelihood. The propensity score uses the links of binary models too.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ CLASSES = {"identity": "Identity", "log": "Log", "logit": "Logit", "probit": "Pr
 class Link:
     """Inverse link of a binary model, as functions of the linear predictor eta and possibly the treatment d.
 
-    `score` returns the first derivative of the log likelihood with respect to eta, and minus the second derivative.
+    `score` returns the first derivative of the log likelihood by eta, and minus the second derivative.
     """
 
     probability: Callable[[Array], Array]
@@ -185,11 +185,7 @@ class OutcomeFamily:
         return 0.5 * np.asarray(self.distribution.resid_dev(np.broadcast_to(y, mean.shape), mean)) ** 2
 
     def score(self, y: Array, eta: Array) -> tuple[Array, Array, Array]:
-        """Return derivatives of the log quasi-likelihood with respect to the linear predictor.
-
-        The first array is the score (y - m) m' / V(m). The second is the score's derivative with the opposite sign. The
-        third is the expectation m'^2 / V(m) of the second. Their shapes broadcast.
-        """
+        """Return the score (y - m) m' / V(m) at linear predictors, minus its derivative, and the derivative's mean."""
         if self.linear:
             one = np.ones_like(eta)
             return y - eta, one, one
