@@ -435,7 +435,18 @@ class Design:
     def kept(
         self, X: ColumnMoments, Z: ColumnMoments, size: np.ndarray, cells: tuple[str, ...], notes: list[str]
     ) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
-        """Return masks of the columns of both models that can have coefficients, and names of the dropped columns."""
+        """Return masks of the columns of both models that can have coefficients, and the names of all dropped columns.
+
+        Among dependent columns the earlier ones are kept, as in R's ``lm``. A propensity column that depends on others
+        within an arm is dropped if their combination has one sign in each other arm, because the likelihood then has no
+        maximum, or if weights have to balance it. Dropped columns add lines to `notes`. A DesignError is raised if an
+        arm has no more rows than coefficients, if columns are dependent and `collinear` is "raise", or if no column is
+        left.
+
+        `X` and `Z` are the moments of the columns. Moments of `X` are over the rows with an outcome in each cell. A
+        cell is an arm or, with repeated cross sections, an arm in one period. `size` is the number of observations in
+        each cell.
+        """
         rules, own, own_z = self.rules, list[str](), list[str]()
         keep = X.usable(self.exog_names, "outcome", own, rules.collinear)
         keep_z = Z.usable(self.propensity_names, "propensity", own_z, rules.collinear)

@@ -259,7 +259,12 @@ class Filled(NamedTuple):
 def fill_covariates(
     table: pd.DataFrame, formulas: Sequence[Formula], names: Sequence[str], weights: np.ndarray
 ) -> tuple[pd.DataFrame, list[Formula], tuple[Filled, ...]]:
-    """Fill in missing covariates. Return the table, the formulas, and the covariates that were filled in."""
+    """Fill in the covariates, out of `names`, that are missing in rows of the sample.
+
+    Numeric covariates get their weighted mean, and a column is added that is 1 where they were missing. It is a further
+    term of the formulas that use the covariate. Other covariates get a level for missing values. `weights` (N,) are
+    zero outside the sample. Returns the table, the formulas, and the covariates that were filled in.
+    """
     coded = set().union(*(formula.coded() for formula in formulas))
     columns, found = dict[str, pd.Series](), list[Filled]()
     for name in names:

@@ -111,7 +111,10 @@ def apply(x: Any, function: Callable[..., Any], slope: Callable[..., Any], *othe
 
 
 def apply_score(x: Any, function: Callable[..., tuple[Any, Any]], *others: Any) -> Any:
-    """Return the score, the first value of `function`, at x. The second value is minus its derivative, for a `Dual`."""
+    """Return the score of a log likelihood at x, with derivatives if x is a `Dual`.
+
+    `function(x, *others)` returns the score, and the score's derivative with respect to x with the opposite sign.
+    """
     score, information = function(value_of(x), *others)
     return x.chain(score, -information) if isinstance(x, Dual) else score
 
@@ -183,7 +186,10 @@ def _gram(one: Linear, other: Linear, rows: slice, v: Any) -> Any:
 
 
 def _sums(block: Block, s: Array, beta: Beta, by: frozenset[str]) -> tuple[Array, dict[str, Array]]:
-    """Return the equations (m p, R) summed over rows, and their derivatives (R, m p, k) for blocks `by`."""
+    """Return the block's equations, shape (m p, R), and derivatives of the equations, all summed over the rows.
+
+    `by` names blocks. For each of them, the derivatives with respect to its coefficients have shape (R, m p, k).
+    """
     (m, p), R = (len(block.own), block.own[0].X.shape[1]), s.shape[1]
     equations, slopes = np.zeros((m, p, R)), {block.name: np.zeros((R, m, p, m, p))} if by else {}
     for term, residuals in block.terms:

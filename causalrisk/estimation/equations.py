@@ -441,7 +441,12 @@ class Equations(FieldsAlone):
 
     @cached_property
     def blocks(self) -> tuple[Block, ...]:
-        """All equations of the estimator, in order: score, outcome models, corrections (if separate), means."""
+        """All equations of the estimator.
+
+        Unadjusted and OutcomeRegression: outcome models, means. IPW: score, weighted constants, means. IPWRA: score,
+        weighted outcome models, means. AIPW: score, outcome models, means. TMLE, and AIPW with normalised weights:
+        score, outcome models, corrections, means.
+        """
         if self.chunks:
             import dask
 

@@ -176,7 +176,11 @@ def estimate_of(weights: WeightFit, task: Task) -> Estimate:
 
 
 def fit_stack(task: Task, learned: Learned, joint_options: JREOptions) -> FitRecord:
-    """Fit the stack: the average of JRE with the formula and, for each learner, JRE and AIPW with its predictions."""
+    """Fit the stack, an average of JRE with the formula and two fits per learner.
+
+    The first fit adds the learner's predictions to the terms of JRE, and is left out if there are too few rows. The
+    second is AIPW with these predictions.
+    """
     lead, notes = joint_record(task, joint_options), task.notes
     names, records, inference = ["formula"], [lead], dataclasses.replace(task.inference, rng=lead.seed)
     replicates = None if lead.joint is None else lead.joint.replicates
@@ -227,7 +231,11 @@ def joint_record(task: Task, joint_options: JREOptions, replicates: Replicates |
 
 
 def check_gap(record: FitRecord, joint: JointRecord, notes: Notes) -> None:
-    """Warn if JRE differs from IPWRA, and tests find curvature that both the outcome and the propensity model omit."""
+    """Warn if JRE differs from IPWRA, and tests find curvature that both the outcome and the propensity model omit.
+
+    The tests add the squared linear predictor of the propensity score to each model. If either model is correctly
+    specified, JRE and IPWRA have the same limit. A test of their difference alone would have too little power.
+    """
     effects, record = record.estimate.block("effects"), dataclasses.replace(record, small_sample=False)
     own, start = record.estimate.params[effects], joint.start.params[effects]
     ses = np.sqrt(np.diag(influence_covariance(record, joint.start.influence[:, effects])))
@@ -416,7 +424,10 @@ def check_clusters(record: FitRecord, notes: Notes) -> None:
 
 
 def check_outcome(record: FitRecord, notes: Notes) -> None:
-    """Warn if the outcome is constant in all rows or within an arm, or if a mean is far outside of all outcomes."""
+    """Warn if the outcome is constant in all rows or within an arm, or if a mean is far outside of all outcomes.
+
+    A mean is far outside if its distance from the outcomes exceeds their range.
+    """
     design, estimate, limits = record.design, record.estimate, record.design.outcome_limits
     if design.offset_kind is not None:  # the outcome varies relative to its offset, and means may be rates
         return

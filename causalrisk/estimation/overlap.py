@@ -31,7 +31,11 @@ SUSPICIOUS = 12.0  # linear predictors beyond this (odds 160,000) are checked by
 
 
 def separated(weights: WeightFit, name: str) -> tuple[NDArray[Any], Array] | None:
-    """Return a mask of the rows that a model predicts perfectly, and the direction in which it diverges, or None."""
+    """Find the rows that a model of the weights predicts perfectly.
+
+    Returns a mask of these rows, and the direction in which the coefficients diverge, or None if there are no such
+    rows. There is no search if the model converged and no linear predictor is large.
+    """
     if name not in weights.beta:
         return None
     sample = weights.equations.sample
@@ -255,7 +259,11 @@ def advice_on_overlap(spec: Specification, design: Design, options: ModelOptions
 
 
 def judged_shares(effective: Array, alone: Array, toward: int | None) -> Array:
-    """Return the ratios (K,) by which overlap is judged: effective n / n, where n is at most the n of a target arm."""
+    """Return the shares of rows by which overlap is judged, (K,): effective n / n.
+
+    `alone` is n, or the effective n under the probability weights alone, because their cost is not a matter of overlap.
+    If arm `toward` is the target, n is at most the target's: rows far from the target are no loss to a large arm.
+    """
     return effective / np.minimum(alone, np.inf if toward is None else alone[toward])
 
 
@@ -268,7 +276,11 @@ def poor_overlap(
     arms: Sequence[ArmWeights], labels: Sequence[str], target: TargetPopulation, unit_name: str = "row",
     method: str = "weighting",
 ) -> list[str]:  # fmt: skip
-    """Return a text for each arm in which few rows hold most of the weight, as in `causalrisk.OverlapWarning`."""
+    """Return a text for each arm in which few rows hold most of the weight.
+
+    There is a text if a weight exceeds a million, if one row holds more than a fifth of the arm's weight (and more than
+    twice the largest share by probability weights alone), or if the share by which overlap is judged is small.
+    """
     found, toward = [], target.toward
     effective, alone_n = np.array([(arm.effective_n, arm.alone_n) for arm in arms]).T
     shares = judged_shares(effective, alone_n, toward)

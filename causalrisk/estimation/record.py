@@ -191,7 +191,12 @@ class FitRecord(Task):
 
     @property
     def residual_df(self) -> float:
-        """Degrees of freedom of the t distribution: of the survey, clusters - 1, or rows - outcome coefficients."""
+        """Degrees of freedom of the t distribution of estimates.
+
+        For surveys, they come from the design. With clusters, they are the number of clusters minus one; two-way
+        clusters use the variable with fewer clusters. Otherwise they are the number of observations minus the number
+        of outcome coefficients or, for the jackknife of rows, minus one.
+        """
         design = self.design
         if design.survey is not None:
             return design.survey.df
