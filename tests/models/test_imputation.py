@@ -83,7 +83,7 @@ def test_nan_of_arrow_is_missing():
         ({}, {"exclude": ["Y"]}, r"exclude='Y' is not a column of the data.\nDid you mean 'y'\?"),
         ({}, {"exclude": ["y", "d", "z"]}, "no other column predicts"),
         ({}, {"exclude": 5}, r"exclude=5 is not a column of the data"),
-        ({"z": np.inf}, {}, "column 'z' has 400 infinite values"),
+        ({"z": np.inf}, {}, "column 'z' has infinite values in 400 of 400 rows"),
         ({}, {"k": 3}, "unknown option `k`"),
         ({"when": pd.date_range("2020-01-01", periods=400)}, {}, r"column 'when' has dates.\nUse `exclude="),
     ],
