@@ -275,8 +275,8 @@ def with_other_names(function: Callable[P, R]) -> Callable[P, R]:
         try:
             signature.bind(*args, **named)
         except TypeError as error:
-            more = " See its documentation." * reads
-            raise OptionError(f"{error}.\n{aliases.options_text(defaults)}{more}") from None
+            more, name = " See its documentation." * reads, function.__qualname__.removesuffix(".__init__")
+            raise OptionError(f"{name}(): {error}.\n{aliases.options_text(defaults)}{more}") from None
         return function(*args, **named)
 
     return called

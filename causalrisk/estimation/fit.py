@@ -368,11 +368,8 @@ def bounded(problem: JointProblem, replicates: Replicates, notes: Notes) -> Repl
     sums = problem.weighed(replicates).over(of_arms)
     fine, failures = (sums < HEAVIEST).all(axis=0), replicates.failures.copy()
     failures[np.flatnonzero(failures == Failure.OK)[~fine]] = Failure.SEPARATION
-    notes.warn(
-        f"{(~fine).sum()} of {len(failures)} propensity replicates were left out, because a few of their weights are "
-        "far larger than all others.\nSimplify the formula in propensity=, or use `IPWRA`.",
-        errors.ResampleWarning,
-    )
+    found = f"{(~fine).sum()} of {len(failures)} propensity replicates were left out: a few weights are very large"
+    notes.warn(f"{found}.\nSimplify the formula in propensity=, or use `IPWRA`.", errors.ResampleWarning)
     if not fine.any():
         return Replicates.of_normal(problem.weights, None)
     shifts = {name: each[:, :, fine] for name, each in replicates.shifts.items()}

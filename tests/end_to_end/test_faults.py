@@ -426,7 +426,7 @@ def test_fault_24_level_missing_in_a_resample(data, estimator, reason):
     resamples = np.ones((N, 3))
     resamples[rare.g == "rare", 1] = 0
     options = {"n_replicates": 60} if estimator is cr.JRE else {"cov_type": "bootstrap"}
-    with pytest.warns(cr.ResampleWarning, match=f"1 of 3 resamples.*{reason}.*singular"):
+    with pytest.warns(cr.ResampleWarning, match=f"1 of 3 resamples.*{reason}"):
         res = build(estimator, rare, "y ~ x1 + g").fit(resamples=resamples, max_failed=0.5, **options)
     assert list(res.boot_ledger.used) == [True, False, True]
     assert reason in res.boot_ledger.reason.iloc[1]
