@@ -44,7 +44,7 @@ def _drawn(sources: Sequence[Source], by: ByRows, index: pd.Index, notes: list[s
         names = f"{', '.join(map(repr, lost))} {'is' if len(lost) == 1 else 'are'}"
         text = f"{names} missing in all {int(of_arm.sum())} rows with {treat.name} = {show(level)}"
         if lost and len(kept) < 2:
-            raise DesignError(f"{text}, so only one group is left.\nTake {', '.join(lost)} out, or fill in the values.")
+            raise DesignError(f"{text}, so only one group is left.\nDrop these variables, or fill in the values.")
         if lost:
             notes.append(f"{text}, so this group is left out. Drop these rows from the data to avoid this warning.")
     asked = {option: getattr(by.options, option) for option in ("treated", "reference", "levels")}
@@ -87,7 +87,7 @@ def freeze(models: dict[str, Any], coding: Arms, by: ByRows, rows: Rows, rules: 
     columns = zip((*made.exog_names, *made.propensity_names), (*made.X.T, *made.Z.T), strict=True)
     for name, column in dict(columns).items():
         if min(np.ptp(column), np.ptp(made.y)) > 0 and abs(np.corrcoef(column, made.y)[0, 1]) > COPY:
-            copy = f"covariate {name!r} is the outcome {outcome!r} up to its unit, so no effect is left"
+            copy = f"covariate {name!r} is the outcome {outcome!r} in another unit, which removes the effect"
             notes.append(f"{copy}.\nTake it out of the formulas.")
     return made.with_notes(notes)
 
@@ -159,6 +159,8 @@ def design_from_formula(
 ) -> Design:
     """Make a design from formulas and data. `frame` has the caller's variables for names that are not columns."""
     notes, filled = list[str](), tuple[Filled, ...]()
+    if getattr(data, "shape", ()) == (0, 0):  # else a column would be missing
+        raise DesignError(drawing.EMPTY)
     formulas, table = read_formulas(formula, propensity, columns, data, frame, notes)
     by = drawing.by_rows(table, columns, frame, notes)
     check_roles(formulas, by.treat.name, columns.did)

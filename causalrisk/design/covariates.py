@@ -146,7 +146,7 @@ def data_on_sample(design: Design, data: Any = None) -> pd.DataFrame:
     if data is None:
         return pd.DataFrame({name: values.array for name, values in known.items()}, index=design.index, copy=False)
     table = as_table(data, [])
-    advice = "Use `data=` with the same rows as in `from_formula`; with did=, the rows of one period."
+    advice = "Use `data=` with the data of `from_formula`. With `did=DiD(time=...)`, use only the rows of one period."
     if len(table.index) != len(design.in_sample):
         text = f"data has {len(table.index)} rows, but the model was made from {len(design.in_sample)}"
         raise DesignError(f"{text}.\n{advice}")
@@ -287,7 +287,7 @@ def covariates_in(covariates: Any, table: pd.DataFrame, most: int | None = None)
         if not term.factors or (covariates is None and not keep.any()):
             continue
         if not keep.any():
-            raise DesignError(f"{listing(names)} is missing in all rows.\nLeave the variable out.")
+            raise DesignError(f"{listing(names)} has no values.\nLeave the variable out.")
         named = [name for name in dict.fromkeys(display_name(factor.code) for factor in term.factors) if name in known]
         leveled = [name for name in named if name in codes or known[name].dtype.kind not in "bif"]
         levels = math.prod(int(known[name].nunique()) for name in leveled)

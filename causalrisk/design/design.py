@@ -330,8 +330,8 @@ class Design:
         if rule == self.rules.scores:
             return self
         if rule == support.AS_THEY_ARE and self.dropped_terms:
-            found = f"with these options, the propensity model would keep {listing(self.dropped_terms)}"
-            raise OptionError(f"{found}, which it dropped.\nUse `from_formula` with all options.")
+            found = f"these options need columns that were dropped from the model: {listing(self.dropped_terms)}"
+            raise OptionError(f"{found}.\nUse `from_formula` again, with these options.")
         notes = list[str]()
         made = self._with(rules=self.rules._replace(scores=rule)).supported(notes)
         return made.with_notes([note for note in notes if note not in self.notes])
@@ -470,8 +470,8 @@ class Design:
                 group = f"the outcome model of group {labels[found[0].arm]!r} cannot be estimated"
                 raise DesignError(f'{group}: {why}.\nMerge levels, or use `collinear="drop"`.')
             if not kept.any():
-                left = f"the {what} model has no column left that varies within every group"
-                raise DesignError(f"{left}: {why}.\nAdd a constant.")
+                left = f"the {what} model has no columns left"
+                raise DesignError(f"{left}: {why}.\nAdd a constant: leave out `0 +` or `- 1`, or use `add_constant`.")
             dropped = listing(dict.fromkeys(encoder.names[one.column] for one in found))
             columns = [one.column for one in found]
             advice = f"\nTake it out of the formulas if it is the treatment {self.treat_name!r}, or depends on it."

@@ -81,7 +81,7 @@ class DiD:
         given = [value for value in (self.before, self.time, self.unit) if value is not None]
         wrong = (self.before is None) == (self.time is None) or (self.unit is not None and self.time is None)
         if wrong or not all(isinstance(value, str) for value in given):
-            needed = "DiD needs the name of a column as before= or as time=; unit= can be added to time="
+            needed = "DiD needs the name of a column as before=, or as time= (for panels, together with unit=)"
             raise OptionError(f'{needed}.\nUse `DiD(before="y0")` or `DiD(time="year", unit="id")`.')
         if self.cross_sections and not self.normalize:
             raise OptionError("normalize=False is not available for repeated cross sections.\nLeave normalize= out.")
@@ -203,7 +203,7 @@ def _keys(
     odd = rows.index[(rows != 1).any(axis=1)]
     if len(odd):
         found = f"{len(odd)} of {len(rows)} units by {unit!r} do not have one row in each period ({listing(odd)})"
-        copies = f'`data=data.drop_duplicates(["{unit}", "{time}"])` if rows are copies'
+        copies = f'`data=data.drop_duplicates(["{unit}", "{time}"])` if rows are duplicates'
         complete = f'`data=data[data.groupby("{unit}")["{time}"].transform("nunique") == {rows.shape[1]}]`'
         other = "For repeated cross sections (other units in each period), use `AIPW` with `did=DiD(time=)`."
         keep = "To keep all units, add rows with a missing outcome."

@@ -20,8 +20,8 @@ from causalrisk.design.tables import as_pandas, as_table, column_of, listing, mi
 from causalrisk.errors import DesignError
 
 OF_OTHER_ROWS = (
-    "the formula {!r} computes rows from other rows, as `I(x - x.mean())` does, so they cannot be coded one by one.\n"
-    "Write the number instead of the mean, or add the computed column to the data."
+    "the formula {!r} computes a row from other rows, as `I(x - x.mean())` does, so it cannot be used here.\n"
+    "Write the mean as a number, or add the computed column to the data."
 )
 
 
@@ -282,8 +282,8 @@ def fill_covariates(
             whole = own.reindex(range(len(rows))).cat.add_categories(LEVEL).fillna(LEVEL)
             columns[name] = whole.set_axis(values.index)
         elif indicator in table:
-            what = f"{indicator!r}, the missing-value indicator of {name!r}"
-            raise DesignError(f"{what}, is a column.\nRename {indicator!r}.")
+            what = f"the data already have {indicator!r}, the name of the missing-value indicator of {name!r}"
+            raise DesignError(f"{what}.\nRename this column.")
         else:
             number = np.full(len(rows), np.average(known.astype(float), weights=weights[~rows]))
             number[~rows] = known

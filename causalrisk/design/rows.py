@@ -21,6 +21,7 @@ from causalrisk.numerics.resampling import nearly_whole
 EXACT = 2.0**53  # floats up to this represent every integer
 GIVEN = ("propensity_score", "outcome_predictions")  # estimates made elsewhere
 BY_ROW = ("treat", "weights", "cluster", "offset", "exposure", "subpop", *GIVEN)  # options with one value per row
+EMPTY = "the data have no rows; expected at least two.\nCheck how they were read or filtered."
 UNRECORDED = "observed"  # `formula` in `sample_ledger` of rows that are kept without an outcome
 
 
@@ -84,8 +85,8 @@ def check_rows_left(lines: Sequence[Line], n: int, left: int) -> None:
     """Raise a DesignError if no row is left, and list from `lines` why the n rows were dropped."""
     if not left:
         why = "".join(f"\n    {name!r} ({used_in})  {dropped} rows" for used_in, name, _, dropped in lines if dropped)
-        found = f"all {n} rows were dropped, because of:{why}" if n else "the data have 0 rows."
-        raise DesignError(f"no observations left: {found}\nFill in missing values, or check `weights=` and `subpop=`.")
+        found = f"no observations left: all {n} rows were dropped, because of:{why}\nFill in missing values, or check"
+        raise DesignError(f"{found} `weights=` and `subpop=`." if n else EMPTY)
 
 
 def read_weights(given: Source | None, weight_type: str | None) -> np.ndarray | None:

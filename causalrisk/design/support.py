@@ -34,7 +34,7 @@ def check_magnitude(values: np.ndarray, what: str) -> None:
     largest = float(np.abs(values).max(initial=0))
     if largest and not SMALLEST <= largest <= LARGEST:
         found = f"{what} has values as large as {largest:.3g}"
-        raise DesignError(f"{found}.\nReplace codes of missing values by NaN, or rescale the values.")
+        raise DesignError(f"{found}.\nReplace codes for missing values by NaN, or rescale the other values.")
 
 
 def check_arm_sizes(size: np.ndarray, labels: Sequence[str], p: int, q: int, controls_only: bool = False) -> None:
@@ -205,15 +205,15 @@ class ColumnMoments:
         if dropped:
             level = [name for name, kept, same in zip(names, keep, steady, strict=True) if same and not kept]
             others = [name for name in dropped if name not in level]
-            parts = [(others, "linearly dependent on the columns before"), (level, "constant")]
+            parts = [(others, "linearly dependent on earlier columns"), (level, "constant")]
             found = " and ".join(f"{listing(part)} ({why})" for part, why in parts if part)
             if collinear == "raise":
-                found = f'{model} model: {found}, and collinear="raise"'
+                found = f'the {model} model has columns to drop, and collinear="raise": {found}'
                 raise DesignError(f'{found}.\nLeave these columns out of the formula, or use `collinear="drop"`.')
             notes.append(f"dropped {found}. The effect is the same; no action is needed.")
         if not constant:
             left = listing(n for n in names if n not in dropped)
-            meant = "Add a constant, unless a model through the origin is intended"
+            meant = "Add a constant. If the model should go through the origin, ignore this warning"
             notes.append(f"no constant among the columns ({left}). {meant}.")
         if condition > LARGE_CONDITION:
             why = f"the columns are nearly dependent (condition number {condition:.2g} after centring and scaling)"

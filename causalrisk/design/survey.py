@@ -145,7 +145,7 @@ class Survey:
         elif (self.replicate_type == "Fay") != (self.rho is not None) or not 0 <= rho < 1:
             found = f"replicate_type={self.replicate_type!r} with rho={self.rho!r}; expected 0 <= rho < 1"
         elif self.replicate_type == "JKn" and self.rscales is None:
-            found = "rscales= is missing; expected (n_h - 1) / n_h for each replicate, with h its stratum"
+            found = "rscales= is missing; expected (n - 1) / n for each replicate, for n units in its stratum"
         elif scale is not None and not (is_number(scale) and scale > 0):
             found = f"scale={scale!r}; expected a positive number"
         if found:
@@ -322,7 +322,7 @@ def _fractions(fpc: pd.Series, stratum: NDArray[np.intp], strata: tuple[str, ...
     low, high = by_stratum.min().to_numpy(), by_stratum.max().to_numpy()
     h = int(np.argmax(low != high))
     if low[h] != high[h]:
-        raise DesignError(f"{what} varies within stratum {strata[h]!r}.\nUse `fpc=` with the size of the first stage.")
+        raise DesignError(f"{what} varies within stratum {strata[h]!r}.\nUse one value in each stratum.")
     if high.max() <= 1 and low.min() > 0:
         return np.asarray(high)
     h = int(np.argmax(low < units))

@@ -71,8 +71,8 @@ def plain(column: pd.Series, name: str, codes: bool = False) -> pd.Series:
     else:
         values = _from_objects(column.to_numpy(dtype=object), name, dtype, codes)
     if values.dtype.kind == "f" and np.isinf(values).any():
-        count = int(np.isinf(values).sum())
-        raise DesignError(f"column {name!r} has {count} infinite values.\nReplace them by NaN for missing values.")
+        rows = f"{int(np.isinf(values).sum())} of {len(values)} rows"
+        raise DesignError(f"column {name!r} has infinite values in {rows}.\nReplace them by NaN.")
     return pd.Series(np.array(values, order="C"), dtype=values.dtype, name=name, copy=False)
 
 
@@ -107,7 +107,7 @@ def _texts(values: np.ndarray, name: str, dtype: Any, codes: bool) -> np.ndarray
         holds, made = f"dates as text (e.g. {texts[0]!r})", DAYS
     if codes or not made:
         return np.array(texts, dtype=object)[places]
-    expected = f"numbers, or `C({name if name.isidentifier() else f'Q({name!r})'})` for categories"
+    expected = f"numbers, or `C({name if name.isidentifier() else f'Q({name!r})'})` for a covariate with categories"
     raise _other_dtype(name, f"{dtype} and holds {holds}", expected, made)
 
 
@@ -197,7 +197,8 @@ def align(values: Any, index: pd.Index, what: str, notes: list[str]) -> pd.Serie
     if position is None:
         labels = " with other row labels" * (n == len(index))
         found = f"{what} has {n} values, but the data have {len(index)} rows{labels}"
-        raise DesignError(f"{found}.\nGive one value per row: `values.loc[data.index]`, or `.to_numpy()` by position.")
+        advice = "`values.to_numpy()` to match by position" if labels else "one value per row: `values.loc[data.index]`"
+        raise DesignError(f"{found}.\nUse {advice}.")
     if np.any(position != np.arange(n)):
         found = f"{what} has the row labels of the data in another order; it was aligned by label"
         note = f"{found}. Use `.to_numpy()` to match rows by position."
@@ -322,7 +323,7 @@ def find_column(
     if role == "treatment" and len(names) > 1:  # Stata's syntax for the propensity model
         typed = f'treat="{names[0]}", propensity="{" + ".join(names[1:])}"'
         raise DesignError(f"treat={value!r} has several columns; expected only the treatment.\nUse `{typed}`.")
-    found = f"{role} {value!r} is neither a column of the data nor an array in the calling scope"
+    found = f"{role} {value!r} is neither a column of the data nor an array in your code"
     formula = f'Use `propensity="{value}"`.' if role == "propensity score" and re.search("[+*~:]", value) else ""
     advice = formula or aliases.answer(default, value) or in_index(table, value) or nearest(value, table.columns)
     raise DesignError(f"{found}.\n{advice}")

@@ -141,7 +141,7 @@ def balance(
     arms: dict[str, int | None] = {"": None}
     if between == OBSERVED:
         if design.observation is None:
-            raise UnavailableError('between="observed" needs missing outcomes.\nUse `from_formula(..., observed=)`.')
+            raise UnavailableError('between="observed" needs observed=.\nUse `from_formula(..., observed=)`.')
         arms, labels, denominator = {label: a for a, label in enumerate(labels)}, ("all", OBSERVED), 0
     for name, given in {"also": also, "by": by, "interactions": interactions or None}.items():
         if design.on_disk and given is not None:

@@ -297,7 +297,7 @@ def balance_test(record: FitRecord) -> BalanceTest:
         ("clusters or survey designs", record.design.cluster is not None or record.design.survey is not None),
         ("several treatments", sample.n_arms > 2),
         (f"target={options.population.name!r}", not options.population.by_arm),
-        ("scores other than an unclipped logit by maximum likelihood", not (plain and fitted)),
+        ("propensity scores that are clipped, or not from a logit by maximum likelihood", not (plain and fitted)),
     ):
         if bad:
             raise UnavailableError(f"balance_test() is not available for {what}.\nUse `res.balance()`.")
@@ -337,7 +337,7 @@ def balance_test(record: FitRecord) -> BalanceTest:
     spread = np.linalg.eigvalsh(conditions(np.zeros(q))[3])
     df = int((spread > ROUNDING * spread[-1]).sum()) - q
     if df == 0:
-        what = "a propensity model that balances its columns exactly, such as only an intercept or one factor"
+        what = "a propensity model that balances its columns exactly, such as a constant or a single factor"
         raise UnavailableError(f"balance_test() is not available for {what}.\nUse `res.balance()`.")
     statistic, converged = minimize_value(value, np.zeros(q))
     return BalanceTest(statistic, df, float(chdtrc(df, statistic)), converged)

@@ -388,7 +388,7 @@ def covariate_strengths(record: FitRecord, scales: list[BiasScale], name: str) -
     design, options = record.design, record.options
     if design.predictions is not None or options.learner is not None or not record.used_weight_fit.estimated:
         problem = "benchmark= is not available with learners, given predictions or given scores"
-        why = "A benchmark needs fits of both models without the covariate"
+        why = "It fits both models again without the covariate"
         raise errors.UnavailableError(f"{problem}. {why}.\nUse `res.sensitivity_bounds(cf_y=0.03, cf_d=0.03)`.")
     spec = record.spec if record.joint is None else IPWRA
     names = [name, *(one.indicator for one in design.filled if one.name == name and one.indicator)]
@@ -562,8 +562,8 @@ def rosenbaum_bounds(
     """
     alternative = errors.one_of("alternative", alternative, ("larger", "smaller"))
     if control is None or hasattr(treated, "matches"):
-        expected = "rosenbaum_bounds() takes the outcomes of the two units of each pair"
-        found = f"{expected}, with each unit in one pair. `Matching` uses units more than once"
+        expected = "rosenbaum_bounds() needs the outcomes of both units of each pair"
+        found = f"{expected}, with each unit in one pair. `Matching` can use a unit several times"
         raise errors.OptionError(f"{found}.\nUse `res.sensitivity_bounds()` of AIPW.")
     limits = np.atleast_1d(np.asarray(gamma, dtype=float))
     pairs = [np.asarray(outcomes, dtype=float) for outcomes in (treated, control)]

@@ -242,7 +242,7 @@ def check_alpha(alpha: float) -> None:
     if not is_number(alpha) or not 0 < alpha <= HALF:
         level = alpha / (100 if alpha > 1 else 1) if is_number(alpha) else 0.0
         hint = min(level, 1 - level) if 0 < level < 1 else 0.05  # 0.95, 95 and 5 all mean 95% intervals
-        raise OptionError(f"alpha={alpha!r}; expected a level above 0, up to 0.5.\nUse `alpha={hint:.3g}`.")
+        raise OptionError(f"alpha={alpha!r}; expected a level above 0 and at most 0.5.\nUse `alpha={hint:.3g}`.")
 
 
 def read(place: str, given: Mapping[str, Any], defaults: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
@@ -273,8 +273,8 @@ def with_other_names(function: Callable[P, R]) -> Callable[P, R]:
         try:
             signature.bind(*args, **named)
         except TypeError as error:
-            more = " See its documentation." * reads
-            raise OptionError(f"{error}.\n{aliases.options_text(defaults)}{more}") from None
+            more, name = " See its documentation." * reads, function.__qualname__.removesuffix(".__init__")
+            raise OptionError(f"{name}(): {error}.\n{aliases.options_text(defaults)}{more}") from None
         return function(*args, **named)
 
     return called
@@ -295,8 +295,8 @@ def named_here(place: str, given: Mapping[str, Any], defaults: Mapping[str, Any]
         name = words[word]
         now = found.get(name)
         if now is not None and now is not defaults[name] and not (isinstance(now, str | int) and now == defaults[name]):
-            use = f"Use `{name}={value!r}` alone." if isinstance(value, str | int | float) else "Leave one of them out."
-            raise OptionError(f"`{said.get(name, name)}` and `{word}` both mean `{name}` here.\n{use}")
+            use = f"Use only `{name}={value!r}`." if isinstance(value, str | int | float) else "Leave one of them out."
+            raise OptionError(f"`{said.get(name, name)}` and `{word}` are both names of the option `{name}`.\n{use}")
         if name == "alpha" and isinstance(value, int | float):
             value = round(1 - value / (100 if value > 1 else 1), 12)
         found[name], said[name] = value, word
@@ -321,9 +321,9 @@ TEXT = {  # in the order of their numbers
     Failure.OK: "used",
     Failure.EMPTY_ARM: "a group had no rows",
     Failure.SEPARATION: "treatment was predicted perfectly, perhaps by a rare level that one group lacks",
-    Failure.SINGULAR_PROPENSITY: "the propensity design was singular",
+    Failure.SINGULAR_PROPENSITY: "the columns of the propensity model were collinear",
     Failure.NOT_CONVERGED: "the propensity fit did not converge",
-    Failure.SINGULAR_OUTCOME: "the outcome design was singular in a group",
+    Failure.SINGULAR_OUTCOME: "the columns of the outcome model were collinear in a group",
     Failure.NO_REPLICATES: "every propensity replicate failed",
     Failure.OUTCOME_SEPARATION: "the outcomes of a group were predicted perfectly",
     Failure.OUTCOME_NOT_CONVERGED: "the outcome fit did not converge",

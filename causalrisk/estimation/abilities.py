@@ -49,6 +49,10 @@ ABILITIES = {  # if an option has several values, the first is its default
     },
     "JRE": EVERY | {"learner_use": (STACK, TERMS), "did": ("panel",), "at_exposure": ("observed",)},
 }  # fmt: skip
+NOT_TYPED = (  # values that describe what was typed
+    *("values", "classifier", "limits", "panel", "cross sections", "formula", "column", "columns", "number", "names"),
+    *("distance", "level", "function", "data frame"),
+)
 IMPLIED_BY = {"cluster": "cluster", "survey": "design", "replicates": "design"}  # kind of errors: option of the model
 QUANTILES = EVERY | {  # options for quantiles, which have no outcome family and change in steps
     **{option: () for option in ("family", "link", "offset", "at_exposure", "data")},
@@ -72,7 +76,7 @@ def check_able(spec: Specification, quantiles: bool = False, **asked: Any) -> No
         own = row.get(option, ())
         if value is None or value in (PLAIN.get(option), *own):
             continue
-        shown = f'"{value}"' if isinstance(value, str) else value
+        shown = f" ({value})" if value in NOT_TYPED else f'"{value}"' if isinstance(value, str) else value
         public = [one for one in ABILITIES if one != "Unadjusted"] if name == spec.name else []
         others = [one for one in public if value in ABILITIES[one].get(option, ())]
         only = f", only for {', '.join(others)}" if others else ""

@@ -197,10 +197,9 @@ class Classifier:
             scores[out] = found
         extreme = ((scores <= 0) | (scores >= 1)).any(axis=1)
         if extreme.any() and not clip:
-            raise SeparationError(
-                f"{type(self.classifier).__name__} gives {int(extreme.sum())} of {len(scores)} rows a propensity score "
-                "of exactly 0 or 1, so no weight exists.\nUse `clip=(0.01, 0.99)`, or regularise the classifier."
-            )
+            found = f"{type(self.classifier).__name__} scores {int(extreme.sum())} of {len(scores)} rows as 0 or 1"
+            advice = "Use `clip=(0.01, 0.99)`, or regularise the classifier."
+            raise SeparationError(f"{found}, so no weight exists.\n{advice}")
         bounded = np.clip(scores, SMALLEST, 1.0)
         return np.asarray(bounded / bounded.sum(axis=1, keepdims=True))
 

@@ -213,10 +213,8 @@ def joint_record(task: Task, joint_options: JREOptions, replicates: Replicates |
     with np.errstate(all="ignore"):  # weights may overflow; their replicates are left out
         joint = train_from(robust, joint_options, notes, replicates)
     if not joint.fit.determined:
-        raise errors.CausalRiskError(
-            "the joint objective does not determine the outcome models, because a propensity replicate has a few very "
-            "large weights.\nSimplify the formulas, or use IPWRA."
-        )
+        found = "the outcome models are not determined, because a propensity replicate has a few very large weights"
+        raise errors.CausalRiskError(f"{found}.\nSimplify the formulas, or use IPWRA.")
     result = joint.fit.result
     if not result.success:
         method = joint_options.method or kinds.DEFAULT_METHOD
@@ -348,10 +346,9 @@ def drawn_replicates(start: FitRecord, given: Array | None, options: JREOptions,
     found = Replicates(shifts, failures, ratio)
     lost = len(failures) - found.count
     if lost > MOST_FAILED * len(failures):
-        raise errors.BootstrapError(
-            f"{lost} of {len(failures)} propensity replicates failed, which is more than half: "
-            f"{errors.failure_text(failures)}.\nSimplify the formula in propensity=, or use `IPWRA`."
-        )
+        found = f"{lost} of {len(failures)} propensity replicates failed, more than half"
+        why = errors.failure_text(failures)
+        raise errors.BootstrapError(f"{found}: {why}.\nSimplify the formula in propensity=, or use `IPWRA`.")
     if lost:
         problem = f"{lost} of {len(failures)} propensity replicates were left out: {errors.failure_text(failures)}"
         advice = "Use a simpler formula in `propensity=`. `res.replicate_ledger` lists them."
@@ -368,11 +365,8 @@ def bounded(problem: JointProblem, replicates: Replicates, notes: Notes) -> Repl
     sums = problem.weighed(replicates).over(of_arms)
     fine, failures = (sums < HEAVIEST).all(axis=0), replicates.failures.copy()
     failures[np.flatnonzero(failures == Failure.OK)[~fine]] = Failure.SEPARATION
-    notes.warn(
-        f"{(~fine).sum()} of {len(failures)} propensity replicates were left out, because a few of their weights are "
-        "far larger than all others.\nSimplify the formula in propensity=, or use `IPWRA`.",
-        errors.ResampleWarning,
-    )
+    found = f"{(~fine).sum()} of {len(failures)} propensity replicates were left out: a few weights are very large"
+    notes.warn(f"{found}.\nSimplify the formula in propensity=, or use `IPWRA`.", errors.ResampleWarning)
     if not fine.any():
         return Replicates.of_normal(problem.weights, None)
     shifts = {name: each[:, :, fine] for name, each in replicates.shifts.items()}

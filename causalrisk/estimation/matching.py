@@ -134,15 +134,11 @@ def metric_columns(weights: WeightFit, design: Design, options: ModelOptions, no
     sample, metric = weights.equations.sample, options.metric
     if metric == PROPENSITY:
         if sample.n_arms > 2:
-            raise OptionError(
-                f'metric="propensity" is for two groups, not {sample.n_arms}.\nUse `metric="mahalanobis"`.'
-            )
+            raise OptionError(f'metric="propensity" needs 2 groups, not {sample.n_arms}.\nUse `metric="mahalanobis"`.')
         return weights.probabilities[1][:, None]
     if not np.ptp(design.X, axis=0).any():
-        raise OptionError(
-            "the outcome formula has no covariates to match on.\n"
-            'Use `metric="propensity"` to match on the propensity score, or add covariates: `y ~ x`.'
-        )
+        advice = 'Use `metric="propensity"` to match on the propensity score, or add covariates: `y ~ x`.'
+        raise OptionError(f"the outcome formula has no covariates to match on.\n{advice}")
     unused = [name for name in design.propensity_names if name not in design.exog_names]
     if unused:
         problem = f"metric={metric!r} ignores {listed(unused)}, which only the propensity formula has"
@@ -190,14 +186,12 @@ def estimate_matched(
     fewest = min(own.stop - own.start for own in sample.slices)
     if fewest < max(least, WITHIN + 1):
         instead = f"n_neighbors={fewest}" if fewest > WITHIN else "IPWRA"
-        raise CausalRiskError(
-            f"standard errors with n_neighbors={least} need {max(least, WITHIN + 1)} rows in each group; the smallest "
-            f"has {fewest}.\nUse `{instead}`."
-        )
+        found = f"n_neighbors={least} needs {max(least, WITHIN + 1)} rows in each group for standard errors"
+        raise CausalRiskError(f"{found}; the smallest group has {fewest}.\nUse `{instead}`.")
     estimated = options.metric == PROPENSITY and weights.estimated
     for name in ("exact", "bias_adjust"):
         if estimated and getattr(options, name):
-            problem = f"{name}= has no standard errors if the score is estimated (Abadie and Imbens 2016)"
+            problem = f"standard errors with an estimated score are not available with {name}= (Abadie and Imbens 2016)"
             raise OptionError(f'{problem}.\nUse `metric="mahalanobis"`, or leave {name}= out.')
     columns = metric_columns(weights, design, options, notes)
     matches = matches_of(columns, sample, options, design)

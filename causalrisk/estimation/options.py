@@ -202,7 +202,7 @@ class ModelOptions:
         if self.learner is not None:
             check_learner(self.learner)
             if self.n_repeats % 2 == 0:
-                problem = f"n_repeats={self.n_repeats!r}; expected an odd number, so one repeat has the median"
+                problem = f"n_repeats={self.n_repeats!r}; expected an odd number, because the median repeat is reported"
                 raise OptionError(f"{problem}.\nUse `n_repeats={self.n_repeats + 1}`.")
         elif self.learner_use is not None or self.n_repeats != 1:
             name = "n_repeats" if self.learner_use is None else "learner_use"
@@ -309,10 +309,9 @@ def model_options(design: Design, given: Mapping[str, Any]) -> ModelOptions:
         given = {**given, "learner": "smooth"}
     target, did = given.get("target"), given.get("did")
     if did is not None and design.n_arms > 2:
-        raise OptionError(
-            f"did= compares two groups; treatment {design.treat_name!r} has {design.n_arms}.\n"
-            f'Use `data=data[data["{design.treat_name}"].isin({[design.levels[0], design.levels[1]]})]` for each pair.'
-        )
+        pair = f'`data=data[data["{design.treat_name}"].isin({[design.levels[0], design.levels[1]]})]`'
+        found = f"did= compares two groups; treatment {design.treat_name!r} has {design.n_arms}"
+        raise OptionError(f"{found}.\nUse {pair} for each pair.")
     if target is None:
         target = "all" if did is None else "treated"
     return options_of(ModelOptions, {**given, "target": named_target(target, design)})
@@ -341,7 +340,7 @@ def _target(value: Any) -> Any:
     if not isinstance(value, str):
         advice = "target=data[...]`, or `res.effects_by(...)`" if is_column(value) else 'target="all"`'
         if isinstance(value, list | tuple) and value:
-            advice = f"target={value[0]!r}` in a fit of its own, and `etable([res1, res2])`"
+            advice = f"target={value[0]!r}` with one fit per target, and `etable([res1, res2])`"
         problem = f"target is of type {type(value).__name__}, which is not a level of the treatment"
         known = f"{listed(tuple(POPULATIONS))}, a level, a DataFrame, or a function of the propensity score"
         raise OptionError(f"{problem}; expected {known}.\nUse `{advice}.")
@@ -352,7 +351,7 @@ def _target(value: Any) -> Any:
     if re.search("[<>]|[=!]=", value):
         advice = f"Use `target=data.query({value!r})`."
     raise OptionError(
-        f"target={value!r} is not known; expected one of {listed(tuple(POPULATIONS))} (also 'ATE', 'ATT', 'ATC'), "
+        f"target={value!r} is not known; expected one of {listed(tuple(POPULATIONS))} (or 'ATE', 'ATT', 'ATC'), "
         f"a level of the treatment, a DataFrame, or a function of the propensity score.\n{advice}"
     )
 
@@ -459,10 +458,8 @@ class InferenceOptions:
         if self.cov_type is None and self.bootstrap is None and self.n_boot is None:
             return "survey", "rescaled"
         if survey.lonely in ("adjust", "average") and (survey.units == 1).any():
-            raise OptionError(
-                f'lonely="{survey.lonely}" is for linearised standard errors, not for the bootstrap.\n'
-                'Leave cov_type=, bootstrap= and n_boot= out, or use `Survey(..., lonely="certainty")`.'
-            )
+            advice = 'Leave cov_type=, bootstrap= and n_boot= out, or use `Survey(..., lonely="certainty")`.'
+            raise OptionError(f'lonely="{survey.lonely}" is not available for the bootstrap.\n{advice}')
         return "bootstrap", "rescaled"
 
 

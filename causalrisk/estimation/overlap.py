@@ -98,10 +98,9 @@ def refuse_other(weights: WeightFit, design: Design) -> None:
         raise SeparationError(f"{problem}, so no weight exists.\n{advice}")
     if separated(weights, "observed") is not None:
         formula = None if design.observation is None else design.observation.formula
-        raise SeparationError(
-            f"the observation model (logit) predicts perfectly whether {design.endog_name!r} is observed, so no weight "
-            f"exists.\nSimplify `observed={formula!r}`. Perhaps a group or level has all outcomes, or none."
-        )
+        problem = f"the observation model (logit) predicts perfectly whether {design.endog_name!r} is observed"
+        advice = f"Simplify `observed={formula!r}`. Perhaps a group or level has only missing outcomes, or none."
+        raise SeparationError(f"{problem}, so no weight exists.\n{advice}")
 
 
 def _cells(design: Design, Z: Array, arm: NDArray[Any], told: NDArray[np.bool_]) -> str:
@@ -166,16 +165,15 @@ def check_outcome_fits(design: Design, family: OutcomeFamily, failed: tuple[int,
     for a in (a for a, reason in enumerate(failed) if reason != Failure.OK):
         low, high = design.outcome_limits[a]
         if low == high and low in (family.entry.low, family.entry.high):
-            raise SeparationError(
-                f"outcome {design.endog_name!r} is {low:g} in all rows of group {design.labels[a]!r}, so its outcome "
-                f"model ({family.label}) has no finite fit.\nUse {instead}, or merge the group with another."
-            )
+            problem = f"outcome {design.endog_name!r} is {low:g} in all rows of group {design.labels[a]!r}"
+            problem += f", so its outcome model ({family.label}) has no finite fit"
+            raise SeparationError(f"{problem}.\nUse {instead}, or merge the group with another.")
         found = [] if sample is None else _separating_terms(design, sample, a)
         if found or failed[a] == Failure.OUTCOME_SEPARATION:
             terms = ", ".join(map(repr, found)) or "a combination of the terms"
             problem = f"the outcome model ({family.label}) of group {design.labels[a]!r} has no finite fit"
             cause = f"{terms} predict{'s' * (len(found) < 2)} {design.endog_name!r} perfectly in some rows"
-            advice = f"Simplify the outcome formula, or use {instead}. `propensity=` may keep all terms."
+            advice = f"Simplify the outcome formula, or use {instead}. `propensity=` can keep all terms."
             raise SeparationError(f"{problem}: {cause}.\n{advice}")
     return ", ".join(label for label, reason in zip(design.labels, failed, strict=True) if reason != Failure.OK)
 

@@ -255,10 +255,8 @@ def _fit_level(
     for label, reason, threshold, end in zip(design.labels, found.failed, thresholds, places == ends, strict=True):
         if reason != Failure.OK:
             advice = "Simplify the outcome formula" if not end else f"Use levels below {level:g} in `quantiles=`"
-            raise SeparationError(
-                f"the logit of {design.endog_name!r} <= {threshold:.6g}, for the quantile {level:g} of group "
-                f"{label!r}, has no finite fit.\n{advice}, or use `IPW`, which has no logit."
-            )
+            problem = f"the logit of {design.endog_name!r} <= {threshold:.6g} in group {label!r} has no finite fit"
+            raise SeparationError(f"{problem} (quantile {level:g}).\n{advice}, or use `IPW`, which has no logit.")
     widths = np.array([bandwidth(sample.y[a.rows], steps[a.rows], units[a.rows], level) for a in arms])
     u = (sample.y - thresholds[sample.arm]) / widths[sample.arm]
     kernel = np.where(np.abs(u) <= 1, 0.75 * (1 - u**2), 0.0) / widths[sample.arm]  # Epanechnikov's

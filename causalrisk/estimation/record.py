@@ -239,9 +239,8 @@ class FitRecord(Task):
     def check_means(self, what: str) -> None:
         """Raise an error if a method for arm means is used with quantiles."""
         if self.options.quantiles:
-            raise UnavailableError(
-                f'{what} is not available for quantiles.\nUse `res.model.with_options(effect="difference").fit()`.'
-            )
+            use = 'res.model.with_options(effect="difference").fit()'
+            raise UnavailableError(f"{what} is not available for quantiles.\nUse `{use}`.")
 
     def check_observed(self, what: str) -> None:
         """Raise an error for a diagnostic of residuals if the means are not means of observed outcomes."""

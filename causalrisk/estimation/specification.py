@@ -149,10 +149,8 @@ class FunctionTilt:
 
 def bad_tilt(name: str, found: str) -> OptionError:
     """Return the error for a function that is not a valid tilt."""
-    return OptionError(
-        f"the function {name} given as target= returned {found}; expected a finite number of at least 0 for each "
-        "propensity score.\nUse `target=lambda e: ((e > 0.1) & (e < 0.9)) * 1.0`, for example."
-    )
+    problem = f"the function {name} in target= returned {found}; expected a finite number of at least 0 for each score"
+    return OptionError(f"{problem}.\nUse `target=lambda e: ((e > 0.1) & (e < 0.9)) * 1.0`, for example.")
 
 
 # --- estimators ------------------------------------------------------------------------------------------------------

@@ -107,8 +107,8 @@ def _check_coefficients(record: FitRecord, what: str) -> None:
     """Raise an UnavailableError if the outcome models have no coefficients, or several for each quantile."""
     record.check_means(what)
     if record.spec.matched or record.spec.given:
-        found = f"{what} is not available for {record.spec.name}: its predictions are matched, learned or given"
-        raise UnavailableError(f"{found}, without coefficients.\nUse `res.predict()`, or `OutcomeRegression`.")
+        found = f"{what} is not available for {record.spec.name}, because its predictions are matched, learned or given"
+        raise UnavailableError(f"{found} and have no coefficients.\nUse `res.predict()`, or `OutcomeRegression`.")
 
 
 def propensity_series(record: FitRecord, field: str, name: str) -> pd.Series:

@@ -173,10 +173,10 @@ def effects_by(
     scale, design = record.options.effect_scale, record.design
     pairs = pairs_against(against, design.labels, design.arm_named(against))
     if not found.groups and scale is not DIFFERENCE:
-        text = f'projections need effect="difference"; the model has effect="{scale.name}"'
+        text = f'effects_by() with a formula needs effect="difference"; the model has effect="{scale.name}"'
         raise OptionError(f'{text}.\nUse `model.with_options(effect="difference").fit()`.')
     if found.groups and at is not None:
-        raise OptionError(f'`at=` is for a formula; {by!r} gives groups.\nUse `at=None`, or a formula such as `"~ x"`.')
+        raise OptionError(f'`at=` is for a formula; {by!r} has groups.\nUse `at=None`, or a formula such as `"~ x"`.')
     values, se, covariance = _projected(record, found)
     names, levels, count = found.names, found.levels if found.groups else ("term",), design.n_arms - 1
     if at is not None:
@@ -354,7 +354,7 @@ def _values_at(found: Moderators, at: Any) -> tuple[Array, list[Any], tuple[str,
             observed = encoder.sample_variables[variables[0]]
             if observed.dtype.kind not in "if":
                 name = variables[0]
-                raise OptionError(f"{name!r} has no numbers to make a grid of values.\nUse `effects_by({name!r})`.")
+                raise OptionError(f"{name!r} is not numeric, so it has no grid of values.\nUse `effects_by({name!r})`.")
             at = np.linspace(float(observed.min()), float(observed.max()), int(at))
         at = {variables[0]: np.atleast_1d(np.asarray(at))}
     frame = pd.DataFrame(at, index=None if any(map(np.ndim, dict(at).values())) else [0])  # numbers give one row
@@ -431,7 +431,7 @@ def _check_seen(record: FitRecord, found: Moderators, columns: Array) -> None:
     if not unseen or np.abs(columns - q @ np.linalg.lstsq(q, columns, rcond=None)[0]).max() < SPANNED:
         return
     terms = " ".join(f"+ C({name})" if found.groups else f"+ {name}" for name in unseen)
-    text = f"{record.spec.name} uses only the outcome formula, which lacks {listing(unseen)}"
+    text = f"{record.spec.name} uses only the outcome formula, which does not contain {listing(unseen)}"
     warn_user(f"{text}.\nUse `{terms}` in the outcome formula, or `IPWRA` or `AIPW`.", DesignWarning)
 
 

@@ -234,7 +234,8 @@ def nlcom(record: FitRecord, expression: str) -> Any:
     values = wanted.values_at(params)
     if not np.isfinite(values).all():
         text = wanted.texts[int(np.argmin(np.isfinite(values)))]
-        raise OptionError(f"{text!r} has no finite value at the estimates.\nUse a difference instead.")
+        advice = "Avoid division by zero, and logarithms and roots of negative numbers."
+        raise OptionError(f"{text!r} has no finite value at the estimates.\n{advice}")
     if record.joint is not None:
         _check_of_effect(record, wanted, values)
     sd = NonlinearDeltaCov(wanted.values_at, params, intervals.parameter_covariance(record)).se_vectorized()
@@ -249,7 +250,7 @@ def _check_of_effect(record: FitRecord, wanted: Expressions, values: Array) -> N
     moved = np.r_[params[:first], scale.g_inverse(on_scale + by)]
     if not np.allclose(wanted.values_at(moved), values, rtol=TOLD, atol=0):
         instead = 'Use `model.with_options(effect="ratio").fit()`, or `res.start.nlcom(...)`.'
-        raise OptionError(f"{wanted.text!r} needs the level of the means, which JRE does not estimate.\n{instead}")
+        raise OptionError(f"{wanted.text!r} needs the level of the means, but JRE estimates only effects.\n{instead}")
 
 
 # --- equivalence -----------------------------------------------------------------------------------------------------
@@ -332,7 +333,8 @@ def equivalence_test(
     if r_matrix is not None:
         left, right = linear_hypotheses(r_matrix, record.names)
         if (right != 0).any():
-            raise OptionError(f"{r_matrix!r} has a value; expected a combination without one.\nUse `low=` and `high=`.")
+            found = f"r_matrix={r_matrix!r} sets a value; expected only parameters, such as {record.names[0]!r}"
+            raise OptionError(f"{found}.\nUse `low=` and `high=` for the limits.")
     values = left @ params
     sd = intervals.rounded_se(np.r_[values, params], combination_errors(record, left))
     # A single effect is tested on the scale where effects are differences, a combination as it is.
@@ -350,4 +352,4 @@ def _check_limits(low: Any, high: Any, scale: EffectScale) -> None:
     if not given or not allowed or (len(given) == 2 and not low < high):
         example = (0.8, 1.25) if scale.null else (-10, 10)
         instead = f"Use `res.equivalence_test(low={example[0]}, high={example[1]})`."
-        raise OptionError(f'low={low!r}, high={high!r} are no valid limits for effect="{scale.name}".\n{instead}')
+        raise OptionError(f'low={low!r}, high={high!r} are not valid limits for effect="{scale.name}".\n{instead}')

@@ -542,7 +542,7 @@ def nnt(record: FitRecord, alpha: float = 0.05) -> pd.DataFrame:
     record.check_means("nnt()")
     design = record.design
     if record.options.did is not None or record.stated_exposure is not None or not design.has_binary_outcome:
-        found = f"nnt() needs the mean of a 0/1 outcome; {design.endog_name} is not one, or its mean is a rate"
+        found = f"nnt() needs a 0/1 outcome; {design.endog_name} has other values, or its mean is a rate or a change"
         raise UnavailableError(f"{found}.\nUse `res.effect`.")
     table = (summary_frame if record.options.effect == "difference" else effects_on_scales)(record, alpha)
     rows, index = [], []

@@ -200,7 +200,7 @@ def fitted_copy(
         repeated = np.repeat(np.arange(len(y)), np.rint(weights).astype(np.intp))
         model.fit(X[repeated], y[repeated])
     else:
-        problem = f"{type(last).__name__}.fit has no sample_weight, and the weights are not counts of rows"
+        problem = f"{type(last).__name__}.fit has no sample_weight, and the weights are not frequencies"
         raise OptionError(f"{problem}.\nUse {instead}, or a model whose fit has sample_weight.")
     if hasattr(model, "predict_proba") and not hasattr(model, "classes_"):
         raise LearnerError(f"{type(model).__name__} has no `classes_`.\nSet `self.classes_ = np.unique(y)` in `fit`.")

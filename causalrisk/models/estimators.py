@@ -336,7 +336,7 @@ def results_of(record: FitRecord) -> CausalResults:
     return BY_NAME[record.spec.name]._of(record.full_design, record.options)._results(record)
 
 
-def model_named(given: Any, among: Iterable[str] | None = None) -> type[CausalModel]:
+def model_named(given: Any, among: Iterable[str] | None = None, resampled: bool = False) -> type[CausalModel]:
     """Return the class of one of the estimators `among` by its name or an alias, or suggest the nearest."""
     known = BY_NAME if among is None else {name: BY_NAME[name] for name in among}
     if isinstance(given, type) and issubclass(given, CausalModel) and (among is None or given.spec.name in known):
@@ -349,8 +349,9 @@ def model_named(given: Any, among: Iterable[str] | None = None) -> type[CausalMo
     for name, model in known.items():
         if word in (name.casefold(), *model.spec.aliases):
             return model
-    why = answer("package", str(given)) or near(str(given), known) or 'Use `"IPWRA"` or another of these names.'
-    raise OptionError(f"estimator {given!r} is not known; expected one of {listed(tuple(known))}.\n{why}")
+    offered = tuple(name for name in known if not (resampled and known[name].spec.matched))
+    why = answer("package", str(given)) or near(str(given), offered) or 'Use `"IPWRA"` or another of these names.'
+    raise OptionError(f"estimator {given!r} is not known; expected one of {listed(offered)}.\n{why}")
 
 
 def chosen_models(estimators: Any, effect: Any = None) -> list[type[CausalModel]]:
@@ -358,6 +359,6 @@ def chosen_models(estimators: Any, effect: Any = None) -> list[type[CausalModel]
     quantiles = effect == specification.QUANTILE.name
     usual = [name for name in USUAL if not quantiles or effect in ABILITIES[name]["effect"]]
     given = usual if estimators is None else estimators.split() if isinstance(estimators, str) else estimators
-    models = [model_named(item) for item in (given if isinstance(given, Iterable) else [given])]
+    models = [model_named(item, resampled=True) for item in (given if isinstance(given, Iterable) else [given])]
     check_distinct("estimators", [model.spec.name for model in models])
     return models

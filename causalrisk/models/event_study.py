@@ -455,7 +455,7 @@ def _fits(
         small = "Their standard errors reflect only the controls and are too small."
         notes.warn(f"{found}, so their variation is unknown. {small}", errors.DesignWarning)
     if not fits and (units.begins == len(units.names)).all():
-        raise errors.DesignError(f"no unit begins treatment in a period of the data, by column {units.column!r}.")
+        raise errors.DesignError(f"no unit begins treatment in a period of the data. Check column {units.column!r}.")
     if not fits:
         other = '\nUse `controls="not yet"` to compare with units that begin later.' * (given["controls"] == "never")
         raise errors.DesignError(f"no group has controls in any period, because every unit begins treatment.{other}")

@@ -343,7 +343,7 @@ class CausalModel:
             return object.__getattribute__(self, name)
         if name in OF_RESULTS_ONLY:
             call = "()" if callable(getattr(JREResults, name, None)) else ""
-            raise UnavailableError(f"a model has no `{name}`, but its results have.\nUse `model.fit().{name}{call}`.")
+            raise UnavailableError(f"a model has no `{name}`, but its results do.\nUse `model.fit().{name}{call}`.")
         raise UnavailableError(attribute("model attribute", "model", name, dir(self)))
 
     endog = property(attrgetter("design.y"), doc="Outcome on the estimation sample, shape (n,).")

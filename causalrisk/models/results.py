@@ -430,7 +430,7 @@ class CausalResults(OneEffect):
         """Outcome minus prediction in the row's own group. Not available for JRE, Matching, `offset` and `exposure`."""
         design = self._record.design
         if self._record.spec.matched or design.offset_name is not None:
-            found = "resid is not available for Matching, which has no outcome models, or with exposure= or offset="
+            found = "resid is not available for Matching, nor with exposure= or offset="
             raise errors.UnavailableError(f"{found}.\nUse `resid` of an `OutcomeRegression` fit, or `res.predict()`.")
         predicted = self.potential_outcomes.to_numpy()
         own = predicted[np.arange(len(predicted)), design.arm]

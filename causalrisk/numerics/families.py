@@ -231,11 +231,11 @@ def outcome_family(family: Any, link: Any) -> OutcomeFamily:
     name, alpha = SPELLINGS.get(name, name), getattr(family, "alpha", None)
     if name not in FAMILIES or (name == NEGATIVE_BINOMIAL and alpha is None):
         names = ", ".join(repr(known) for known in FAMILIES if known != NEGATIVE_BINOMIAL)
-        shown = repr(family) if isinstance(family, str) else f"a {type(family).__name__}"
+        shown = f"={family!r} is not known" if isinstance(family, str) else f" is a {type(family).__name__}"
         close = nearest_name(name.partition("(")[0], SPELLINGS)
         advice = answer("family", name) or (f"Use `family={SPELLINGS[close]!r}`." if close else "Use one of them.")
-        such = "a family of statsmodels such as sm.families.NegativeBinomial(alpha=1.0)"
-        raise OptionError(f"family={shown} is not known; expected one of {names}, or {such}.\n{advice}")
+        such = "one of the same families of statsmodels, or sm.families.NegativeBinomial(alpha=1.0)"
+        raise OptionError(f"family{shown}; expected one of {names}, {such}.\n{advice}")
     links = FAMILIES[name].links
     if link is None:
         given = None if isinstance(family, str) else type(family.link).__name__

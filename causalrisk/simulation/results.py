@@ -307,7 +307,7 @@ def power(
     """
     check_alpha(alpha)
     if not isinstance(study, StudyResults):
-        needed = f"power() got a {type(study).__name__}; expected a study"
+        needed = f"power() got a {type(study).__name__}; expected the results of `run_study`"
         raise OptionError(f"{needed}.\nUse `power(run_study(...))`.")
     critical, rows = float(ndtri(1 - alpha / 2)), []
     for design, n, errors, se in study.cells():

@@ -139,7 +139,7 @@ def _entry(label: str | None, item: Any) -> Entry:
     model = model_named(what)
     for name, default in (("effect", "difference"), ("target", "all"), ("trim", None), ("use_t", False), ("df", None)):
         if str(options.get(name)) not in ("None", str(default)):
-            what = "A study compares differences of means over all units with the design's effect, by normal intervals"
+            what = "A study compares differences of means over all units, with normal intervals"
             raise errors.OptionError(f"{name}= is not available in a study. {what}.\nLeave it out, or use a function.")
     return Entry(str(label or model.spec.name), model, dict(options))
 
@@ -325,7 +325,7 @@ def four_cells(design: Any = "doubly_wrong", **options: Any) -> StudyResults:
     base = find_design(design)
     right, right_propensity = base.oracle_formula, base.oracle_propensity
     if right is None or right_propensity is None or right == base.formula or right_propensity == base.propensity:
-        problem = f"design={base.name!r} lacks misspecified formulas or correct ones; expected both"
+        problem = f"four_cells() needs both correct and misspecified formulas; design={base.name!r} does not have both"
         raise errors.OptionError(f'{problem}.\nUse `design="doubly_wrong"` or `design="kang_schafer"`.')
     cells = [
         Specified(base, "both right", right, right_propensity),
