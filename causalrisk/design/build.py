@@ -192,13 +192,6 @@ def _filled(
     return Formulas.of(models, whole, frame), filled
 
 
-def check_scored(design: Design, propensity: str | None, propensity_score: Any) -> None:
-    """Raise a DesignError if the propensity model has no covariates, unless the caller asked for no covariates."""
-    if propensity is None and propensity_score is None and set(design.propensity_names) <= {"Intercept"}:
-        found = f"the outcome formula {design.formula!r} has no covariates, and propensity= is not given"
-        raise DesignError(f'{found}.\nUse `propensity="x1 + x2"`, or `propensity="1"` in a randomized trial.')
-
-
 def read_formulas(
     formula: Any, propensity: Any, columns: ColumnOptions, data: Any, frame: Mapping[str, Any], notes: list[str]
 ) -> tuple[Formulas, pd.DataFrame]:

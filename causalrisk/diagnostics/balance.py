@@ -23,6 +23,7 @@ from causalrisk.numerics.arrays import Arms, Array
 ARMS, OBSERVED = "arms", "observed"  # what is compared
 WHEN = ("before", "after")
 ROOM = 10**8  # maximum number of covariate values from disk in memory
+NO_COVARIATES = 'the formulas have no covariate that varies.\nUse `also="~ x1 + x2", data=data`.'
 SCORE_DECIMALS = 10  # scores are rounded, as rounding error differs between equal rows
 
 
@@ -74,7 +75,8 @@ def balance(
     means : bool
         Whether to add the mean and standard deviation in each treatment group.
     threshold : float, optional
-        Largest absolute difference after weighting that counts as balanced, usually 0.1. Adds a column "balanced".
+        Largest absolute difference (after weighting, if any) that counts as balanced, usually 0.1. Adds a column
+        "balanced".
     names : mapping of str to str, optional
         Printed names, such as ``{"mage": "Mother's age"}``.
 
@@ -84,9 +86,10 @@ def balance(
         One row per covariate, or per level of a factor, of either formula. The first row is the propensity score if the
         estimate uses it. The rows are repeated for each contrast (with several treatments), each group of `by`, and
         each treatment group (with ``between="observed"``). There are columns "diff", "var ratio" and "KS", each
-        "before" and "after" weighting. "kind" is "distance" (the score), "binary" or "continuous". "unit" is the unit
-        of the difference, "std" or "raw". `means` adds "mean" and "sd" of each treatment group. The mean of a binary
-        covariate is the proportion of the larger value, without "sd". For a paper, use
+        "before" and "after" weighting. Estimators without weights, such as `OutcomeRegression`, have no columns
+        "after". "kind" is "distance" (the score), "binary" or "continuous". "unit" is the unit of the difference, "std"
+        or "raw". `means` adds "mean" and "sd" of each treatment group. The mean of a binary covariate is the proportion
+        of the larger value, without "sd". For a paper, use
         ``res.table_one().save("balance.tex")``, which has the same differences.
 
     Raises
@@ -97,8 +100,8 @@ def balance(
     OptionError
         If an option has a value that is not allowed.
     UnavailableError
-        If the estimator uses no propensity score, if ``between="observed"`` and no outcome is missing, or if `also`,
-        `by` or `interactions` is given for scanned data.
+        If ``between="observed"`` and no missing outcome is modelled, or if `also`, `by` or `interactions` is given for
+        scanned data.
 
     Notes
     -----
@@ -136,17 +139,17 @@ def balance(
     one_of("binary", binary, ("raw", "std"))
     one_of("between", between, (ARMS, OBSERVED))
     check_threshold(threshold)
-    design, population, labels = record.design, record.options.population, record.design.labels
+    design, population, labels, rows = record.design, record.options.population, record.design.labels, record.rows
     denominator = population.balance_denominator if population.toward is None else population.toward
     arms: dict[str, int | None] = {"": None}
     if between == OBSERVED:
-        if design.observation is None:
-            raise UnavailableError('between="observed" needs observed=.\nUse `from_formula(..., observed=)`.')
+        if rows.chances is None:
+            raise UnavailableError('between="observed" needs observed=.\nUse `IPWRA.from_formula(..., observed=)`.')
         arms, labels, denominator = {label: a for a, label in enumerate(labels)}, ("all", OBSERVED), 0
     for name, given in {"also": also, "by": by, "interactions": interactions or None}.items():
         if design.on_disk and given is not None:
             raise not_on_disk(f"{name}=")
-    rows, observed, tables = record.rows, between == OBSERVED, {}
+    observed, weighted, tables = between == OBSERVED, record.spec.uses_propensity, {}
     groups = {"": None} if by is None else groups_of(design, by, data)
     levels = [k for k, asked in enumerate((by is not None, observed)) if asked]
     every = [] if design.on_disk else chosen_covariates(record, also, data, interactions, names, observed)
@@ -155,8 +158,9 @@ def balance(
         columns = covariates_on_disk(record, names) if design.on_disk else iter(every)
         tables[key] = balance_table(part, columns, labels, denominator, raw_binary=binary == "raw", means=means)
     table = pd.concat(tables, names=[("group", "arm")[k] for k in levels]) if levels else tables[()]
-    table = table if record.uses_score else table[table["kind"] != "distance"]
-    return table if threshold is None else table.assign(balanced=table["diff after"].abs() <= threshold)
+    table = table if weighted and record.uses_score else table[table["kind"] != "distance"]
+    table = table if weighted else table.loc[:, ~table.columns.str.endswith(WHEN[1])]
+    return table if threshold is None else table.assign(balanced=table[f"diff {WHEN[weighted]}"].abs() <= threshold)
 
 
 def check_threshold(threshold: float | None) -> None:

@@ -78,22 +78,21 @@ def overlap(record: FitRecord, by: str = "arm") -> pd.DataFrame:
     1     864       774.72       0.20                0
     """
     one_of("by", by, ("arm", "unit"))
-    design, rows, n_arms = record.design, record.rows, record.design.n_arms
-    cut = crump_cut(rows.scores, rows.weights)
-    support, compared = common_support(rows.scores, rows.arm), rows.scores[1:]
-    crump = inside(compared, *limits_at(cut)) if n_arms == 2 else inverse_sum(rows.scores) <= cut
-    own = rows.scores[rows.arm, np.arange(len(rows.arm))]
+    design, rows, scores, n_arms = record.design, record.rows, record.scores, record.design.n_arms
+    cut = crump_cut(scores, rows.weights)
+    support, compared = common_support(scores, rows.arm), scores[1:]
+    crump = inside(compared, *limits_at(cut)) if n_arms == 2 else inverse_sum(scores) <= cut
+    own = scores[rows.arm, np.arange(len(rows.arm))]
     if by == "unit":
         columns = {"arm": np.array(design.labels)[rows.arm], "score": own, "weight": rows.importance}
         columns |= {"in support": support, "in crump": crump}
         return pd.DataFrame(columns | ({} if rows.chances is None else {"observed": rows.chances}), index=design.index)
     limits = {"crump cut": cut} if n_arms > 2 else dict(zip(("crump low", "crump high"), limits_at(cut), strict=True))
-    shown, units = own if n_arms > 2 else rows.scores[1], rows.units * rows.recorded
+    shown, units = own if n_arms > 2 else scores[1], rows.units * rows.recorded
     tables = []
     for a, found in enumerate(record.overlap):
         members = rows.arm == a
-        scores = np.repeat(shown[members], units[members].astype(int))
-        quantiles = np.percentile(scores, [100 * q for q in QUANTILES])
+        quantiles = np.percentile(np.repeat(shown[members], units[members].astype(int)), [100 * q for q in QUANTILES])
         tables.append({
             "n": found.n,
             **({"survey n": found.alone_n} if design.weight_type == "probability" else {}),

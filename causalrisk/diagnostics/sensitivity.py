@@ -45,9 +45,9 @@ def influence(
         Number of rows to show, the most influential first. By default all rows, in the order of the data.
     method : {"exact", "influence", "largest"}, optional
         "exact" (default up to 5000 rows): every step is repeated without the row. JRE keeps its shrinkage.
-        "influence": the influence function, which is faster but understates the change from the most influential rows.
-        "largest" (default for more rows): "exact" for the ten most influential rows, and "influence" for the others. If
-        a classifier estimates the propensity score, the default for more rows is "influence".
+        "influence" (default if a classifier estimates the propensity score, which is kept): the influence function,
+        which is faster but understates the change from the most influential rows.
+        "largest" (default for more rows): "exact" for the ten most influential rows, and "influence" for the others.
     arm : level or label, optional
         The treatment group whose effect is studied. By default, the first group after the reference.
     clusters : bool, default False
@@ -91,10 +91,10 @@ def influence_method(record: FitRecord, method: str | None, clusters: bool, quic
     design = record.design
     if clusters and design.cluster is None:
         raise errors.OptionError("clusters=True, but the fit has no clusters.\nUse `cluster=` in the model.")
+    if method is None and record.options.propensity_score is not None:  # "exact" would fit a classifier for each row
+        return "influence"
     rows = np.sqrt(design.n * design.n_clusters) if clusters else design.n  # rows that take as much time
-    slow = quick and record.options.propensity_score is not None
-    exact = rows <= (QUICK_ROWS if quick else EXACT_ROWS) and not slow
-    return method or ("exact" if exact else "influence" if record.options.propensity_score is not None else LARGEST)
+    return method or ("exact" if rows <= (QUICK_ROWS if quick else EXACT_ROWS) else LARGEST)
 
 
 def influence_tables(record: FitRecord, method: str, clusters: bool = False) -> list[pd.DataFrame]:

@@ -284,11 +284,11 @@ class FitRecord(Task):
 
     @property
     def rows(self) -> FittedRows:
-        """The rows of the design in the order of the data."""
-        weights, design, chances = self.used_weight_fit, self.design, None
-        sample, equations = weights.equations.sample, weights.equations
-        if "observed" in weights.beta:
-            chances = equations.by_row(lambda equations, at: expit(at(equations.observed)[:, 0]), weights.at)
+        """The rows of the design in the order of the data. Without a propensity score, importance weights are one."""
+        weights, design, sample = self.weight_fit if self.spec.uses_propensity else None, self.design, self.sample
+        chances = None
+        if weights is not None and "observed" in weights.beta:
+            chances = weights.equations.by_row(lambda of, at: expit(at(of.observed)[:, 0]), weights.at)
         if isinstance(design, DesignOnDisk) and not design.parts:  # which raises where the model came from a file
             raise not_on_disk()
         own = sample.restore(loaded(sample.s))
@@ -297,8 +297,8 @@ class FitRecord(Task):
             sample.restore(loaded(sample.arm)),
             own,
             own if self.frequency else ones,
-            importance=sample.restore(weights.raw_weights),
-            scores=self.scores,
+            importance=ones if weights is None else sample.restore(weights.raw_weights),
+            scores=np.zeros((design.n_arms, len(own))) if weights is None else self.scores,
             recorded=(ones if chances is None else sample.restore(sample.with_outcome)) > 0,
             chances=None if chances is None else sample.restore(chances),
         )

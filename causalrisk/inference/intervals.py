@@ -235,8 +235,8 @@ def joint_test(statistic: float, count: int, df: float = np.inf) -> Any:
     from statsmodels.stats.contrast import ContrastResults
 
     if np.isfinite(df) and count:
-        return ContrastResults(F=np.array([[statistic / count]]), df_num=count, df_denom=df)
-    return ContrastResults(statistic=np.array([[statistic]]), df_denom=count, distribution="chi2")
+        return ContrastResults(F=np.float64(statistic / count), df_num=count, df_denom=df)
+    return ContrastResults(statistic=np.float64(statistic), df_denom=count, distribution="chi2")
 
 
 def parameter_covariance(record: FitRecord) -> Array:

@@ -381,6 +381,10 @@ def event_study(
     units = units.keeping(used[0].append(used[1:]))
     if unused := n - len(units.units):
         notes.append(f"Left out of all fits, and not counted: {labels.count(unused, 'unit')}.")
+    first = units.of_units(given["begins"], fixed=False)
+    later = (units.begins == len(units.names)) & first.notna() & ~first.astype(object).isin([0, np.inf])
+    if late := int(later.sum()):
+        notes.append(f"The never-treated units include {labels.count(late, 'unit')} that will begin after the data end.")
     if unequal := units.unequal(given["time"]):
         notes.warn(unequal, errors.DesignWarning)
     exposure = np.array([period - group for group, period in fits])

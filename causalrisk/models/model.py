@@ -8,7 +8,7 @@ from operator import attrgetter
 from types import SimpleNamespace
 from typing import Any, ClassVar, Self
 
-from causalrisk.design.build import check_scored, design_from_arrays, design_from_formula
+from causalrisk.design.build import design_from_arrays, design_from_formula
 from causalrisk.design.covariates import clustered
 from causalrisk.design.design import Design
 from causalrisk.design.did import DiD, with_change
@@ -523,7 +523,4 @@ def design_of(
     constant = all(spec.constants for spec in specs) or columns.outcome_predictions is not None
     scored = any(spec.uses_propensity for spec in specs)
     rules = Rules.of(columns, constant, any(spec.joint for spec in specs), scored)
-    made = make(formula, data, columns, rules, propensity=propensity, frame=scope)
-    if scored and columns.did is None:  # did= may have no covariates
-        check_scored(made, propensity, given.get("propensity_score"))
-    return made
+    return make(formula, data, columns, rules, propensity=propensity, frame=scope)

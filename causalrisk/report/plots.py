@@ -16,7 +16,7 @@ import pandas as pd
 
 from causalrisk.design.covariates import moderators
 from causalrisk.diagnostics import balance, risk, scores, sensitivity
-from causalrisk.errors import OptionError, check_alpha, needed, one_of, whole_number
+from causalrisk.errors import OptionError, UnavailableError, check_alpha, needed, one_of, whole_number
 from causalrisk.estimation.options import Adjustment, Interval
 from causalrisk.estimation.record import FitRecord
 from causalrisk.inference.heterogeneity import effects_by
@@ -174,7 +174,7 @@ def plot_balance(
     threshold: float = 0.1,
     names: Mapping[str, str] | None = None,
 ) -> Any:
-    """Love plot: standardized mean differences between the treatment groups, before and after weighting.
+    """Love plot: standardized mean differences between the treatment groups, before and after weighting (if any).
 
     Parameters
     ----------
@@ -196,7 +196,9 @@ def plot_balance(
     balance.check_threshold(threshold)
     asked: dict[str, Any] = {"between": between, "also": also, "data": data, "by": by, "interactions": interactions}
     table = balance.balance(record, binary, **asked, names=names).dropna(subset="diff before")
-    several, columns = isinstance(table.index, pd.MultiIndex), ["diff before", "diff after"]
+    if table.empty:
+        raise UnavailableError(balance.NO_COVARIATES)
+    several, columns = isinstance(table.index, pd.MultiIndex), [name for name in table if name.startswith("diff ")]
     sizes = table[columns].abs().assign(raw=table["unit"] == "raw")
     sizes = sizes.groupby(level="covariate", sort=False).max() if several else sizes
     ax = axes_or_new(ax, len(sizes))
@@ -209,12 +211,14 @@ def plot_balance(
     weighted, how = record.design.weight_type is not None, record.spec.adjustment
     before = f"before (weighted by {record.design.weights_name} only)" if weighted else f"before {how}"
     ax.plot(sizes["diff before"], rows, "o", color=ORANGE, markerfacecolor=ax.get_facecolor(), label=before)
-    ax.plot(sizes["diff after"], rows, "o", color=BLUE, label=f"after {how}")
+    for name in columns[1:]:
+        ax.plot(sizes[name], rows, "o", color=BLUE, label=f"after {how}")
     ax.axvline(0, color=ink(ax), linewidth=0.8, zorder=0)
     ax.axvline(threshold, **LINE)
     label = f"{'largest ' * several}absolute standardized mean difference"
     label += f"\n({shown} largest of {count})" * (shown < count)
-    return finish(ax, label + "\n(* difference of proportions)" * bool(sizes["raw"].any()), columns=2)
+    label += "\n(* difference of proportions)" * bool(sizes["raw"].any())
+    return finish(ax, label, columns=2 * (len(columns) > 1))
 
 
 def plot_overlap(record: FitRecord, ax: Any = None, arm: Any = None) -> Any:
@@ -605,9 +609,10 @@ def plot_diagnostics(record: FitRecord, figure: Any = None) -> Any:
         also the effect by amount of shrinkage.
     """
     record.check_means("plot_diagnostics()")
-    balance.balance(record)  # an estimator without scores is refused before anything is drawn
+    scores.overlap(record)  # an estimator without scores is refused before anything is drawn
     joint, clusters = record.joint, record.design.cluster is not None
-    plots: dict[str, Any] = {"Overlap": plot_overlap, "Balance": plot_balance}
+    plots: dict[str, Any] = {"Overlap": plot_overlap}
+    plots |= {"Balance": plot_balance} if balance.balance(record)["diff before"].notna().any() else {}
     plots |= {"Calibration": plot_calibration} if record.uses_score else {}
     if not record.spec.matched:
         method = sensitivity.influence_method(record, None, clusters, quick=True)

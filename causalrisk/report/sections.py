@@ -104,7 +104,7 @@ def report(
     units = "rows" if record.design.cluster is None else "clusters"
     rows: list[Row] = [
         *_rows_of_score(record, "Overlap"),
-        *[("table-1", "Table 1", _table_one)] * scored,
+        ("table-1", "Table 1", _table_one),
         *[("missing", "Missing outcomes", _missing)] * (scored and record.design.observation is not None),
         *[("distribution", "Distribution functions", _distribution)] * (not means),
         *[("influence", f"Influential {units}", _influence)] * means,

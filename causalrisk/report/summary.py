@@ -360,9 +360,11 @@ def _notes(record: FitRecord) -> list[str]:
 def _model_notes(records: Sequence[FitRecord], results: str) -> list[str]:
     """Return the notes on formulas, options and data of fits to the same data. `results` is what to type for one."""
     last, fullest = records[-1], max(records, key=lambda record: len(words.variables_of(record)))
+    adjusted = bool(words.variables_of(fullest)) or last.design.score is not None or last.design.predictions is not None
     return [
         _logged_note(last),
         *formulas(*records),
+        "No covariates are adjusted for." * (not adjusted),
         "The weights of each group are normalised to sum to one (Hajek)." * all(each.spec == IPW for each in records),
         words.trend_words(fullest),
         *last.options.read_as,

@@ -15,6 +15,7 @@ import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from itertools import groupby
 from math import floor, isfinite, log10
+from operator import itemgetter
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -192,16 +193,20 @@ class ResultTable(SimpleTable):
         """Return the lines between the upper and the lower rule, at a given width."""
         fields = self._fields(width)
 
-        def line(texts: list[str]) -> list[str]:
+        def line(texts: list[str], spanned: bool = False) -> list[str]:
             alone = []
             if display_width(texts[0]) > fields[0]:  # a label on a line of its own
                 alone, texts = [texts[0]], ["", *texts[1:]]
             if self.aligns == "lrlr":
                 texts = [*texts[:2], f"   {texts[2]}", texts[3]]
             cells = zip(texts, fields, self.aligns, strict=True)
+            if spanned:
+                spans = (list(same) for _, same in groupby(cells, itemgetter(0)))
+                cells = ((of[0][0], sum(size for _, size, _ in of), "c" if of[1:] else of[0][2]) for of in spans)
             return [*alone, "".join(pad(cell, size, align) for cell, size, align in cells).rstrip()]
 
-        lines = [text for row in self.heads for text in line(row)] + ["-" * width] * bool(self.heads)
+        lines = [text for k, row in enumerate(self.heads, 1) for text in line(row, k < len(self.heads))]
+        lines += ["-" * width] * bool(self.heads)
         for number, row in enumerate(self.body):
             lines += ["-" * width] * (number in self.rules) + line(row)
         return lines

@@ -15,8 +15,15 @@ from causalrisk.design.covariates import MANY_LEVELS, Covariate, covariates_in, 
 from causalrisk.design.rows import Source, read_weights, relative_weights
 from causalrisk.design.tables import as_table, find_column, listing, missing_mask
 from causalrisk.design.treatment import arms_in_order, treatment_levels
-from causalrisk.diagnostics.balance import WHEN, balance, check_threshold, chosen_covariates, mean_and_variance
-from causalrisk.errors import DesignError, OptionError, one_of, with_other_names
+from causalrisk.diagnostics.balance import (
+    NO_COVARIATES,
+    WHEN,
+    balance,
+    check_threshold,
+    chosen_covariates,
+    mean_and_variance,
+)
+from causalrisk.errors import DesignError, OptionError, UnavailableError, one_of, with_other_names
 from causalrisk.estimation.options import WeightType, is_frame
 from causalrisk.estimation.record import FitRecord
 from causalrisk.numerics.arrays import Array
@@ -26,9 +33,7 @@ from causalrisk.report.table import PaperTable, ResultTable, column_format, form
 INDENT = "  "
 MOST_LEVELS = 200  # levels of a variable, each a row of the table
 NUMBERS = ("n", "missing", "mean", "sd")
-NOTE_OF_FIT = (
-    "Mean (SD) of numbers, percentages of categories, before and after {how}; n after {how} is Kish's effective n."
-)
+SHOWN = "Mean (SD) of numbers, percentages of categories"
 
 
 @with_other_names
@@ -198,7 +203,7 @@ def balance_for_paper(
     title: str = "",
     notes: Sequence[str] = (),
 ) -> PaperTable:
-    """Describe the covariates in each treatment group before and after weighting: Table 1 of a fit.
+    """Describe the covariates in each treatment group, before and after weighting: Table 1 of a fit.
 
     Parameters
     ----------
@@ -218,7 +223,8 @@ def balance_for_paper(
     -------
     PaperTable
         Means and standard deviations of every covariate of both formulas in each treatment group, and the standardized
-        differences from the reference. Factors are shown level by level. The attribute `frame` has the numbers.
+        differences from the reference. Factors are shown level by level. Estimators without weights, such as
+        `OutcomeRegression`, have no columns "after". The attribute `frame` has the numbers.
 
     Raises
     ------
@@ -246,41 +252,43 @@ def balance_for_paper(
     Married           -0.596     -0.003
     """
     check_threshold(threshold)
-    design, population, how = record.design, record.options.population, record.spec.adjustment
+    design, population, whens = record.design, record.options.population, WHEN[: 1 + record.spec.uses_propensity]
     whole = balance(record, also=also, data=data, interactions=interactions, means=True, names=names)
     parts = [whole.xs(contrast) for contrast in record.contrasts] if design.n_arms > 2 else [whole]
     every = chosen_covariates(record, also, data, interactions, names)
     constant = [covariate.name for covariate in every if covariate.name not in parts[0].index]
     covariates = [covariate for covariate in every if covariate.name in parts[0].index]
+    if not covariates:
+        raise UnavailableError(NO_COVARIATES)
     numbers = parts[0].loc[parts[0]["kind"] != "distance", parts[0].columns.str.match("mean |sd ")]
     versus = [""] if design.n_arms == 2 else list(design.labels[1:])
-    smd = {when: [" ".join(filter(None, ("SMD", label, when))) for label in versus] for when in WHEN}
-    for when in WHEN:
+    smd = {when: [" ".join(filter(None, ("SMD", label, when))) for label in versus] for when in whens}
+    for when in whens:
         for name, part in zip(smd[when], parts, strict=True):
             numbers[name] = part[f"diff {when}"]
     numbers = numbers.rename(index={covariate.name: _indicator(covariate).name for covariate in covariates})
     shown: dict[str, list[str]] = {str(name): [] for name in numbers.index}
     for name, row in numbers.iterrows():
-        for when in WHEN:
+        for when in whens:
             pairs = [(row[f"mean {label} {when}"], row[f"sd {label} {when}"]) for label in design.labels]
             spec = column_format([sd for _, sd in pairs], [mean for mean, _ in pairs], digits)
             texts = [format_share(mean) if np.isnan(sd) else f"{mean:{spec}} ({sd:{spec}})" for mean, sd in pairs]
             shown[str(name)] += [*texts, *_marked(row[smd[when]].to_numpy(), threshold)]
-    half, effective = design.n_arms + len(versus), [f"n {arm.effective_n:.1f}" for arm in record.overlap]
-    header = (
-        ("", *["before"] * half, *["after"] * half),
-        ("", *(*design.labels, *["SMD"] * len(versus)) * 2),
-        ("", *(f"n {n}" for n in design.counts), *versus, *effective, *versus),
-    )
-    scale = f"the root of the mean variance of the groups before {how}"
+    half, sizes = design.n_arms + len(versus), [f"n {n}" for n in design.counts]
+    header = [("", *(*design.labels, *["SMD"] * len(versus)) * len(whens)), ("", *sizes, *versus)]
+    said, before, by = [f"{SHOWN}."], "", f"Weighted by {design.weights_name}."
+    if len(whens) > 1:
+        how, effective = record.spec.adjustment, [f"n {arm.effective_n:.1f}" for arm in record.overlap]
+        header = [("", *np.repeat(whens, half)), header[0], (*header[1], *effective, *versus)]
+        said = [f"{SHOWN}, before and after {how}; n after {how} is Kish's effective n."]
+        before, by = f" before {how}", f'"Before" is weighted by {design.weights_name} only.'
+    scale = f"the root of the mean variance of the groups{before}"
     if population.toward is not None:
-        scale = f"the standard deviation of group {design.labels[population.toward]}, the target, before {how}"
+        scale = f"the standard deviation of group {design.labels[population.toward]} (the target){before}"
     elif population.balance_denominator == "weighted":
-        scale = "the standard deviation of all rows after weighting"
-    said = [NOTE_OF_FIT.format(how=how), _note_on_differences(threshold, design.labels[0], scale)]
-    if design.weight_type is not None:
-        said.insert(1, f'"Before" is weighted by {design.weights_name} only.')
-    said.append(filled_words(record))
+        scale = f"the standard deviation of all rows{' after weighting' * bool(before)}"
+    said += [by] * (design.weight_type is not None)
+    said += [_note_on_differences(threshold, design.labels[0], scale), filled_words(record)]
     if constant:
         said.append(f"Constant, and left out: {joined(constant)}.")
     table = ResultTable(_rows(list(map(_indicator, covariates)), shown), header, title=title)

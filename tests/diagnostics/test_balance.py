@@ -167,8 +167,8 @@ def test_refusals(frame):
     for options in ({"target": "overlap"}, {"propensity_link": "probit"}, {"target": frame[["x1", "x2", "x3"]]}):
         with pytest.raises(cr.CausalRiskError, match=r"balance\(\)"):
             built(frame, **options).balance_test()
-    with pytest.raises(cr.CausalRiskError, match="no propensity score"):
-        built(frame, cr.OutcomeRegression).balance()
+    with pytest.raises(cr.CausalRiskError, match="missing outcomes"):
+        built(frame, cr.OutcomeRegression).balance(between="observed")
     with pytest.raises(cr.CausalRiskError, match=r"one of .raw., .std."):
         built(frame).balance(binary="both")
 

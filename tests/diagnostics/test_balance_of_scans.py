@@ -124,8 +124,9 @@ def test_what_stays_refused(births):
     with pytest.raises(UnavailableError):
         pickle.loads(pickle.dumps(blocks)).overlap()
     outcome = OutcomeRegression._of(blocks.model.design, blocks.model.options).fit()
+    assert outcome.balance().columns.tolist() == [name for name in blocks.balance() if "after" not in name]
     with pytest.raises(UnavailableError, match="OutcomeRegression"):
-        outcome.balance()
+        outcome.overlap()
 
 
 @pytest.mark.parametrize(

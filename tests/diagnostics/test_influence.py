@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.linear_model import LogisticRegression
 
 import causalrisk as cr
 from tests.conftest import LALONDE_RHS, RHS, simulate
@@ -64,6 +65,11 @@ def test_influence_function_for_large_samples(cattaneo):
     np.testing.assert_array_equal(largest.drop(top), approximate["change"].drop(top))
     with pytest.raises(cr.CausalRiskError, match="method"):
         res.influence(method="jackknife")
+
+
+def test_influence_with_a_classifier_fits_it_no_more(frame):
+    res = model(frame, cr.AIPW, propensity_score=LogisticRegression()).fit()
+    pd.testing.assert_frame_equal(res.influence(), res.influence(method="influence"))
 
 
 def test_influence_of_rows_within_clusters(frame):

@@ -544,7 +544,11 @@ def test_intervals_hold_together():
 def test_ways_of_saying_never():
     last = SHORT["first"].replace(np.inf, 2099)
     for never in (SHORT["first"].replace(np.inf, np.nan), SHORT["first"].replace(np.inf, 0), last):
-        pd.testing.assert_series_equal(study(SHORT.assign(first=never)).params, OF_SHORT)
+        found = study(SHORT.assign(first=never))
+        pd.testing.assert_series_equal(found.params, OF_SHORT)
+        later = SHORT[(never > 2004) & (never != np.inf)].id.nunique()
+        said = f"The never-treated units include {later} units that will begin after the data end."
+        assert (said in found.summary().notes) == (later > 0)
 
 
 DATES = pd.to_datetime(SHORT.year.astype(str) + "-01-01")

@@ -56,7 +56,7 @@ def test_the_ratio_of_two_augmented_effects():
 
 def test_two_stage_least_squares_where_nothing_is_adjusted():
     data = drawn()
-    res = LATE.from_formula("y ~ 1", data, treat="d", instrument="z", propensity="1", method="IPWRA").fit()
+    res = LATE.from_formula("y ~ 1", data, treat="d", instrument="z", method="IPWRA").fit()
     y, d, z = (data[name] - data[name].mean() for name in ("y", "d", "z"))
     effect = (y @ z) / (d @ z)
     se = np.sqrt(((z * (y - effect * d)) ** 2).sum()) / (d @ z)

@@ -87,3 +87,13 @@ def test_ipw_notes_covariates_that_only_its_outcome_formula_has(data):
         )
         for estimator, propensity in ((cr.IPW, None), (cr.IPW, "x1 + x2 + x3"), (cr.IPWRA, "x3"), (cr.AIPW, "x3")):
             assert "does not adjust" not in notes(estimator, F, propensity=propensity)
+
+
+@pytest.mark.parametrize("estimator", [cr.IPW, cr.IPWRA, cr.AIPW, cr.TMLE, cr.JRE])
+def test_without_covariates_the_effect_is_the_raw_difference(data, estimator):
+    raw = data[data.d == 1].y.mean() - data[data.d == 0].y.mean()
+    for source in (data, blocks(data)):
+        res = fit(estimator, source, "y ~ 1")
+        assert res.effect == pytest.approx(raw, rel=1e-10)
+        assert "No covariates are adjusted for." in res.summary().notes
+    assert "No covariates are adjusted for." not in fit(estimator, data, "y ~ 1", propensity="x1").summary().notes

@@ -89,7 +89,12 @@ def test_balance_marks_binary_columns_and_takes_the_largest_contrast(arms, ax, c
 def test_a_constant_score_is_no_row_of_the_balance(ax):
     fits = [cr.IPW.from_formula(f"y ~ {x}", simulate(120), treat="d", propensity_score=0.5).fit() for x in ("x1", "1")]
     assert [text.get_text() for text in fits[0].plot_balance(ax).get_yticklabels()] == ["x1"]
-    assert fits[1].plot_balance(Figure().subplots()).get_yticklabels() == []
+    with pytest.raises(cr.UnavailableError, match="no covariate that varies"):
+        fits[1].plot_balance(Figure().subplots())
+    with pytest.raises(cr.UnavailableError, match="no covariate that varies"):
+        fits[1].table_one()
+    titles = [panel.get_title(loc="left") for panel in fits[1].plot_diagnostics(Figure()).axes]
+    assert "Overlap" in titles and "Balance" not in titles
 
 
 def test_legends_are_no_wider_than_their_panels():

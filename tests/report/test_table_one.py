@@ -229,11 +229,31 @@ def test_refusals(frame):
          lambda: table_one(["x1"], frame, median=["x2"])),
         (OptionError, "median=.'sex'.; expected", lambda: table_one(["x1", "sex"], frame, median="sex")),
         (OptionError, "threshold=-1", lambda: table_one(["x1"], frame, threshold=-1)),
-        (CausalRiskError, "uses no propensity score",
-         lambda: OutcomeRegression.from_formula("y ~ x1", frame, treat="d").fit().table_one()),
     ):  # fmt: skip
         with pytest.raises(error, match=f"(?s){words}"):
             call()
+
+
+def test_an_estimator_without_weights_describes_the_groups_before(frame):
+    weights = {"weights": np.arange(1, 241), "weight_type": "probability"}
+    for target in ("ATE", "ATT"):
+        raw, weighted = (
+            kind.from_formula("y ~ x1 + money", frame, treat="d", target=target, **weights).fit()
+            for kind in (OutcomeRegression, IPWRA)
+        )
+        before = weighted.balance().filter(regex="before|kind|unit").drop("propensity score")
+        pd.testing.assert_frame_equal(raw.balance(), before)
+        table = raw.table_one()
+        pd.testing.assert_frame_equal(table.frame, weighted.table_one().frame.filter(like="before"))
+        assert cells(table)["x1"] == cells(weighted.table_one())["x1"][: len(cells(table)["x1"])]
+        assert "Weighted by weights." in table.notes and not re.search("before|after|effective", str(table))
+    assert raw.balance(threshold=0.01)["balanced"].tolist() == (raw.balance()["diff before"].abs() <= 0.01).tolist()
+
+
+def test_heads_over_several_columns_are_printed_once(frame):
+    lines = str(IPWRA.from_formula("y ~ x1", frame, treat="g", reference="a").fit().table_one()).splitlines()
+    assert [line.split() for line in lines if "before" in line][:1] == [["before"]]
+    assert next(line for line in lines if "SMD" in line).count("SMD") == 1
 
 
 def test_decimals_asked_for_are_in_every_cell(frame):
