@@ -87,7 +87,7 @@ def freeze(models: dict[str, Any], coding: Arms, by: ByRows, rows: Rows, rules: 
     columns = zip((*made.exog_names, *made.propensity_names), (*made.X.T, *made.Z.T), strict=True)
     for name, column in dict(columns).items():
         if min(np.ptp(column), np.ptp(made.y)) > 0 and abs(np.corrcoef(column, made.y)[0, 1]) > COPY:
-            copy = f"covariate {name!r} is the outcome {outcome!r} in another unit, which removes the effect"
+            copy = f"covariate {name!r} is the outcome {outcome!r} in another unit, so it removes the effect"
             notes.append(f"{copy}.\nTake it out of the formulas.")
     return made.with_notes(notes)
 

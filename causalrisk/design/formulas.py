@@ -267,7 +267,7 @@ ARITHMETIC = ("+", "-", "*", "/", ":", "**")  # what patsy reads as operations o
 UNREADABLE = {  # parts of errors of patsy and Python, and the cause
     "expected a noun": "a term is missing", "numbers besides": "a number is not a term", "extra": "`)` has no `(`",
     "tokenizing": "it has an unclosed quotation mark or an odd character", "Unary": "a term has a minus sign",
-    "Unmatched": "`(` is not closed", "unmatched": "a bracket is not opened", "unclosed": "a bracket is not closed",
+    "Unmatched": "`(` is not closed", "unmatched": "a bracket has no start", "unclosed": "a bracket is not closed",
     "'**' requires": "a power outside I() is not a whole number", "only be used once": "it has more than one `~`",
     "invalid syntax": "a term is not a valid expression",
 }  # fmt: skip

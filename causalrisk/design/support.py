@@ -34,7 +34,7 @@ def check_magnitude(values: np.ndarray, what: str) -> None:
     largest = float(np.abs(values).max(initial=0))
     if largest and not SMALLEST <= largest <= LARGEST:
         found = f"{what} has values as large as {largest:.3g}"
-        raise DesignError(f"{found}.\nReplace codes for missing values by NaN, or rescale the other values.")
+        raise DesignError(f"{found}.\nIf these are codes for missing values, use NaN. Otherwise, rescale them.")
 
 
 def check_arm_sizes(size: np.ndarray, labels: Sequence[str], p: int, q: int, controls_only: bool = False) -> None:

@@ -317,18 +317,18 @@ def survey_design(
 
 def _fractions(fpc: pd.Series, stratum: NDArray[np.intp], strata: tuple[str, ...], units: Array) -> Array:
     """Return the sampled share of the population's first-stage units in each stratum."""
-    what = f"fpc {fpc.name!r}"
+    what, advice = f"fpc {fpc.name!r}", "Use `fpc=` with the number of first-stage units in the population."
     by_stratum = pd.Series(numbers(fpc, what)).groupby(stratum)
     low, high = by_stratum.min().to_numpy(), by_stratum.max().to_numpy()
     h = int(np.argmax(low != high))
     if low[h] != high[h]:
-        raise DesignError(f"{what} varies within stratum {strata[h]!r}.\nUse one value in each stratum.")
+        raise DesignError(f"{what} varies within stratum {strata[h]!r}.\n{advice}")
     if high.max() <= 1 and low.min() > 0:
         return np.asarray(high)
     h = int(np.argmax(low < units))
     if low[h] < units[h] or low.min() <= 0:
         found = f"{what} is {low[h]:g} in stratum {strata[h]!r}, fewer than its {units[h]:g} first-stage units"
-        raise DesignError(f"{found}.\nUse `fpc=` with the number of first-stage units in the population.")
+        raise DesignError(f"{found}.\n{advice}")
     return np.asarray(units / high)
 
 

@@ -71,8 +71,8 @@ def plain(column: pd.Series, name: str, codes: bool = False) -> pd.Series:
     else:
         values = _from_objects(column.to_numpy(dtype=object), name, dtype, codes)
     if values.dtype.kind == "f" and np.isinf(values).any():
-        rows = f"{int(np.isinf(values).sum())} of {len(values)} rows"
-        raise DesignError(f"column {name!r} has infinite values in {rows}.\nReplace them by NaN.")
+        found = f"column {name!r} has infinite values in {int(np.isinf(values).sum())} of {len(values)} rows"
+        raise DesignError(f"{found}.\nUse `data.replace([np.inf, -np.inf], np.nan)`.")
     return pd.Series(np.array(values, order="C"), dtype=values.dtype, name=name, copy=False)
 
 

@@ -242,7 +242,7 @@ def check_alpha(alpha: float) -> None:
     if not is_number(alpha) or not 0 < alpha <= HALF:
         level = alpha / (100 if alpha > 1 else 1) if is_number(alpha) else 0.0
         hint = min(level, 1 - level) if 0 < level < 1 else 0.05  # 0.95, 95 and 5 all mean 95% intervals
-        raise OptionError(f"alpha={alpha!r}; expected a level above 0 and at most 0.5.\nUse `alpha={hint:.3g}`.")
+        raise OptionError(f"alpha={alpha!r}; expected a significance level in (0, 0.5].\nUse `alpha={hint:.3g}`.")
 
 
 def read(place: str, given: Mapping[str, Any], defaults: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:

@@ -163,7 +163,7 @@ ANSWERS: dict[str, dict[str, str]] = {
     },
     "cov_type": {
         "nonrobust iid oim opg hac newey-west": 'Standard errors are robust, without HAC. Use `cov_type="robust"`.',
-        "hc2 hc4 cr2 crv3": 'These are for a single regression. Use `cov_type="jackknife"`.',
+        "hc2 hc4 cr2 crv3": 'It needs a single regression, but several are fitted. Use `cov_type="jackknife"`.',
         "cr1 crv1": "Use `small_sample=True` with clusters.",
         "*": 'Use `cov_type="jackknife"`. For clusters, use `from_formula(..., cluster="column")`.',
     },

@@ -346,9 +346,9 @@ def drawn_replicates(start: FitRecord, given: Array | None, options: JREOptions,
     found = Replicates(shifts, failures, ratio)
     lost = len(failures) - found.count
     if lost > MOST_FAILED * len(failures):
-        found = f"{lost} of {len(failures)} propensity replicates failed, more than half"
+        problem = f"{lost} of {len(failures)} propensity replicates failed, more than half"
         why = errors.failure_text(failures)
-        raise errors.BootstrapError(f"{found}: {why}.\nSimplify the formula in propensity=, or use `IPWRA`.")
+        raise errors.BootstrapError(f"{problem}: {why}.\nSimplify the formula in propensity=, or use `IPWRA`.")
     if lost:
         problem = f"{lost} of {len(failures)} propensity replicates were left out: {errors.failure_text(failures)}"
         advice = "Use a simpler formula in `propensity=`. `res.replicate_ledger` lists them."

@@ -186,8 +186,8 @@ def estimate_matched(
     fewest = min(own.stop - own.start for own in sample.slices)
     if fewest < max(least, WITHIN + 1):
         instead = f"n_neighbors={fewest}" if fewest > WITHIN else "IPWRA"
-        found = f"n_neighbors={least} needs {max(least, WITHIN + 1)} rows in each group for standard errors"
-        raise CausalRiskError(f"{found}; the smallest group has {fewest}.\nUse `{instead}`.")
+        problem = f"n_neighbors={least} needs {max(least, WITHIN + 1)} rows in each group for standard errors"
+        raise CausalRiskError(f"{problem}; the smallest group has {fewest}.\nUse `{instead}`.")
     estimated = options.metric == PROPENSITY and weights.estimated
     for name in ("exact", "bias_adjust"):
         if estimated and getattr(options, name):

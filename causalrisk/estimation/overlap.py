@@ -99,7 +99,7 @@ def refuse_other(weights: WeightFit, design: Design) -> None:
     if separated(weights, "observed") is not None:
         formula = None if design.observation is None else design.observation.formula
         problem = f"the observation model (logit) predicts perfectly whether {design.endog_name!r} is observed"
-        advice = f"Simplify `observed={formula!r}`. Perhaps a group or level has only missing outcomes, or none."
+        advice = f"Simplify `observed={formula!r}`. Perhaps a group or level has no missing outcomes, or only those."
         raise SeparationError(f"{problem}, so no weight exists.\n{advice}")
 
 

@@ -312,7 +312,7 @@ def compare(
     if of_joint and JRE not in models:
         found = f"{of_joint[0]}= is an option of JRE, which is not in estimators="
         raise errors.OptionError(f'{found}.\nAdd "JRE" to estimators=, or leave {of_joint[0]}= out.')
-    fits = "Use `etable([model.fit(n_boot=200, rng=0) for model in models])`, which use the same resamples. "
+    fits = "Use `etable([model.fit(n_boot=200, rng=0) for model in models])`, whose fits use the same resamples. "
     check_in_memory("compare()", data, fits)
     specs = [model.spec for model in models]
     design = design_of(formula, data, options | {"treat": treat}, callers_variables(2), specs)

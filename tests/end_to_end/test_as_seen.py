@@ -108,7 +108,7 @@ def test_three_arms_in_another_population_said_the_truth_value_is_ambiguous(mode
 
 
 TILTS = {
-    "negative": (lambda e: -e, r"<lambda> given as target= returned -0\.\d+ at the score"),
+    "negative": (lambda e: -e, r"<lambda> in target= returned -0\.\d+ at the score"),
     "NaN": (lambda e: e * np.nan, "returned nan at the score"),
     "infinite": (lambda e: e / 0, "returned inf at the score"),
     "scalar": (lambda e: 1.0, r"returned shape \(\) for scores of shape \(200, 1\)"),
@@ -160,7 +160,7 @@ def test_sizes_whose_squares_are_no_numbers_gave_a_standard_error_of_zero_or_oth
 
 def test_a_code_of_missing_values_left_its_covariate_out(data):
     with pytest.raises(
-        cr.DesignError, match=r"column 'x1' .* as large as 8.99e\+307.\nReplace codes for missing values by NaN"
+        cr.DesignError, match=r"column 'x1' .* as large as 8.99e\+307.\nIf these are codes for missing values, use NaN"
     ):
         fitted(cr.AIPW, data.assign(x1=data.x1.where(data.index != 3, 2.0**1023)))  # as Stata has it
 

@@ -293,7 +293,7 @@ def test_unit_numbers_that_restart_may_have_slashes():
 BAD = {
     "a unit in two strata": (STRATA | {"nest": False}, TWO, "nest=True"),
     "fpc below the sample": (STRATA, TWO.assign(fpc=1.5), "first-stage units in the population"),
-    "fpc that differs": (STRATA, TWO.assign(fpc=np.arange(len(TWO)) + 10), "first stage"),
+    "fpc that differs": (STRATA, TWO.assign(fpc=np.arange(len(TWO)) + 10), "first-stage units in the population"),
     "missing stratum": (STRATA, TWO.assign(stratum=TWO.stratum.where(TWO.index > 0)), "dropna"),
     "missing weight": (STRATA, TWO.assign(pw=TWO.pw.where(TWO.index > 0)), "dropna"),
     "a stratum with one unit": (STRATA, TWO[(TWO.stratum > 1) | (TWO.psu > 1)], 'lonely="adjust"'),

@@ -203,7 +203,7 @@ def test_functions_and_frames_as_targets(births, name, monkeypatch):
 
 def test_targets_without_anybody(births):
     data = scan([births[:800]])
-    with pytest.raises(OptionError, match="the function nobody given as target= returned zero at every score"):
+    with pytest.raises(OptionError, match="the function nobody in target= returned zero at every score"):
         AIPW.from_formula(F, data, treat="mbsmoke", target=nobody).fit()
     options = {"treat": "mbsmoke", "target": births[births.medu == 0]}
     said = refused(AIPW, births[:800], data, F, **options)
