@@ -167,7 +167,7 @@ def test_refusals(frame):
     for options in ({"target": "overlap"}, {"propensity_link": "probit"}, {"target": frame[["x1", "x2", "x3"]]}):
         with pytest.raises(cr.CausalRiskError, match=r"balance\(\)"):
             built(frame, **options).balance_test()
-    with pytest.raises(cr.CausalRiskError, match="missing outcomes"):
+    with pytest.raises(cr.CausalRiskError, match="needs observed="):
         built(frame, cr.OutcomeRegression).balance(between="observed")
     with pytest.raises(cr.CausalRiskError, match=r"one of .raw., .std."):
         built(frame).balance(binary="both")
