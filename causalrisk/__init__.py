@@ -19,7 +19,7 @@ _NAMES = {
     "models.event_study": "EventStudy event_study",
     "models.late": "LATE LATEResults",
     "models.permutation": "PermutationTest",
-    "models.pooled": "PooledResults impute pool",
+    "models.pooled": "PooledResults pool",
     "models.results": "CausalResults JREResults load",
     "report.etable": "etable",
     "report.table_one": "table_one",

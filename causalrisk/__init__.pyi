@@ -38,7 +38,6 @@ from causalrisk.models.late import LATE as LATE
 from causalrisk.models.late import LATEResults as LATEResults
 from causalrisk.models.permutation import PermutationTest as PermutationTest
 from causalrisk.models.pooled import PooledResults as PooledResults
-from causalrisk.models.pooled import impute as impute
 from causalrisk.models.pooled import pool as pool
 from causalrisk.models.results import CausalResults as CausalResults
 from causalrisk.models.results import JREResults as JREResults

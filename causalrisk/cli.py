@@ -101,7 +101,7 @@ def _add_options(command: argparse.ArgumentParser, name: str) -> None:
 
 
 def _run(options: argparse.Namespace) -> str:
-    """Run the command `fit`, `compare` or `report`. Return the text to print: the results, or the path written to."""
+    """Run the command `fit`, `compare` or `report`. Return the text to print: the results, or the path of the file."""
     drawn: dict[str, Any] = {"n_boot": options.n_boot, "rng": options.seed}
     if options.command == "compare":
         names = options.estimator and options.estimator.replace(",", " ")

@@ -27,12 +27,12 @@ def __dir__() -> list[str]:
 
 
 def load_judged(files: Mapping[str, Any], questions: Any) -> pd.DataFrame:
-    """Read the judged answers of one or more arms (conditions to compare), one row per question and arm.
+    """Read the judged answers of one or more arms (conditions to compare).
 
     Parameters
     ----------
     files : mapping of str to path
-        Judged file of each arm, as written by the benchmark's scoring code: a JSON object that maps question ids to
+        Judged file of each arm, in the format of the benchmark's judge: a JSON object that maps question ids to
         ``{"model", "response", "usage", "judge_response": {"correct": "yes" or "no", "confidence": 0 to 100, ...}}``.
     questions : path or DataFrame
         The questions: a DataFrame, or a file of JSON lines (.jsonl or .json), .csv or .parquet. Columns are ``id``,
@@ -54,8 +54,8 @@ def load_judged(files: Mapping[str, Any], questions: Any) -> pd.DataFrame:
     Warns
     -----
     DesignWarning
-        If a judged file has entries without a judgement, which count as not answered, as in the benchmark. Also if all
-        confidences are between 0 and 1 and some are fractions, so they may not be percentages.
+        If a judged file has entries without a judgement. They count as not answered, as in the benchmark. Also if all
+        confidences of an arm are between 0 and 1 and some are fractions, because percentages are expected.
 
     Examples
     --------
@@ -181,9 +181,9 @@ ARMS = {"tools off": (0.0, False), "tools on": (GAIN, True), "tools on, no time 
 def write_example(folder: Any, n: int = 600, rng: Any = 0) -> dict[str, Path]:
     """Write simulated questions and judged answers in the format of Humanity's Last Exam.
 
-    One model answers the questions without tools and with tools. With tools it runs out of time on some questions,
-    mostly in hard categories. A third file has the answers with tools and without a time limit, so the true effect of
-    tools is known.
+    One model answers the questions three times: without tools, with tools, and with tools but no time limit. With tools
+    and a time limit, it runs out of time on some questions, mostly in hard categories. The answers without a time limit
+    show the true effect of tools.
 
     Parameters
     ----------
@@ -253,9 +253,9 @@ def score(frame: pd.DataFrame, binning: str = "all", *, n_boot: int = 999, rng: 
     frame : DataFrame
         Data frame from `load_judged`, or some of its rows. Only these rows count.
     binning : {"all", "published"}, default "all"
-        Definition of the calibration error. Answers are sorted by confidence and cut into bins of 100. "all" keeps
-        every bin and does not depend on the order of answers with equal confidence: each has their mean gap.
-        "published" is the benchmark's scoring code, which leaves out the last, most confident bin.
+        Definition of the calibration error. Answers are sorted by confidence and cut into bins of 100. With "all",
+        every bin counts. Answers with equal confidence get their mean gap, so their order does not matter. With
+        "published", the last, most confident bin is left out, as in the benchmark's scoring code.
     n_boot : int, default 999
         Number of resamples for the standard error of the calibration error.
     rng : int, Generator, SeedSequence or None, default 0
@@ -263,7 +263,7 @@ def score(frame: pd.DataFrame, binning: str = "all", *, n_boot: int = 999, rng: 
 
     Returns
     -------
-    DataFrame, one row per arm, all but the counts in percent
+    DataFrame, one row per arm, in percent except the counts
 
         - ``accuracy``: correct answers among all questions, with two decimals. A missing answer counts as wrong.
         - ``half_width``: half width of the 95% interval of ``accuracy``, 1.96 sqrt(accuracy (100 - accuracy) /
@@ -277,7 +277,7 @@ def score(frame: pd.DataFrame, binning: str = "all", *, n_boot: int = 999, rng: 
     Raises
     ------
     DesignError
-        If columns are missing or have values that `load_judged` does not give, or binning is "published" and there are
+        If columns are missing or have values that `load_judged` does not give. With "published", also if an arm has
         fewer than 100 answers.
 
     Warns
@@ -288,8 +288,8 @@ def score(frame: pd.DataFrame, binning: str = "all", *, n_boot: int = 999, rng: 
 
     Notes
     -----
-    The half width is for one arm. It does not apply to a difference between arms, which answer the same questions. For
-    differences, use a model with ``cluster="id"``.
+    The half width is for one arm, not for a difference between arms: the arms answer the same questions. For a
+    difference, fit a model with ``cluster="id"``.
 
     Examples
     --------
@@ -350,7 +350,7 @@ def _accuracy(rows: pd.DataFrame) -> tuple[float, float]:
 
 
 def _by_confidence(stated: Array, values: Array) -> Array:
-    """Return the values in the order of confidence; each has the mean of those with equal confidence."""
+    """Return the values in the order of confidence. Values with equal confidence are replaced by their mean."""
     _, level, count = np.unique(stated, return_inverse=True, return_counts=True)
     return np.repeat(np.bincount(level, values) / count, count)
 

@@ -1,8 +1,8 @@
-"""The computer, its libraries and files, threads of BLAS; and maps over items, in threads or processes.
+"""Memory and files of the computer, threads of BLAS, and maps over items in threads or processes.
 
-BLAS uses one thread for matrix products while the package works; the previous number is restored afterwards. The
-products are many, long and narrow, and threads inside of them wait for each other: two threads took 1.6 to 15 times as
-long as one on a busy machine with two processors, from 4,642 rows by 10 columns to 20,000 by 400.
+BLAS uses one thread for matrix products while the package works. The previous number is restored afterwards. There are
+many products of long and narrow matrices, inside which threads would wait for each other. On a busy machine with two
+processors, two threads took 1.6 to 15 times as long as one, for 4,642 rows by 10 columns to 20,000 by 400.
 Threads and processes give the same digits: results come in the order of the items, and the caller adds them up.
 """
 
@@ -38,12 +38,7 @@ PART = ".part"  # ending of a file that is not yet whole
 
 
 def write_whole(path: str | os.PathLike[str], content: str | bytes) -> Path:
-    """Write a file completely or not at all; text is encoded in UTF-8.
-
-    The content goes into a new file next to the target, reaches the disk, and replaces the target in one step. A target
-    that is not a regular file, such as /dev/stdout or a named pipe, is written as it is. A file that exists keeps its
-    permissions, and a link stays a link. An OSError names the path.
-    """
+    """Write a file completely or not at all, by a new file that replaces the target. Text is encoded in UTF-8."""
     given = Path(path)
     target, data = given.resolve(), content.encode() if isinstance(content, str) else content
     if target.exists() and not target.is_file():
@@ -79,9 +74,7 @@ def with_one_thread(function: Callable[..., T], *items: Any) -> T:
 
 @contextmanager
 def one_blas_thread() -> Iterator[None]:
-    """Use one BLAS thread inside the `with` block; the previous number is restored after the last such block.
-
-    The number holds for the whole process. Blocks may be nested, and run in several threads.
+    """Use one BLAS thread inside the `with` block, in the whole process. Blocks may be nested, and run in threads.
 
     Yields
     ------
@@ -120,11 +113,7 @@ T = TypeVar("T")
 def ordered_map(
     function: Callable[[S], T], items: Sequence[S], workers: int, prefer: str = "threads"
 ) -> Iterator[Iterator[T]]:
-    """Map a function over items, with results in order; unfinished work is cancelled at the end of the `with` block.
-
-    `workers` is the number of threads, of "processes" if preferred, or of workers of the joblib backend whose context
-    the caller is in; 1 works in the calling thread.
-    """
+    """Map a function over items, with results in order. Unfinished work is cancelled at the end of the `with` block."""
     if min(workers, len(items)) <= 1:
         yield map(function, items)
         return
@@ -140,10 +129,7 @@ def ordered_map(
 
 
 def worker_count(n_jobs: int, block_bytes: float = 1.0) -> int:
-    """Return the number of blocks to process at a time: `n_jobs`, or one per processor for -1, but at least one.
-
-    Each block needs `block_bytes` bytes. All blocks together use at most half of the memory.
-    """
+    """Return the number of blocks to process at a time: `n_jobs` or one per processor (-1), as far as memory allows."""
     wanted = n_jobs if n_jobs > 0 else os.cpu_count() or 1
     return max(1, min(wanted, int(memory() / 2 // block_bytes)))
 

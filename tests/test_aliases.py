@@ -129,7 +129,7 @@ def test_options_that_fits_do_not_have(word):
 
 
 def test_estimators_typed_as_options_and_several_targets():
-    with pytest.raises(causalrisk.OptionError, match=r"`target='ATE'` in a fit of its own, and `etable"):
+    with pytest.raises(causalrisk.OptionError, match=r"`target='ATE'` with one fit per target, and `etable"):
         model(target=["ATE", "ATT"])
     res = model().fit()
     assert str(causalrisk.etable(estimators=[res])) == str(causalrisk.etable([res]))
@@ -211,7 +211,7 @@ def test_words_of_event_studies():
     pd.testing.assert_frame_equal(read.effects(level=0.9), read.effects(alpha=0.1))
     assert str(read.summary(level=0.9)) == str(read.summary(alpha=0.1))
     assert causalrisk.event_study("y ~ 1", frame, **options, base_period="varying").given["base"] == "varying"
-    with pytest.raises(TypeError, match="`alpha` and `level` both mean `alpha`"):
+    with pytest.raises(TypeError, match="`alpha` and `level` are both names of the option `alpha`"):
         read.effects(alpha=0.1, level=0.9)
 
 
@@ -368,7 +368,7 @@ def test_a_table_of_results_that_are_not_in_a_list(res):
 
 def test_the_group_of_the_effect_may_be_named_twice():
     assert model(estimand="ATT", focal=1).fit().estimand == model(target=1).fit().estimand
-    with pytest.raises(TypeError, match=r"^`estimand` and `focal` both mean `target` here\.\nUse `target=1` alone"):
+    with pytest.raises(TypeError, match=r"^`estimand` and `focal` are both .*`target`\.\nUse only `target=1`"):
         model(estimand="ATE", focal=1)
 
 

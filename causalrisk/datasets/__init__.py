@@ -38,9 +38,9 @@ def load_castle() -> pd.DataFrame:
 
     Notes
     -----
-    Castle doctrine laws widen the right to kill in self-defence. The data were collected by [1]_, who find 8 to 10
-    percent more homicides under these laws, and prepared for the book [2]_. They were taken from the package causaldata
-    (MIT license).
+    Castle doctrine laws widen the right to kill in self-defence. The data were collected by [1]_ and prepared for the
+    book [2]_. The authors of [1]_ find 8 to 10 percent more homicides under these laws. The data were taken from the
+    package causaldata (MIT license).
 
     References
     ----------
@@ -93,9 +93,9 @@ def load_cattaneo2() -> pd.DataFrame:
 
     Notes
     -----
-    The data come from Cattaneo [1]_. Stata distributes them as the example data set ``cattaneo2``, and statsmodels
-    distributes a copy under the BSD-3-Clause license, which is the source here. Names and values are Stata's. Columns
-    with two values are 0/1; statsmodels has them as text too.
+    The data come from Cattaneo [1]_. Stata distributes them as the example data set ``cattaneo2``. They were taken from
+    statsmodels (BSD-3-Clause license). Names and values are the same as in Stata. Columns with two values are coded
+    0/1; the copy in statsmodels also has them as text.
 
     References
     ----------
@@ -121,8 +121,8 @@ def load_lalonde(controls: str = "experimental") -> pd.DataFrame:
     ----------
     controls : {"experimental", "cps", "cps3"}, default "experimental"
         Control group of the 185 treated men. "experimental": the 260 men of the National Supported Work experiment who
-        were randomised to no training. "cps": 15,992 men of the Current Population Survey (CPS-1). "cps3": the 429 of
-        these men who are more similar to the treated men (CPS-3).
+        were randomised to no training. "cps": 15,992 men of the Current Population Survey (CPS-1). "cps3": 429 of the
+        CPS-1 men, the ones more similar to the treated men (CPS-3).
 
     Returns
     -------
@@ -147,8 +147,8 @@ def load_lalonde(controls: str = "experimental") -> pd.DataFrame:
     -----
     These are LaLonde's data [1]_ in the sample of Dehejia and Wahba [2]_, who published them with LaLonde's permission.
     They were taken from the package causaldata (MIT license). The difference in mean ``re78`` is 1,794 dollars in the
-    experiment and -8,498 dollars with "cps". The rows of "cps3" are the same as in ``lalonde`` of the R package
-    MatchIt, which names another survey (PSID) as the source of its controls.
+    experiment and -8,498 dollars with "cps". The rows of "cps3" are the same as in the data set ``lalonde`` of the R
+    package MatchIt. MatchIt names another survey (PSID) as the source of the controls.
 
     References
     ----------
@@ -200,9 +200,9 @@ def load_nhefs() -> pd.DataFrame:
 
     Notes
     -----
-    The data are from the National Health and Nutrition Examination Survey I Epidemiologic Follow-up Study of the United
-    States National Center for Health Statistics, whose public-use data are in the public domain. They were prepared for
-    the book [1]_. The package causaldata (MIT license) has 67 columns, of which 19 are included here.
+    The data are from the National Health and Nutrition Examination Survey I Epidemiologic Follow-up Study (United
+    States National Center for Health Statistics). They are in the public domain, and were prepared for the book [1]_.
+    The package causaldata (MIT license) has 67 columns. Here, 19 columns are included.
 
     References
     ----------

@@ -33,7 +33,7 @@ def merge_sources(outcome: Mapping[str, pd.Series], propensity: Mapping[str, pd.
 
 
 def _drawn(sources: Sequence[Source], by: ByRows, index: pd.Index, notes: list[str]) -> tuple[Rows, Arms]:
-    """Return the rows of the estimation sample and their arms. Variables missing in all rows of an arm add notes."""
+    """Return the rows of the sample and their arms. A variable that is missing in all rows of an arm adds a note."""
     rows, treat = drawing.draw_rows(sources, by, index), by.treat
     drawing.check_rows_left(rows.lines, len(rows.keep), rows.n)
     every = treat.values[~missing_mask(treat.values)].unique() if rows.n < len(rows.keep) else []
@@ -44,7 +44,7 @@ def _drawn(sources: Sequence[Source], by: ByRows, index: pd.Index, notes: list[s
         names = f"{', '.join(map(repr, lost))} {'is' if len(lost) == 1 else 'are'}"
         text = f"{names} missing in all {int(of_arm.sum())} rows with {treat.name} = {show(level)}"
         if lost and len(kept) < 2:
-            raise DesignError(f"{text}, so only one group is left.\nTake {', '.join(lost)} out, or fill in the values.")
+            raise DesignError(f"{text}, so only one group is left.\nDrop these variables, or fill in the values.")
         if lost:
             notes.append(f"{text}, so this group is left out. Drop these rows from the data to avoid this warning.")
     asked = {option: getattr(by.options, option) for option in ("treated", "reference", "levels")}
@@ -53,10 +53,7 @@ def _drawn(sources: Sequence[Source], by: ByRows, index: pd.Index, notes: list[s
 
 @one_blas_thread()
 def freeze(models: dict[str, Any], coding: Arms, by: ByRows, rows: Rows, rules: Rules, notes: list[str]) -> Design:
-    """Make the design, and drop columns that are linearly dependent in all rows or within an arm.
-
-    `models` has the fields of `Design` that describe the outcome and propensity models.
-    """
+    """Make the design, and drop columns that are linearly dependent in all rows or within an arm."""
     treat, outcome = by.treat, models["endog_name"]
     ways = (None if way is None else rows.of(way.values) for way in (by.cluster, by.second_cluster))
     (cluster, clusters), (second, _) = ((None, None) if way is None else drawing.cluster_codes(way) for way in ways)
@@ -90,7 +87,7 @@ def freeze(models: dict[str, Any], coding: Arms, by: ByRows, rows: Rows, rules: 
     columns = zip((*made.exog_names, *made.propensity_names), (*made.X.T, *made.Z.T), strict=True)
     for name, column in dict(columns).items():
         if min(np.ptp(column), np.ptp(made.y)) > 0 and abs(np.corrcoef(column, made.y)[0, 1]) > COPY:
-            copy = f"covariate {name!r} is the outcome {outcome!r} up to its unit, so no effect is left"
+            copy = f"covariate {name!r} is the outcome {outcome!r} in another unit, which removes the effect"
             notes.append(f"{copy}.\nTake it out of the formulas.")
     return made.with_notes(notes)
 
@@ -98,10 +95,7 @@ def freeze(models: dict[str, Any], coding: Arms, by: ByRows, rows: Rows, rules: 
 def design_from_arrays(
     endog: Any, exog: Any, columns: ColumnOptions, rules: Rules, *, exog_propensity: Any = None
 ) -> Design:
-    """Make a design from arrays: outcome (N,), outcome columns (N, p) and propensity columns (N, q).
-
-    No constant is added. A missing constant triggers a warning.
-    """
+    """Make a design from arrays: y (N,), outcome columns (N, p), propensity columns (N, q). No constant is added."""
     notes: list[str] = []
     if columns.missing == INDICATOR:
         raise OptionError('missing="indicator" needs formulas.\nUse `from_formula("y ~ x1 + x2", data, treat="d")`.')
@@ -139,10 +133,7 @@ def design_from_arrays(
 
 
 class Formulas(NamedTuple):
-    """The outcome, propensity and (if given) observation formulas, with the scope of each right-hand side.
-
-    `left` is the scope of the outcome's left-hand side.
-    """
+    """The outcome, propensity and (if given) observation formulas, with their scopes. `left` is the outcome's scope."""
 
     models: list[Formula]
     left: Scope
@@ -166,12 +157,10 @@ class Formulas(NamedTuple):
 def design_from_formula(
     formula: str, data: Any, columns: ColumnOptions, rules: Rules, *, propensity: str | None, frame: Mapping[str, Any]
 ) -> Design:
-    """Make a design from formulas and data.
-
-    `frame` has ``np`` and the caller's variables, for names that are not columns of the data. `propensity` is one-sided
-    or has the treatment on the left. By default, `propensity` is the right-hand side of the outcome formula.
-    """
+    """Make a design from formulas and data. `frame` has the caller's variables for names that are not columns."""
     notes, filled = list[str](), tuple[Filled, ...]()
+    if getattr(data, "shape", ()) == (0, 0):  # else a column would be missing
+        raise DesignError(drawing.EMPTY)
     formulas, table = read_formulas(formula, propensity, columns, data, frame, notes)
     by = drawing.by_rows(table, columns, frame, notes)
     check_roles(formulas, by.treat.name, columns.did)
@@ -206,10 +195,7 @@ def _filled(
 def read_formulas(
     formula: Any, propensity: Any, columns: ColumnOptions, data: Any, frame: Mapping[str, Any], notes: list[str]
 ) -> tuple[Formulas, pd.DataFrame]:
-    """Parse all formulas and look up their names. Return the formulas and a table of all columns.
-
-    If `propensity` is None, the outcome's right-hand side is used. `frame` has the caller's variables.
-    """
+    """Parse all formulas and look up their names. Return the formulas and a table of all columns."""
     roles = str(formula).partition("~")[0].strip(), columns.treat if isinstance(columns.treat, str) else "d"
     try:
         outcome = parse(formula, "outcome", notes, roles)
@@ -235,10 +221,7 @@ def read_formulas(
 
 
 def check_roles(formulas: Formulas, treat: str, did: DiD | None = None) -> None:
-    """Raise a DesignError if the treatment or period is a covariate, or the outcome is on a right-hand side.
-
-    The observation formula may use the treatment. With `did`, the outcome before the treatment may be a covariate.
-    """
+    """Raise a DesignError if the treatment or period is a covariate, or the outcome is on a right-hand side."""
     (outcome, assigned, *observed), left = formulas.models, formulas.left.variables
     if assigned.left and [use.name for use in assigned.uses("left") if use.role != "called"] != [treat]:
         typed = f'propensity="{assigned.right_text}"'
@@ -260,10 +243,7 @@ def check_roles(formulas: Formulas, treat: str, did: DiD | None = None) -> None:
 def _formula_models(
     formulas: Formulas, treat: str, coding: Arms, sources: Sequence[Source], rows: Rows, counts: np.ndarray | None
 ) -> dict[str, Any]:
-    """Return fields of `Design`: the encoders, and the design matrices before any columns are dropped.
-
-    `counts` has the frequency weights of the sample.
-    """
+    """Return fields of `Design`: the encoders, and the design matrices before any columns are dropped."""
     (outcome, assigned, *observed), n = formulas.models, rows.n
     codes = set().union(*(formula.coded() for formula in formulas.models))
     columns = {s.name: plain(rows.of(s.values), s.name, s.name in codes) for s in sources}

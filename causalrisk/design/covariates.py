@@ -35,9 +35,8 @@ PLAIN_LEVELS = ({"0", "1"}, {"False", "True"}, {"0.0", "1.0"})  # levels of 0/1 
 class Moderators(NamedTuple):
     """Columns (n, k) on which effects are projected: group indicators, or the columns of a formula.
 
-    `groups` says whether the columns are group indicators. `names` has, for each group, its values of the grouping
-    variables or, for a column of a formula, its name alone. `levels`, as in an index of pandas, has the names of the
-    grouping variables, or the text of the formula. `encoder` codes new values of the formula's variables.
+    `groups` is True for group indicators. `names` has the values of the grouping variables for each group, or the name
+    of each column of a formula. `levels` has the names of the grouping variables, or the text of the formula.
     """
 
     columns: np.ndarray
@@ -53,12 +52,7 @@ class Moderators(NamedTuple):
 
 
 def moderators(design: Design, by: Any, data: Any = None) -> Moderators:
-    """Find the moderators `by` on the estimation sample.
-
-    `by` is a variable name or one value per row of the data, for one group per value. A list of these gives one group
-    per observed combination. A one-sided formula, which begins with "~", gives a linear projection. `data` has the
-    model's data, which are needed only for variables that are in neither formula.
-    """
+    """Find moderators on the sample: a variable, a list of grouping variables, or a one-sided formula such as "~ x"."""
     for one in design.filled if data is None and isinstance(by, str) else ():
         if re.search(rf"\b{re.escape(one.name)}\b", by):
             what = f"{one.name!r} has missing values, which missing='indicator' filled in for the models only"
@@ -85,10 +79,7 @@ def moderators(design: Design, by: Any, data: Any = None) -> Moderators:
 
 
 def groups_of(design: Design, by: Any, data: Any = None) -> tuple[np.ndarray, list[tuple[str, ...]], list[str]]:
-    """Find the combinations of values of one or several grouping variables.
-
-    Returns the number of each row's combination, the values of each combination, and the names of the variables.
-    """
+    """Return each row's combination of grouping values, the values of each combination, and the variables' names."""
     # A list names several variables, unless it has one value per row.
     listed = isinstance(by, (list, tuple)) and len(by) not in (0, design.n, len(design.in_sample))
     several = listed and all(isinstance(part, str) or not is_scalar(part) for part in by)
@@ -106,10 +97,7 @@ def groups_of(design: Design, by: Any, data: Any = None) -> tuple[np.ndarray, li
 def _values_on_sample(
     design: Design, given: Any, role: str, default: str, table: pd.DataFrame, only_formulas: bool = True
 ) -> pd.Series:
-    """Return a named variable on the rows of the sample.
-
-    `given` is a name, one value per row of the data or, without row labels, one value per row of the sample.
-    """
+    """Return a variable on the rows of the sample, given by its name or as one value per row of the data or sample."""
     if isinstance(given, str):
         if only_formulas and given not in table:
             typed = f'`from_formula(..., cluster="{given}")`' if role == "groups" else "`data=data`, the model's data"
@@ -127,11 +115,7 @@ def _values_on_sample(
 
 
 def clustered(design: Design, groups: Any) -> Design:
-    """Return the design with clusters.
-
-    `groups` is the name of a variable in the formulas, or one value per row of the data or of the sample. A list of
-    two names, or two columns, gives two-way clusters.
-    """
+    """Return the design with clusters, given by name or as one value per row. A list of two gives two-way clusters."""
     if design.cluster is not None or design.survey is not None:
         own = "the survey design" if design.survey is not None else f"cluster={design.cluster_name!r}"
         raise OptionError(f"cov_kwds= gives clusters, but the model has {own}.\nLeave cov_kwds= out.")
@@ -145,10 +129,7 @@ def clustered(design: Design, groups: Any) -> Design:
 
 
 def shown_levels(levels: Iterable[Any]) -> tuple[str, ...]:
-    """Format levels: whole floats without a decimal point, other floats with six significant digits.
-
-    If two levels would look alike, all are shown by `repr`.
-    """
+    """Format levels: whole floats without a decimal point, others with six significant digits unless ambiguous."""
     raw = list(levels)
     rounded = [float(f"{level:.6g}") if isinstance(level, float) and level % 1 else level for level in raw]
     shown = labels_of(rounded)
@@ -156,11 +137,7 @@ def shown_levels(levels: Iterable[Any]) -> tuple[str, ...]:
 
 
 def data_on_sample(design: Design, data: Any = None) -> pd.DataFrame:
-    """Return the rows of the data that are in the sample or, without data, the variables of both formulas.
-
-    Rows are matched by label if the labels are the labels of the model's data, else by position. Variables that the
-    data and the formulas share must be equal.
-    """
+    """Return the rows of the data that are in the sample or, without data, the variables of both formulas."""
     filled = {name for one in design.filled for name in (one.name, one.indicator)}
     variables = design.propensity_encoder.sample_variables | design.outcome_encoder.sample_variables
     left = slice(None) if design.left is None else design.left
@@ -169,7 +146,7 @@ def data_on_sample(design: Design, data: Any = None) -> pd.DataFrame:
     if data is None:
         return pd.DataFrame({name: values.array for name, values in known.items()}, index=design.index, copy=False)
     table = as_table(data, [])
-    advice = "Use `data=` with the same rows as in `from_formula`; with did=, the rows of one period."
+    advice = "Use `data=` with the data of `from_formula`. With `did=DiD(time=...)`, use only the rows of one period."
     if len(table.index) != len(design.in_sample):
         text = f"data has {len(table.index)} rows, but the model was made from {len(design.in_sample)}"
         raise DesignError(f"{text}.\n{advice}")
@@ -199,10 +176,10 @@ def _same(values: pd.Series, others: pd.Series) -> bool:
 
 @dataclass(frozen=True)
 class Covariate:
-    """One column of a table of covariates: the indicator of a factor level, or numbers.
+    """One column of a table of covariates: numbers, or the indicator of a factor level.
 
-    `term` is a variable or a product. `level` is empty for numbers and for a 0/1 factor. `column` (n,) has numbers, NaN
-    where a variable is missing. Without missing values, an indicator is bool, which saves memory.
+    `term` is a variable or a product. `level` is empty for numbers and 0/1 factors. `column` (n,) is NaN where a
+    variable is missing.
     """
 
     term: str
@@ -271,10 +248,7 @@ def covariates_of_design(design: Design, keep: np.ndarray, of_observation: bool 
 def covariates_of_block(
     design: Design, variables: pd.DataFrame | None = None, of_observation: bool = False
 ) -> list[Covariate]:
-    """Return each covariate of the models once, on the sample or on the rows of `variables`.
-
-    Terms with the treatment, which only an observation model can have, are left out.
-    """
+    """Return each covariate of the models once, except terms with the treatment, on the sample or the given rows."""
     encoders = [(design.propensity_encoder, "Z"), (design.outcome_encoder, "X")]
     if of_observation and design.observation is not None:
         encoders.append((design.observation.encoder, ""))
@@ -296,11 +270,7 @@ def covariates_of_block(
 
 
 def covariates_in(covariates: Any, table: pd.DataFrame, most: int | None = None) -> list[Covariate]:
-    """Return the columns of a one-sided formula ("~ age + C(race)"), a list of names, or the whole table (None).
-
-    A factor has one column per level, or one column, for the second level, if it has two. Constants have no column.
-    Variables may have missing values. A term with more than `most` levels raises a DesignError.
-    """
+    """Return the columns of a one-sided formula ("~ age + C(race)"), a list of names, or the whole table (None)."""
     if isinstance(covariates, str):
         text = covariates.strip().removeprefix("~")
     else:
@@ -317,7 +287,7 @@ def covariates_in(covariates: Any, table: pd.DataFrame, most: int | None = None)
         if not term.factors or (covariates is None and not keep.any()):
             continue
         if not keep.any():
-            raise DesignError(f"{listing(names)} is missing in all rows.\nLeave the variable out.")
+            raise DesignError(f"{listing(names)} has no values.\nLeave the variable out.")
         named = [name for name in dict.fromkeys(display_name(factor.code) for factor in term.factors) if name in known]
         leveled = [name for name in named if name in codes or known[name].dtype.kind not in "bif"]
         levels = math.prod(int(known[name].nunique()) for name in leveled)
@@ -346,10 +316,7 @@ def further_covariates(design: Design, also: Any, data: Any) -> list[Covariate]:
 
 
 def with_products(covariates: Sequence[Covariate]) -> list[Covariate]:
-    """Return the covariates, the squares of non-binary covariates and all pairwise products that are not constant.
-
-    Levels of one factor are not multiplied, nor is a variable multiplied by its own powers.
-    """
+    """Return the covariates, squares of non-binary covariates, and all pairwise products that are not constant."""
     numbers = [c for c in covariates if not c.binary and "^" not in c.name]
     squares = [Covariate(f"{c.name}^2", "", c.values**2) for c in numbers]
     pairs = [

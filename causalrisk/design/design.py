@@ -60,7 +60,7 @@ class Design:
     cluster : ndarray of intp, shape (n,), or None
         Cluster of each row, 0 .. G-1.
     offset : ndarray of float64, shape (n,), or None
-        Known part of the linear predictor of the outcome models; the logarithm of an exposure.
+        Known part of the linear predictor of the outcome models. For an exposure, it is the logarithm.
     offset_kind : {None, "offset", "exposure"}
         Whether the caller gave an offset or an exposure.
     score : ndarray of float64, shape (n, K), or None
@@ -72,7 +72,7 @@ class Design:
     endog_name, treat_name : str
         Names of the outcome and the treatment.
     formula, propensity_formula : str or None
-        The two-sided formulas as displayed; None if the design was made from arrays.
+        The two-sided formulas as shown in the summary; None if the design was made from arrays.
     index : pandas.Index
         Labels of the n rows in the sample.
     in_sample : Series of bool
@@ -88,10 +88,9 @@ class Design:
     missing : {"drop", "raise", "indicator"}
         Whether rows with missing values are dropped, raise an error, or have their covariates filled in.
     dropped_terms : tuple of str
-        Names of the columns that were dropped from either model because they depend linearly on earlier columns, in
-        all rows or within an arm.
+        Names of the columns that were dropped from either model because they depend linearly on earlier columns.
     outcome_encoder, propensity_encoder : Encoder
-        Their ``encode(newdata)`` codes new rows as the columns of X and Z.
+        Encoders, which code new rows as the columns of X and Z.
     clusters : pandas.Index, shape (G,), or None
         Names of the clusters; None also if the rows are on disk.
     survey : SurveyDesign or None
@@ -101,7 +100,7 @@ class Design:
     second_cluster_name : str or None
         Name of the second cluster variable.
     observation : Observation or None
-        Observation model, if rows are weighted because some outcomes are missing; `y` is NaN in these rows.
+        Model of whether outcomes are observed, if rows are weighted for missing outcomes (NaN in `y`).
     periods : Periods or None
         The periods of repeated cross sections. Arm means are then differences between the periods.
     filled : tuple of Filled
@@ -111,7 +110,7 @@ class Design:
     predictions_name : tuple of str or None
         Names of the columns of `predictions`.
     left : ndarray of int, shape (n,), or None
-        Positions of the rows among the rows before trimming, which the encoders have. None without trimming.
+        Positions of the rows among the rows before trimming; None without trimming.
 
     Notes
     -----
@@ -196,7 +195,7 @@ class Design:
             raise not_on_disk(what, instead)
 
     def over(self, function: Callable[[Any], T]) -> Iterator[T]:
-        """Return an iterator over the single result `function(self)`. On disk, there is one per block of rows."""
+        """Return an iterator over `function(rows)` for each block of rows. In memory, the only block is the design."""
         return iter([function(self)])
 
     @property
@@ -314,10 +313,7 @@ class Design:
         return self.arm == np.arange(self.n_arms)[:, None]
 
     def subset(self, keep: np.ndarray, reason: str) -> Design:
-        """Return the design on the rows that the mask `keep` (n,) marks, after checking its columns again.
-
-        `reason` tells `sample_ledger` why the other rows are dropped, such as "propensity score outside [0.1, 0.9]".
-        """
+        """Return the design on the rows that the mask `keep` marks. `reason` describes the other rows in the ledger."""
         left, notes = int(keep.sum()), list[str]()
         found = f"trimming ({reason}) leaves {left} of {self.n} rows"
         with naming(found, "\nUse a wider `trim=(low, high)`."):
@@ -330,15 +326,12 @@ class Design:
         return smaller.with_notes([f"after trimming: {note}" for note in notes if note not in self.notes])
 
     def for_scores(self, rule: str) -> Design:
-        """Return the design for another rule of the propensity columns, `Rules.scores`.
-
-        A rule that keeps all columns raises an OptionError if columns were dropped.
-        """
+        """Return the design for another rule of the propensity columns, `Rules.scores`."""
         if rule == self.rules.scores:
             return self
         if rule == support.AS_THEY_ARE and self.dropped_terms:
-            found = f"with these options, the propensity model would keep {listing(self.dropped_terms)}"
-            raise OptionError(f"{found}, which it dropped.\nUse `from_formula` with all options.")
+            found = f"these options need columns that were dropped from the model: {listing(self.dropped_terms)}"
+            raise OptionError(f"{found}.\nUse `from_formula` again, with these options.")
         notes = list[str]()
         made = self._with(rules=self.rules._replace(scores=rule)).supported(notes)
         return made.with_notes([note for note in notes if note not in self.notes])
@@ -359,10 +352,7 @@ class Design:
 
     @property
     def strata(self) -> Factors | None:
-        """Weights of the strata in the variance. None without a survey design or with replicate weights.
-
-        The last stratum is for the rows of a target frame.
-        """
+        """Weights of the strata in the variance, if any. The last stratum has the rows of a target frame."""
         if self.survey is None or self.survey.replication is not None:
             return None
         own = self.survey.factors
@@ -387,10 +377,7 @@ class Design:
         )
 
     def under(self, arm: np.ndarray) -> Design:
-        """Return the same rows under another assignment of the treatment, given as `arm` (n,) with values 0 .. K-1.
-
-        Columns that are linearly dependent within an arm are dropped, or raise an error.
-        """
+        """Return the same rows under another treatment assignment `arm` (n,), after checking the columns again."""
         return replace(self, arm=arm).supported([])
 
     def extended(self, step: Callable[[Any], Any], encoder: Encoder, notes: list[str], *, given: bool) -> Design:
@@ -483,8 +470,8 @@ class Design:
                 group = f"the outcome model of group {labels[found[0].arm]!r} cannot be estimated"
                 raise DesignError(f'{group}: {why}.\nMerge levels, or use `collinear="drop"`.')
             if not kept.any():
-                left = f"the {what} model has no column left that varies within every group"
-                raise DesignError(f"{left}: {why}.\nAdd a constant.")
+                left = f"the {what} model has no columns left"
+                raise DesignError(f"{left}: {why}.\nAdd a constant: leave out `0 +` or `- 1`, or use `add_constant`.")
             dropped = listing(dict.fromkeys(encoder.names[one.column] for one in found))
             columns = [one.column for one in found]
             advice = f"\nTake it out of the formulas if it is the treatment {self.treat_name!r}, or depends on it."
@@ -528,11 +515,7 @@ class TargetRows:
 
 
 def target_rows(design: Design, data: Any, missing: str = "drop") -> TargetRows:
-    """Code the rows of another population as the sample was coded: same levels, same means in ``center()``.
-
-    The data need all covariates of both models, but neither outcome nor treatment. Rows with a missing covariate are
-    dropped. With ``missing="raise"``, such rows raise an error.
-    """
+    """Code rows of another population as the sample was coded: same levels, same means in ``center()``."""
     if design.filled:
         names = ", ".join(one.name for one in design.filled)
         found = f"target= cannot be a data frame if missing values of {names} are filled in"

@@ -1,7 +1,4 @@
-"""Difference-in-differences: the change of the outcome between two columns, or between two periods of long data.
-
-Input: the caller's formula and data. Output: a formula whose outcome is the change, and data with one row per unit.
-"""
+"""Difference-in-differences: turn the outcome into a change, and long data into one row per unit."""
 
 from __future__ import annotations
 
@@ -38,11 +35,11 @@ class DiD:
         outcome after the treatment.
     time, unit : str, optional
         For long data, instead of `before`: columns with the period (two values) and the unit. Each unit becomes one
-        row, with the covariates and weights of the earlier period. If `unit` is not given, the data are repeated cross
-        sections, with different units in each period.
+        row, with the covariates and weights of the earlier period. Without `unit`, the data are repeated cross
+        sections: each period has different units.
     normalize : bool, default True
-        For AIPW: whether the weights of the controls' residuals are normalised to add up to one, as in R's DRDID. False
-        is not available for repeated cross sections.
+        For AIPW: whether the weights of the controls' residuals add up to one, as in R's DRDID. Repeated cross sections
+        need True.
 
     Notes
     -----
@@ -50,11 +47,11 @@ class DiD:
 
     The outcome models predict the change, and the effect is the effect on the treated. The assumptions are conditional
     parallel trends and no effect before the treatment. For panels, AIPW is the doubly robust estimator of [1]_. With
-    ``propensity_loss="calibrated"``, AIPW is their improved estimator, the default of DRDID.
+    ``propensity_loss="calibrated"``, AIPW is the improved estimator of [1]_, the default of DRDID.
 
     With repeated cross sections, each group has one outcome model per period, and group means are differences between
-    the periods. The weights of residuals add up to one in each period, which makes AIPW the locally efficient doubly
-    robust estimator of [1]_. Covariates and treatment must have the same distribution in both periods.
+    the periods. AIPW is then the locally efficient doubly robust estimator of [1]_. Covariates and treatment must have
+    the same distribution in both periods.
 
     References
     ----------
@@ -84,7 +81,7 @@ class DiD:
         given = [value for value in (self.before, self.time, self.unit) if value is not None]
         wrong = (self.before is None) == (self.time is None) or (self.unit is not None and self.time is None)
         if wrong or not all(isinstance(value, str) for value in given):
-            needed = "DiD needs the name of a column as before= or as time=; unit= can be added to time="
+            needed = "DiD needs the name of a column as before=, or as time= (for panels, together with unit=)"
             raise OptionError(f'{needed}.\nUse `DiD(before="y0")` or `DiD(time="year", unit="id")`.')
         if self.cross_sections and not self.normalize:
             raise OptionError("normalize=False is not available for repeated cross sections.\nLeave normalize= out.")
@@ -103,10 +100,7 @@ DiD.__init__ = with_other_names(DiD.__init__)  # type: ignore[method-assign]
 
 
 def with_change(did: Any, formula: Any, data: Any, treat: Any) -> tuple[Any, Any]:
-    """Return a formula whose outcome is the change, such as ``I(y1 - y0) ~ x1``, and data with one row per unit.
-
-    Repeated cross sections keep their formula. Repeated cross sections, wide data and scanned data keep their data.
-    """
+    """Return a formula whose outcome is the change, such as ``I(y1 - y0) ~ x1``, and data with one row per unit."""
     if not isinstance(did, DiD):
         raise OptionError(f'did is a {type(did).__name__}; expected a DiD.\nUse `did=DiD(before="<column>")`.')
     outcome = parse(formula, "outcome", [])
@@ -128,7 +122,7 @@ def with_change(did: Any, formula: Any, data: Any, treat: Any) -> tuple[Any, Any
 
 
 def _check_before(before: str, after: str, outcome: Formula) -> None:
-    """Raise an error if `before` is the outcome itself, or is a plain column but the outcome is a function of one."""
+    """Raise an error if `before` is the outcome itself, or a plain column while the outcome is a function of one."""
     used = list({use.name for use in outcome.uses("left") if use.role not in ("called", "base")})
     itself = before in (after, outcome.left[0].name())
     if itself or (len(used) == 1 and not after.isidentifier() and before.isidentifier()):
@@ -200,10 +194,7 @@ def _check_fixed(values: Any, units: Any, what: str, advice: str) -> None:
 def _keys(
     table: pd.DataFrame, time: str, unit: str, count: int | None = None
 ) -> tuple[pd.DataFrame, NDArray[np.intp], pd.Index, pd.Series]:
-    """Return the columns of long data, each row's period number, the periods in order, and each row's unit.
-
-    Raise a DesignError unless each unit has one row in each period.
-    """
+    """Return the columns of long data, each row's period number, the ordered periods, and each row's unit."""
     times, units = (find_column(name, role, role, table, {}, []) for role, name in (("time", time), ("unit", unit)))
     check_complete(units, f"unit {unit!r}")
     frame = pd.DataFrame({name: column_of(table, name) for name in table.columns if isinstance(name, str)})
@@ -212,7 +203,7 @@ def _keys(
     odd = rows.index[(rows != 1).any(axis=1)]
     if len(odd):
         found = f"{len(odd)} of {len(rows)} units by {unit!r} do not have one row in each period ({listing(odd)})"
-        copies = f'`data=data.drop_duplicates(["{unit}", "{time}"])` if rows are copies'
+        copies = f'`data=data.drop_duplicates(["{unit}", "{time}"])` if rows are duplicates'
         complete = f'`data=data[data.groupby("{unit}")["{time}"].transform("nunique") == {rows.shape[1]}]`'
         other = "For repeated cross sections (other units in each period), use `AIPW` with `did=DiD(time=)`."
         keep = "To keep all units, add rows with a missing outcome."
@@ -271,9 +262,9 @@ class Periods:
 class Adoption(NamedTuple):
     """Long data of units that begin treatment at different times.
 
-    `period` (N,) has the period number of each row, and `unit` (N,) has the unit number. `names` has the names of the T
-    periods, and `units` has the names of the n units. `begins` (n,) has the number of the period in which each unit
-    begins, or T for never-treated units. `column` is the name of the column that says when units begin.
+    `period` (N,) and `unit` (N,) have the period number and the unit number of each row. `names` (T) and `units` (n)
+    are the names of the periods and the units. `begins` (n,) is the number of the period in which each unit begins, or
+    T for never-treated units. `column` is the name of the column that says when units begin.
     """
 
     frame: pd.DataFrame
@@ -290,7 +281,7 @@ class Adoption(NamedTuple):
         return pd.Series(found, index=[*_shown(self.names), NEVER])[found > 0]
 
     def unequal(self, time: str) -> str:
-        """Return the text of a warning on whole-number periods that are not equally spaced; empty for others."""
+        """Return a warning if whole-number periods are not equally spaced, otherwise an empty text."""
         values = np.asarray(self.names if pd.api.types.is_numeric_dtype(self.names) else [], dtype=float)
         gaps, shown = np.flatnonzero(np.diff(values) > np.diff(values).min(initial=np.inf)), _shown(self.names)
         between = " and ".join(f"between {shown[k]} and {shown[k + 1]}" for k in gaps if not (values % 1).any())
@@ -326,9 +317,8 @@ class Adoption(NamedTuple):
     ) -> Iterator[tuple[int, int, pd.DataFrame | None, str]]:
         """Yield the two-period data of each group and period: group number, period number, rows, and treatment name.
 
-        `base` and `anticipation` are options of `event_study`. With `not_yet`, units that begin after both periods are
-        also controls. The column `COMPARED` marks the group and its controls. With `whole`, the data keep the rows of
-        all other units. The rows are None if there are no controls.
+        With `not_yet`, units that begin after both periods are also controls. With `whole`, the data also keep the
+        rows of all other units. The rows are None if there are no controls.
         """
         never = len(self.names)
         for group in np.unique(self.begins[self.begins < never]):

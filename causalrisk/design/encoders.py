@@ -1,7 +1,4 @@
-"""Encoders: turn new data into the columns of a fitted design, coded exactly as the estimation sample was.
-
-With `missing="indicator"`, missing covariates are filled in and indicator columns mark the rows.
-"""
+"""Encoders: turn new data into the columns of a fitted design, coded exactly as the estimation sample was."""
 
 from __future__ import annotations
 
@@ -23,17 +20,13 @@ from causalrisk.design.tables import as_pandas, as_table, column_of, listing, mi
 from causalrisk.errors import DesignError
 
 OF_OTHER_ROWS = (
-    "the formula {!r} computes rows from other rows, as `I(x - x.mean())` does, so they cannot be coded one by one.\n"
-    "Write the number instead of the mean, or add the computed column to the data."
+    "the formula {!r} computes a row from other rows, as `I(x - x.mean())` does, so it cannot be used here.\n"
+    "Write the mean as a number, or add the computed column to the data."
 )
 
 
 class Encoder:
-    """Coding of the columns of a model, fixed on the estimation sample. Some columns may have been dropped.
-
-    `names` has the names of all columns. `variables` has the variables of a formula on the sample. Messages name
-    `model`.
-    """
+    """Coding of the columns of a model, fixed on the estimation sample. Some columns may have been dropped."""
 
     info: Any = None  # patsy's DesignInfo of a formula
     base: Encoder | None = None  # encoder of the columns from which more columns are computed
@@ -82,10 +75,7 @@ class Encoder:
         return self._with(_keep=inside)
 
     def extended(self, more: Sequence[str], make: Callable[[np.ndarray], np.ndarray], keep: np.ndarray) -> Self:
-        """Return an encoder with further columns, named `more`, which `make` computes from the present columns.
-
-        `keep` is a mask of the columns to keep: first the present columns, then the further columns.
-        """
+        """Return an encoder with further columns, which `make` computes. `keep` is a mask of old and new columns."""
         return self._with(base=self, _make=make, _keep=keep, _all=(*self.names, *more))
 
     def _with(self, **changed: Any) -> Self:
@@ -119,8 +109,7 @@ class Encoder:
 class FormulaEncoder(Encoder):
     """Coding of a formula's right-hand side: its variables on the sample, its functions and constants.
 
-    patsy's DesignInfo cannot be pickled. Pickles contain the formula, variables and constants instead (modules by name,
-    functions by pickle), and `info` is rebuilt from them when needed.
+    patsy's DesignInfo cannot be pickled. Therefore it is rebuilt from the formula, variables and constants.
     """
 
     def __init__(self, formula: Formula, scope: Scope, counts: np.ndarray | None = None) -> None:
@@ -187,10 +176,7 @@ class FormulaEncoder(Encoder):
 
 
 def is_by_row(code: Callable[[pd.DataFrame], np.ndarray], table: pd.DataFrame) -> bool:
-    """Return whether `code(table)` does not depend on other rows, as it does with ``x - x.mean()``.
-
-    Some rows are coded alone, and compared with the code of the whole table.
-    """
+    """Return whether `code(table)` of a row is the same without the other rows, unlike ``x - x.mean()``."""
     rows = [*np.linspace(0, len(table) - 1, 9).astype(int)] if len(table) else []
     try:
         whole = code(table)
@@ -259,10 +245,10 @@ LEVEL = "(missing)"  # level of missing values of a categorical covariate
 
 
 class Filled(NamedTuple):
-    """A covariate whose missing values were replaced.
+    """A covariate whose missing values were replaced in the `rows` (N,).
 
-    `rows` is a mask (N,) of the rows of the data in which the covariate was missing. `indicator` is the name of the
-    column that is 1 in these rows. It is None if the covariate has a level for missing values.
+    `indicator` is the name of the column that marks these rows. It is None if the covariate has a level for missing
+    values.
     """
 
     name: str
@@ -296,8 +282,8 @@ def fill_covariates(
             whole = own.reindex(range(len(rows))).cat.add_categories(LEVEL).fillna(LEVEL)
             columns[name] = whole.set_axis(values.index)
         elif indicator in table:
-            what = f"{indicator!r}, the missing-value indicator of {name!r}"
-            raise DesignError(f"{what}, is a column.\nRename {indicator!r}.")
+            what = f"the data already have {indicator!r}, the name of the missing-value indicator of {name!r}"
+            raise DesignError(f"{what}.\nRename this column.")
         else:
             number = np.full(len(rows), np.average(known.astype(float), weights=weights[~rows]))
             number[~rows] = known

@@ -1,6 +1,6 @@
 """Formulas: split them into terms, look up their names, and evaluate them with patsy.
 
-Formulas in the syntax of R or Stata are recognised by patterns. They raise an error that says what to write instead.
+Formulas in the syntax of R or Stata raise an error that says what to write instead.
 """
 
 from __future__ import annotations
@@ -52,16 +52,16 @@ HABITS: tuple[tuple[str, str], ...] = (  # a pattern, and the advice for it with
     (r"\bte\(\s*\w+\s*[,)]", "Products of splines are `te(cr(x, df=4), cr(z, df=4), constraints='center')`."),
     (rf"(?:^|[~+])\s*{NAME}\s*&\s*{NAME}\s*(?:$|\+)", r"An interaction is `\1:\2`."),
     ("`", "R's backticks are `Q('odd name')`."),
-    (r"^(?!.*[:(,]\s*\{)(?!.*\{[^}]*:).*\{", "Arithmetic is inside `I(...)`."),
+    (r"^(?!.*[:(,]\s*\{)(?!.*\{[^}]*:).*\{", "Write arithmetic inside `I(...)`."),
     (r"^\s*(?:as\.)?(?:factor|ordered)\(\s*(\w+)\s*\)\s*~", r"The outcome must be a number: `\1 ~ ...`."),
     (r"\bas\.\w+\(\s*(\w+)", r"R's `as.factor(\1)` is `C(\1)`, and `as.numeric(\1)` is `1.0 * \1`."),
     (r"\bcontr\.(\w+)", r"R's contrasts are `C(x, Treatment)`, `C(x, Sum)`, `C(x, Helmert)` and `C(x, Poly)`."),
     (r"\boffset\((?:(?:np\.)?log\()?\s*(\w+)", r'Use the option `offset="\1"`, or `exposure="\1"` for `log(\1)`.'),
     (r"\b[\w.]+::(\w+)\(", r"Leave out the package: `\1(...)`."),
-    (r"\w\s*:\s*[01](?![\w.])", "A product with a number is not a term. Leave it out."),
-    (rf"(?:^|[~+])\s*{NAME}\s*([*/])\s*(\d[\d.]*)\s*(?:$|[~+])", r"Arithmetic is `I(\1 \2 \3)`."),
+    (r"\w\s*:\s*[01](?![\w.])", "A product with a number is not a term. Leave the number out."),
+    (rf"(?:^|[~+])\s*{NAME}\s*([*/])\s*(\d[\d.]*)\s*(?:$|[~+])", r"Write arithmetic as `I(\1 \2 \3)`."),
     (r"\)\s*\^\s*(\d)", r"R's `^\1` is `**\1`."),
-    (rf"\bI\(\s*{NAME}\s*=(?!=)", r"Equality is `==`: `I(\1 == ...)`."),
+    (rf"\bI\(\s*{NAME}\s*=(?!=)", r"Write equality as `==`: `I(\1 == ...)`."),
     (rf"\b{NAME}\s*\^\s*(\d+)", r"Powers are `I(\1**\2)`."),
     (r"(?:^|[~+])\s*\.\s*($|[-+])", 'Name the columns: `" + ".join(data.columns.drop(["<y>", "<d>"]))`.'),
     (r"(\w+)\s*%in%", r"R's `%in%` is `I(\1.isin([...]))`."),
@@ -73,11 +73,11 @@ HABITS: tuple[tuple[str, str], ...] = (  # a pattern, and the advice for it with
     (r"[<>]\s*[\w.]+\s*[&|]\s*\w+\s*[<>]|==\s*[\w.]+\s*[&|]", "Use parentheses: `I((x > 1) & (z < 2))`."),
     (
         r"\(\s*[01]\s*\|\s*(\w+)\s*\)",
-        r'There are no random effects. Use `C(\1)`, or `cluster="\1"` for standard errors.',
+        r'Random effects are not available. Use `C(\1)`, or `cluster="\1"` for standard errors.',
     ),
-    (r"\w\s*\|\s*(\w+)[\s\w+]*$", rf'Fixed effects are `C(\1)`, clusters `cluster="\1"`, instruments `{LATE}`.'),
+    (r"\w\s*\|\s*(\w+)[\s\w+]*$", rf'Fixed effects: `C(\1)`. Clusters: `cluster="\1"`. Instruments: `{LATE}`.'),
     (r"\w\$(\w+)", r"Name the column alone: `\1`."),
-    ("[\u223c\u02dc\uff5e]", "Use the `~` of the keyboard; this is another character."),
+    ("[\u223c\u02dc\uff5e]", "Use the `~` of the keyboard. This is a similar character."),
     (r"^\s*\w+\s*=(?!=)[^~]*$", "Use `~` between the outcome and the covariates, not `=`."),
     (
         r"^((?:[^,()\[\]]|\((?:[^()]|\((?:[^()]|\([^()]*\))*\))*\)|\[[^\]]*\])+),",
@@ -101,10 +101,7 @@ FUNCTIONS = {  # functions of R and Stata by their names; x is the first argumen
 
 
 def refuse_foreign(text: str, model: str, roles: tuple[str, str] = ("y", "d")) -> None:
-    """Raise a DesignError for a formula in the syntax of R or Stata, and say what to write instead.
-
-    `roles` are the names of outcome and treatment.
-    """
+    """Raise a DesignError for a formula in the syntax of R or Stata. `roles` are the names of outcome and treatment."""
     bare = re.sub(QUOTED, "", text)
     for pattern, sentence in HABITS:
         where = text if QUOTED in pattern else bare
@@ -149,7 +146,7 @@ def parsed(code: str) -> ast.Expression:
 class Use(NamedTuple):
     """A name in a term, its role, and whether it is a variable in the first argument of ``C(...)``.
 
-    Roles: "called" (``f(...)``), "quoted" (``Q("...")``), "base" (before a dot), "option" (the value of a keyword, or a
+    Roles: "called" (``f(...)``), "quoted" (``Q("...")``), "base" (before a dot), "option" (value of a keyword, or a
     further argument of ``C``), "term" (the whole term), "plain" (anywhere else).
     """
 
@@ -216,7 +213,7 @@ def typed_name(name: str) -> str:
 
 
 def quotes_needed(names: Iterable[str], text: str) -> str:
-    """Return advice if names of columns that are not identifiers are in the text of formulas without Q(...)."""
+    """Return advice on names of columns that need ``Q(...)`` but are used in formulas without it."""
     bare = re.sub(QUOTED, "", text)
     words = (name for name in names if in_formula(name) != name and re.search(r"[^\W\d_]", name))
     odd = [typed_name(name) for name in words if re.search(rf"(?<!\w){re.escape(name.strip())}(?!\w)", bare)]
@@ -267,14 +264,17 @@ class Formula:
 
 
 ARITHMETIC = ("+", "-", "*", "/", ":", "**")  # what patsy reads as operations on terms
+UNREADABLE = {  # parts of errors of patsy and Python, and the cause
+    "expected a noun": "a term is missing", "numbers besides": "a number is not a term", "extra": "`)` has no `(`",
+    "tokenizing": "it has an unclosed quotation mark or an odd character", "Unary": "a term has a minus sign",
+    "Unmatched": "`(` is not closed", "unmatched": "a bracket is not opened", "unclosed": "a bracket is not closed",
+    "'**' requires": "a power outside I() is not a whole number", "only be used once": "it has more than one `~`",
+    "invalid syntax": "a term is not a valid expression",
+}  # fmt: skip
 
 
 def parse(text: str, model: str, notes: list[str], roles: tuple[str, str] = ("y", "d")) -> Formula:
-    """Split a one- or two-sided formula into terms, without looking up its variables.
-
-    Terms that probably do not mean what was intended add lines to `notes`. `roles` are the names of outcome and
-    treatment, for messages.
-    """
+    """Split a formula into terms, without looking up its variables. Terms that are probably a mistake add `notes`."""
     typed = '"y ~ {}"' if model == "outcome" else OPTIONS.get(model, model) + '="{}"'
     if not isinstance(text, str):
         if hasattr(text, "predict_proba") or (model == "propensity" and hasattr(text, "__array__")):
@@ -291,15 +291,16 @@ def parse(text: str, model: str, notes: list[str], roles: tuple[str, str] = ("y"
     except (patsy.PatsyError, SyntaxError, RecursionError, MemoryError, AssertionError) as error:
         why = getattr(error, "message", getattr(error, "msg", error))  # of patsy or Python
         why = str(why).rstrip(".") or "a term begins with an operator"
-        found = f"the {model} formula {text!r} cannot be read: {why}."
+        why = next((words for start, words in UNREADABLE.items() if start in why), why)
         advice = 'Join terms with `+`. Write arithmetic inside `I(...)`, and an odd name as `Q("odd name")`.'
-        if text[-1:] in ("+", "-", "*", ":"):
-            advice = f"The formula ends in `{text[-1]}`. Leave `{text[-1]}` out, or add a term."
+        if (end := re.search(r"[-+*:/]+$", text)) is not None:
+            why, advice = f"it ends in `{end[0]}`", f"Leave `{end[0]}` out, or add a term."
+        found = f"the {model} formula {text!r} cannot be read: {why}."
         raise DesignError(f"{found}\n{advice}") from error
     left = tree.args[0] if len(tree.args) == 2 else None
     if left is not None and left.type in ARITHMETIC:
         what, right = text.split("~", 1)
-        found = f"the {model} formula {text!r} has arithmetic on its left-hand side, which only I() computes"
+        found = f"the {model} formula {text!r} has arithmetic on its left-hand side, outside I()"
         raise DesignError(f"{found}.\nUse `I({what.strip()}) ~ {right.strip()}`.")
     if not formula.right:
         found = f"the {model} formula {text!r} has an empty right-hand side; expected at least one term"
@@ -447,7 +448,7 @@ class _Factor(patsy.EvalFactor):
         rows, size = [len(column) for column in dict(data).values()], len(values) if values.ndim else 1
         if not values.ndim or size != max(rows, default=size):
             where = f"{self.code!r} of the {self.formula.model} formula has length {size}; expected one value per row"
-            raise DesignError(f"{where}.\nUse functions that keep the number of rows.")
+            raise DesignError(f"{where}.\nUse functions that return one value per row.")
         if values.dtype.kind in "cm":
             raise DesignError(f"{self.code!r} has the dtype {values.dtype}; expected numbers.\nConvert it to float.")
         if not boxed and values.dtype.kind in "iuf":
@@ -464,7 +465,7 @@ class _Factor(patsy.EvalFactor):
         if (places < 0).any():
             unseen = listing(np.asarray(distinct, dtype=object)[places < 0][:1])
             where = f"{self.code!r} in the {self.formula.model} formula {self.formula.text!r}"
-            raise DesignError(f"{where} has the level {unseen}; expected {listing(levels)}.\nLeave its rows out.")
+            raise DesignError(f"{where} has the level {unseen}; expected {listing(levels)}.\nLeave out these rows.")
         coded = pd.Categorical.from_codes(places[codes], dtype=state["levels"])
         return patsy.builtins.C(coded, value.contrast) if boxed and first else coded
 
@@ -494,7 +495,7 @@ def evaluate(info: patsy.DesignInfo, formula: Formula, variables: Mapping[str, p
 
 
 def check_finite(finite: np.ndarray, term: str, formula: Formula) -> None:
-    """Raise a DesignError unless a term is finite in all rows, as the mask `finite` says."""
+    """Raise a DesignError if a term is not finite in all rows. The mask `finite` marks the finite rows."""
     if not finite.all():
         where = f"term {term!r} of the {formula.model} formula {formula.text!r}"
         found = f"{where} is NaN or infinite in {int((~finite).sum())} rows"
@@ -512,9 +513,10 @@ def as_design_error(formula: Formula) -> Iterator[None]:
     except (patsy.PatsyError, *CANNOT) as error:  # CANNOT: raised inside splines and contrasts
         message, origin = getattr(error, "message", f"{type(error).__name__}: {error}"), getattr(error, "origin", None)
         where = "" if origin is None else f" in {origin.relevant_code()!r}"
+        message = message.removeprefix("Error evaluating factor: ")
         found = f"the {formula.model} formula {formula.text!r} cannot be evaluated{where}: {message}"
-        levels = "a numeric level is `Treatment(1)`, a text level `Treatment('1')`"
-        raise DesignError(f"{found}\nWrite arithmetic inside `I(...)`; {levels}.") from error
+        levels = " A numeric level is `Treatment(1)`, a text level `Treatment('1')`." * ("Treatment" in formula.text)
+        raise DesignError(f"{found}\nCheck the term, and write arithmetic inside `I(...)`.{levels}") from error
 
 
 def stateful_function(formula: Formula, constants: Mapping[str, Any]) -> str | None:
@@ -528,15 +530,13 @@ def stateful_function(formula: Formula, constants: Mapping[str, Any]) -> str | N
 
 
 def linear_constraint(names: Sequence[str], text: str) -> tuple[np.ndarray, np.ndarray]:
-    """Read linear constraints on named parameters, such as "POM[1] - POM[0] = 0, POM[1] = 2".
-
-    "= 0" may be left out. Returns the coefficients (j, d) and the right-hand sides (j,).
-    """
+    """Read constraints such as "POM[1] - POM[0] = 0" as coefficients (j, d) and right-hand sides (j,)."""
     try:
         read = patsy.DesignInfo(list(names)).linear_constraint(text)
     except (patsy.PatsyError, IndexError) as error:
         why = getattr(error, "message", "it is empty")
         nonlinear = "in a linear constraint" in why
+        why = next((words for start, words in UNREADABLE.items() if start in why), why)
         advice = f"Use `res.nlcom({text!r})`." if nonlinear else f'Use `"{names[-1]} = {names[-2]}"` for example.'
         found = f"cannot read the hypothesis {text!r}: {why}"
         raise DesignError(f"{found}\nThe parameters are {', '.join(names)}. {advice}") from error

@@ -1,7 +1,7 @@
 """Designs whose rows are on disk: read a scan once, code its rows, and store them as arrays.
 
-Reading keeps the rows of the estimation sample and collects the levels of factors. Then the coding is fixed for all
-rows. The coded rows are stored in a temporary folder, in parts, and can be used as Dask arrays.
+The first pass keeps the rows of the estimation sample and collects the levels of factors. The second pass codes
+these rows and stores them in a temporary folder.
 """
 
 from __future__ import annotations
@@ -41,16 +41,11 @@ HEAD = 2  # numbers per frame on which formulas are tried
 
 
 class FrameSummary(NamedTuple):
-    """Summary of a frame (consecutive rows of a scan): numbers of rows, dropped rows, and levels of variables.
+    """Summary of a frame, which has consecutive rows of a scan.
 
-    `size` has the numbers of rows in the data and in the sample. `few` has distinct values of each factor, of treatment
-    and cluster, and a few values of other variables. Its keys are the role ("column", "treatment" or "cluster") and the
-    name. `counts` has the number of rows of each level of the treatment. `weights` is the sum of the weights. `where`
-    names the frame in messages.
-
-    `path` is the file with two tables of the sample rows, not yet coded as numbers. The first has the variables of the
-    models. The second has treatment and weights and, if given, cluster and offset. Their index is the row number in the
-    frame.
+    `size` is the number of rows in the data and in the sample. `few` has the levels of factors, treatment and cluster
+    by role ("column", "treatment" or "cluster") and name. `counts` has the number of rows at each treatment level.
+    `where` is the name of the frame in messages. The file at `path` has the rows of the sample, not yet coded.
     """
 
     where: str
@@ -63,11 +58,9 @@ class FrameSummary(NamedTuple):
 
 
 class Coding:
-    """Selects the sample rows and variables of a model from the frames of a scan, and codes them.
+    """Selects the sample rows and the variables of a model from the frames of a scan, and codes them.
 
-    The parameters are the parameters of `design_from_scan`. `read` summarises frames. After all frames have been read,
-    `fix` sets the coding: `encoders` of the right-hand sides (outcome and propensity), `arms`, `clusters` in the order
-    of their codes, and the `unit` by which weights are divided.
+    The parameters are the same as in `design_from_scan`. `read` summarises frames. `fix` then sets the coding.
     """
 
     def __init__(
@@ -246,11 +239,9 @@ def _check_given(columns: ColumnOptions) -> None:
 class CodedRows:
     """Some rows of the sample as numbers.
 
-    `position` is the position of each row in the sample, in the order of the data. `row` is the number of the row in
-    the data. y (n,) is the outcome. X (n, p) and Z (n, q) are the design matrices, one object if both are the same.
-    Probability `weights` are divided by their mean over all rows. `cluster` has codes 0 .. G-1. `offset` is the
-    logarithm of an exposure. `table` has the `path` of a `FrameSummary` and the number of its first row in the data.
-    `file` is where the rows are stored.
+    `position` is the position of each row in the sample, and `row` is its position in the data. X (n, p) and Z (n, q)
+    are the design matrices. Probability `weights` have mean one over all rows. `table` has the `path` of a
+    `FrameSummary` and the number of its first row in the data. `file` is where the rows are stored.
     """
 
     position: np.ndarray
@@ -293,11 +284,7 @@ def _write_columns(path: str, values: Array) -> None:
 
 
 def _sums(k: int, n_clusters: int, block: CodedRows) -> dict[str, Any]:
-    """Return sums over some rows that are needed to check the columns. Results for different rows can be added.
-
-    X, Z and y are `ColumnMoments` of the designs and the outcome. totals (K,) has the sum of the weights in each arm.
-    members (G, K) has the number of rows of each cluster in each arm.
-    """
+    """Return sums over some rows, for checks of the columns: moments, weights of each arm, and sizes of clusters."""
 
     def of(columns: Array) -> ColumnMoments:
         return ColumnMoments.of(columns, block.arm, k, origin=columns.mean(axis=0), weights=block.weights)
@@ -316,9 +303,7 @@ def _sums(k: int, n_clusters: int, block: CodedRows) -> dict[str, Any]:
 class DesignOnDisk(Design):
     """A design whose rows are on disk. Fields of `Design` with one value per row raise an UnavailableError.
 
-    `parts` has the stored rows, in several `CodedRows`, which are not pickled. What `Design` computes from its rows is
-    stored in fields here. `outcome_basis` and `propensity_basis` hold no rows. `constant` (p,) has the coefficients of
-    the constant in the outcome basis, which are zero if there is no constant.
+    `parts` has the stored rows, which are not pickled. Results that `Design` computes from its rows are fields here.
     """
 
     on_disk = True
@@ -355,11 +340,7 @@ class DesignOnDisk(Design):
         return iter(computed(partial(function, part) for part in self.parts))
 
     def dask(self, name: str) -> Any:
-        """Return an array of all rows as a Dask array, with one chunk per part.
-
-        It can be used as long as the design exists. `name` is a field of `CodedRows`, such as "X", "y" or "arm". The
-        rows of each chunk are sorted by arm.
-        """
+        """Return all rows of a field of `CodedRows`, such as "X", as a Dask array. Chunks are parts, sorted by arm."""
         one = self.parts[0]
         array = "X" if name == "Z" and one.Z is one.X else name
         if array not in one.arrays:
@@ -385,10 +366,7 @@ class DesignOnDisk(Design):
         return self._with(parts=_stored(steps))
 
     def extended(self, step: Callable[[Any], Any], encoder: Encoder, notes: list[str], *, given: bool) -> DesignOnDisk:
-        """Return the design with further outcome columns, computed by `step`. `encoder` codes them in new data.
-
-        Dropped columns add lines to `notes`. No column is dropped if the coefficients are `given`.
-        """
+        """Return the design with further outcome columns, computed by `step`. `encoder` codes them in new data."""
         made = self._with(parts=_stored([partial(step, part) for part in self.parts]), outcome_encoder=encoder)
         if given:
             p = len(encoder.names)

@@ -21,6 +21,7 @@ from causalrisk.numerics.resampling import nearly_whole
 EXACT = 2.0**53  # floats up to this represent every integer
 GIVEN = ("propensity_score", "outcome_predictions")  # estimates made elsewhere
 BY_ROW = ("treat", "weights", "cluster", "offset", "exposure", "subpop", *GIVEN)  # options with one value per row
+EMPTY = "the data have no rows; expected at least two.\nCheck how they were read or filtered."
 UNRECORDED = "observed"  # `formula` in `sample_ledger` of rows that are kept without an outcome
 
 
@@ -36,11 +37,10 @@ Line = tuple[str, str, int, int]
 
 
 class Rows(NamedTuple):
-    """The estimation sample: a mask over the caller's N rows, and `lines` on the dropped rows.
+    """The estimation sample: a mask of the caller's N rows, and `lines` on the dropped rows.
 
-    Each line has the name of a formula, a variable of the formula, the number of rows in which the variable is missing,
-    and the number of rows dropped because of this variable and no earlier one. The last numbers add up to all dropped
-    rows. `weights` has the weights of all rows; ones unless given.
+    Each line has a formula, a variable, the number of rows in which it is missing, and the number of rows dropped
+    because of this variable and no earlier one.
     """
 
     keep: np.ndarray
@@ -60,12 +60,7 @@ class Rows(NamedTuple):
 def complete_rows(
     sources: Sequence[Source], index: pd.Index, missing: str, weights: Any = None, subpop: Source | None = None
 ) -> Rows:
-    """Select the rows without missing values and with a nonzero weight. There may be no such rows.
-
-    `sources` has all variables used, with values for all N rows of the caller's data, whose labels are `index`.
-    `missing` says whether rows with missing values are dropped or raise an error. The values of `subpop` are the mask
-    of the rows in a subpopulation.
-    """
+    """Select the rows without missing values and with a nonzero weight. `sources` has all variables that are used."""
     missing = one_of("missing", missing, ("drop", "raise", "indicator"))
     within = True if subpop is None else subpop.values  # missing values outside the subpopulation do not matter
     reasons = [(s.used_in, s.name, missing_mask(s.values) & within) for s in sources]
@@ -90,8 +85,8 @@ def check_rows_left(lines: Sequence[Line], n: int, left: int) -> None:
     """Raise a DesignError if no row is left, and list from `lines` why the n rows were dropped."""
     if not left:
         why = "".join(f"\n    {name!r} ({used_in})  {dropped} rows" for used_in, name, _, dropped in lines if dropped)
-        found = f"all {n} rows were dropped, because of:{why}" if n else "the data have 0 rows."
-        raise DesignError(f"no observations left: {found}\nFill in missing values, or check `weights=` and `subpop=`.")
+        found = f"no observations left: all {n} rows were dropped, because of:{why}\nFill in missing values, or check"
+        raise DesignError(f"{found} `weights=` and `subpop=`." if n else EMPTY)
 
 
 def read_weights(given: Source | None, weight_type: str | None) -> np.ndarray | None:
@@ -155,16 +150,7 @@ def check_groups(groups: Sequence[Any], name: str) -> None:
 class ColumnOptions:
     """Columns and options as the caller gave them, without formulas: treatment, weights, clusters, scores.
 
-    Parameters
-    ----------
-    treat, treated, reference, levels, weights, weight_type, cluster, offset, exposure, propensity_score
-    outcome_predictions, design, subpop, did, observed, missing, collinear, propensity_loss, trim
-        As in `causalrisk.JRE.from_formula`. A classifier given as `propensity_score` is not a column and becomes None.
-        `propensity_loss` and `trim` affect which columns are dropped.
-
-    Notes
-    -----
-    A survey design sets the weights, and its first-stage units are the clusters.
+    They are the same as in `causalrisk.JRE.from_formula`. A classifier given as `propensity_score` becomes None.
     """
 
     treat: Any
@@ -207,10 +193,9 @@ class ColumnOptions:
 
 
 class ByRows(NamedTuple):
-    """Inputs with one value per row other than covariates (None if they were not given), and the caller's options.
+    """Inputs with one value per row other than covariates (None if not given), and the caller's options.
 
-    `offset` is used in "offset" or "exposure". `survey` is the result of `survey_columns`. The values of `subpop` are a
-    mask (N,). Its name is empty if it was given as values. `period` is the time column of repeated cross sections.
+    `subpop` is a mask (N,). `period` is the time column of repeated cross sections.
     """
 
     treat: Source

@@ -39,8 +39,7 @@ OPTIONS: dict[str, Any] = {"keep_default_na": False, "index_col": False, "low_me
 class Part(NamedTuple):
     """A file, a frame, or a part of a Dask data frame or Arrow dataset.
 
-    `source` is a frame, or a picklable function: (columns, maximum rows per frame) -> frames. It is None for a part of
-    a Dask data frame.
+    `source` is a frame, or a picklable function of the columns and the maximum number of rows per frame.
     """
 
     where: str
@@ -166,10 +165,7 @@ class Scan:
         return f"Scan: {len(self.parts)} parts, the first {self.parts[0].where}"
 
     def read(self, function: Callable[[int, Iterator[Frame]], list[T]], columns: Any = None) -> list[T]:
-        """Read the given columns, by default all, of all parts with Dask.
-
-        `function` is called with the number and the frames of each part. The lists that it returns are joined.
-        """
+        """Return the joined lists `function(number, frames)` of all parts, read with Dask."""
         sources = [part.source for part in self.parts]
         if self.frame is not None:
             names = [name for name in self.frame.columns if columns is None or str(name) in columns]
@@ -194,7 +190,7 @@ class Scan:
 
 
 def scan(source: Any) -> Scan:
-    """Refer to data on disk or too large for memory. Dask reads only the columns that a model uses.
+    """Open data that are on disk or too large for memory. Dask reads only the columns that a model uses.
 
     Parameters
     ----------
@@ -270,10 +266,7 @@ def _matching(pattern: str) -> list[str]:
 
 
 def read_csv(path: str | os.PathLike[str], *, na_values: Sequence[str] = (), most: Any = None, **options: Any) -> Any:
-    """Read a CSV file. Empty cells and the words in `MISSING` and `na_values` are missing in every column.
-
-    `most` is the maximum number of rows per frame. `options` (sep, decimal, encoding) are those of pandas.
-    """
+    """Read a CSV file. Empty cells and the words in `MISSING` and `na_values` are missing in every column."""
     csv_names(path, **options)
     return pd.read_csv(path, na_values=[*MISSING, *na_values], chunksize=most, **OPTIONS, **options)
 

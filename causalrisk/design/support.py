@@ -1,4 +1,4 @@
-"""What the data support: columns that both models can keep, linear dependence by arm, and limits of memory."""
+"""Checks of the data: columns that both models can keep, linear dependence by arm, and limits of memory."""
 
 from __future__ import annotations
 
@@ -34,15 +34,11 @@ def check_magnitude(values: np.ndarray, what: str) -> None:
     largest = float(np.abs(values).max(initial=0))
     if largest and not SMALLEST <= largest <= LARGEST:
         found = f"{what} has values as large as {largest:.3g}"
-        raise DesignError(f"{found}.\nReplace codes of missing values by NaN, or rescale the values.")
+        raise DesignError(f"{found}.\nReplace codes for missing values by NaN, or rescale the other values.")
 
 
 def check_arm_sizes(size: np.ndarray, labels: Sequence[str], p: int, q: int, controls_only: bool = False) -> None:
-    """Raise a DesignError unless each arm has more than p observations, and the sample more than q.
-
-    p and q are the numbers of coefficients of the outcome and the propensity model. `size` (K,) has the number of
-    observations in each arm. With `controls_only`, only the first arm has an outcome model.
-    """
+    """Raise a DesignError unless each arm has more than p observations, and the sample more than q."""
     cases = [(f"group {label!r} has {n:.0f}", n, p, "outcome") for label, n in zip(labels, size, strict=True)]
     cases = cases[:1] if controls_only else cases
     for found, count, coefficients, model in [*cases, (f"{size.sum():.0f}", size.sum(), q, "propensity")]:
@@ -54,11 +50,7 @@ def check_arm_sizes(size: np.ndarray, labels: Sequence[str], p: int, q: int, con
 
 
 class Dependence(NamedTuple):
-    """A column that is a linear combination of earlier columns on the rows of an arm.
-
-    `column` is the position of the column. `direction` (p,) has the coefficients of a combination of the columns that
-    is zero on these rows. The coefficient of the column itself is 1.
-    """
+    """A column that depends linearly on earlier columns in an arm, and the combination that is zero there."""
 
     column: int
     arm: int
@@ -71,12 +63,7 @@ def independent_columns(X: Array) -> Mask:
 
 
 def dependences(factors: Sequence[Array], order: Sequence[int], exempt: Mask) -> tuple[Mask, list[Dependence]]:
-    """Find columns that depend linearly on earlier columns within an arm. Return a mask of the others, to keep.
-
-    Also returns a `Dependence` for each column that is not kept. `factors` has one matrix (r, p) per arm, with the
-    inner products of the arm's columns. `order` has the columns to examine, in this order. The mask `exempt` (p,) marks
-    columns that are always kept.
-    """
+    """Return a mask without columns that depend on earlier ones within an arm, and the `Dependence` of each."""
     keep, found, spans = np.zeros(len(exempt), dtype=bool), list[Dependence](), [_Span(each, order) for each in factors]
     for j in order:
         directions = [span.direction(j) for span in spans]
@@ -125,8 +112,7 @@ class _Span:
 class ColumnMoments:
     """Summary of the columns of a design in each of K arms: number of rows, limits, and a triangular factor.
 
-    Each factor is of the columns (1, columns - origin), with rows multiplied by the square root of their weights.
-    Subtracting `origin` (p,) keeps the digits of columns far from zero. `low` and `high` have shape (K, p).
+    The factor is of the columns (1, columns - origin), with rows multiplied by the square root of their weights.
     """
 
     origin: Array
@@ -193,10 +179,7 @@ class ColumnMoments:
     def within_arms(
         self, among: Mask, exempt: Mask | None = None, n_arms: int | None = None
     ) -> tuple[Mask, list[Dependence]]:
-        """Return a mask of columns that are independent within every arm, and a `Dependence` for each other column.
-
-        Constant columns are kept first. With `n_arms`, only the first arms count.
-        """
+        """Return a mask of columns that are independent within every arm, and a `Dependence` for each other column."""
         exempt = np.zeros(len(among), dtype=bool) if exempt is None else exempt
         order = [*np.flatnonzero(among & self.steady).tolist(), *np.flatnonzero(among & ~self.steady).tolist()]
         return dependences(self.arms()[:n_arms], order, exempt)
@@ -205,11 +188,7 @@ class ColumnMoments:
         return triangle[:, 1:] + triangle[:, [0]] * self.origin
 
     def usable(self, names: Sequence[str], model: str, notes: list[str], collinear: str = "drop") -> Mask:
-        """Return a mask (p,) of the columns that can have a coefficient. Of dependent columns, earlier ones are kept.
-
-        Dependent columns, a missing constant and near-collinearity add lines to `notes`, which do not name the model.
-        If `collinear` is "raise", dependent columns raise a DesignError. `model` is for messages.
-        """
+        """Return a mask (p,) of the columns that can have a coefficient. Earlier dependent columns are kept."""
         for name, limits in zip(names, self.limits, strict=True):
             check_magnitude(limits, f"column {name!r} of the {model} model")
         # The factor has the same angles between the columns, and to the constant, as the rows.
@@ -226,15 +205,15 @@ class ColumnMoments:
         if dropped:
             level = [name for name, kept, same in zip(names, keep, steady, strict=True) if same and not kept]
             others = [name for name in dropped if name not in level]
-            parts = [(others, "linearly dependent on the columns before"), (level, "constant")]
+            parts = [(others, "linearly dependent on earlier columns"), (level, "constant")]
             found = " and ".join(f"{listing(part)} ({why})" for part, why in parts if part)
             if collinear == "raise":
-                found = f'{model} model: {found}, and collinear="raise"'
+                found = f'the {model} model has columns to drop, and collinear="raise": {found}'
                 raise DesignError(f'{found}.\nLeave these columns out of the formula, or use `collinear="drop"`.')
             notes.append(f"dropped {found}. The effect is the same; no action is needed.")
         if not constant:
             left = listing(n for n in names if n not in dropped)
-            meant = "Add a constant, unless a model through the origin is intended"
+            meant = "Add a constant. If the model should go through the origin, ignore this warning"
             notes.append(f"no constant among the columns ({left}). {meant}.")
         if condition > LARGE_CONDITION:
             why = f"the columns are nearly dependent (condition number {condition:.2g} after centring and scaling)"
@@ -267,11 +246,7 @@ def check_size(rows: int, columns: int, what: str, advice: str, arrays: float) -
 def check_levels(
     rows: int, columns: Mapping[str, pd.Series], coded: set[str], model: str, arrays: float | None = None
 ) -> None:
-    """Raise a DesignError if the variables of a model have too many levels to be fitted.
-
-    `coded` names numeric variables that are categories. Memory must hold `arrays` design matrices, by default the
-    products of all pairs of columns.
-    """
+    """Raise a DesignError if the variables of a model have too many levels for its matrices to fit in memory."""
     named = [name for name, values in columns.items() if name in coded or values.dtype.kind not in "bif"]
     levels = {name: int(columns[name].nunique()) for name in named}
     if levels:
@@ -283,14 +258,12 @@ def check_levels(
 class Rules(NamedTuple):
     """Rules for the columns of both models.
 
-    `collinear` says whether columns that are dependent, in all rows or within an arm, are dropped or raise an error.
-    With `constant_outcome`, the outcome model is one constant per arm (IPW), whatever its columns. With
-    `controls_only` (difference-in-differences), only the controls need an outcome model. The mean change of the treated
-    is the average over their rows.
+    `collinear` is "drop" or "raise", for dependent columns. With `constant_outcome` (IPW), the outcome model is one
+    constant per arm. With `controls_only` (difference-in-differences), only the controls need an outcome model.
 
-    `scores` is about dependence within an arm in the propensity model. "likely": drop columns that separate an arm,
-    because the likelihood then has no maximum. "balanced": drop all dependent columns, because no weights can balance
-    them. "as they are": drop none, because scores are given or separated rows are to be trimmed.
+    `scores` is the rule for dependence within an arm in the propensity model. "likely": drop columns that separate an
+    arm, because the likelihood then has no maximum. "balanced": drop all dependent columns, because no weights can
+    balance them. "as they are": drop none.
     """
 
     collinear: str
@@ -317,10 +290,7 @@ def scores_rule(loss: str, score: Any, trim: Any) -> str:
 def without_separating(
     seen: ColumnMoments, among: Mask, spans: Callable[[Array], tuple[Array, Array]]
 ) -> tuple[Mask, list[Dependence]]:
-    """Return a mask without columns that depend on others in an arm and separate it, and the `Dependence` of each.
-
-    `spans` returns the limits of m combinations of the columns, given as coefficients (q, m), in each arm.
-    """
+    """Return a mask without columns that depend on others in an arm and separate it, and the `Dependence` of each."""
     exempt = np.zeros(len(among), dtype=bool)
     while True:
         keep, found = seen.within_arms(among, exempt)
@@ -337,10 +307,7 @@ def without_separating(
 
 
 def causes(encoder: Encoder, seen: ColumnMoments, labels: Sequence[str], found: Sequence[Dependence]) -> str:
-    """Return a text: which columns are linearly dependent within an arm, and which levels have no rows in the arm.
-
-    `seen` has the moments of the columns that `encoder` codes. `labels` has the labels of its arms.
-    """
+    """Return a text: which columns are linearly dependent within an arm, and which levels have no rows in the arm."""
     texts = list(dict.fromkeys(_cause(encoder, seen, labels[one.arm], one) for one in found))
     more = f"; and {len(texts) - SHOWN} more" if len(texts) > SHOWN else ""
     return "; ".join(texts[:SHOWN]) + more

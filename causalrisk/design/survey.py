@@ -1,8 +1,4 @@
-"""Survey designs: strata, first-stage units, finite populations, subpopulations and replicate weights.
-
-Input: a `Survey` and its columns over all rows of the data. Output: the survey design of the rows in the estimation
-sample. It also counts units without rows in the sample.
-"""
+"""Survey designs: strata, first-stage units, finite populations, subpopulations and replicate weights."""
 
 from __future__ import annotations
 
@@ -46,8 +42,8 @@ class Survey:
     psu : str or array_like, optional
         First-stage units (primary sampling units). By default, each row is a unit.
     fpc : str or array_like, optional
-        Finite population correction: the number of first-stage units of the stratum in the population. If all values
-        are at most one, they are sampling fractions: the sampled share of these units.
+        Finite population correction: the number of first-stage units that the stratum has in the population. If all
+        values are at most one, they are sampling fractions instead: the share of these units that was sampled.
     nest : bool, default False
         Whether unit numbers restart in each stratum. If False, a unit number that occurs in two strata raises an error.
     lonely : {"fail", "certainty", "adjust", "average"}
@@ -57,20 +53,20 @@ class Survey:
         "adjust": the stratum adds the square of its total.
         "average": the stratum adds the mean variance of the other strata.
     replicate_weights : str, list of str, DataFrame or array_like of shape (n, R), optional
-        Replicate weights, which replace `strata`, `psu` and `fpc`: names, a pattern such as "repw*", or the columns.
+        Replicate weights: names, a pattern such as "repw*", or the columns. They replace `strata`, `psu` and `fpc`.
     replicate_type : {"BRR", "Fay", "JK1", "JKn", "bootstrap", "ACS", "SDR"}, optional
         How the replicate weights were made. It determines `scale`.
     rho : float, optional
         Fay's factor, at least 0 and below 1; only for "Fay".
     scale : float, optional
-        Factor of the sum over the replicates in the variance. By default 1 / R for "BRR", 1 / (R (1 - rho)^2) for
+        Number that multiplies the sum of squares in the variance. By default 1 / R for "BRR", 1 / (R (1 - rho)^2) for
         "Fay", (R - 1) / R for "JK1", 1 for "JKn", 1 / (R - 1) for "bootstrap", and 4 / R for "ACS" and "SDR".
     rscales : float or array_like of shape (R,), optional
-        Factor of each replicate's square in this sum, by default 1. "JKn" needs (n_h - 1) / n_h, where n_h is the
-        number of units in the stratum of the unit that is left out.
+        Numbers that multiply the squares of single replicates, by default 1. "JKn" needs (n_h - 1) / n_h, where n_h is
+        the number of units in the stratum from which the replicate omits a unit.
     mse : bool, optional
-        Whether squares are of deviations from the estimate instead of deviations from the mean of the replicates. By
-        default True for "ACS" and "SDR", and False for the others.
+        Whether deviations are from the estimate instead of the mean of the replicates. By default True for "ACS" and
+        "SDR", and False for the others.
     combined : bool, default True
         Whether replicate weights include the sampling weights. If False, they are multiplied by `weights`.
 
@@ -149,7 +145,7 @@ class Survey:
         elif (self.replicate_type == "Fay") != (self.rho is not None) or not 0 <= rho < 1:
             found = f"replicate_type={self.replicate_type!r} with rho={self.rho!r}; expected 0 <= rho < 1"
         elif self.replicate_type == "JKn" and self.rscales is None:
-            found = "rscales= is missing; expected (n_h - 1) / n_h for each replicate, with h its stratum"
+            found = "rscales= is missing; expected (n - 1) / n for each replicate, for n units in its stratum"
         elif scale is not None and not (is_number(scale) and scale > 0):
             found = f"scale={scale!r}; expected a positive number"
         if found:
@@ -161,11 +157,7 @@ Survey.__init__ = with_other_names(Survey.__init__)  # type: ignore[method-assig
 
 
 def survey_columns(survey: Survey, columns: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the checked columns of a survey design, and the `Survey`.
-
-    The columns are weights, strata, psu, fpc, and a dict of replicates. Absent columns are None. If unit numbers
-    restart in each stratum, the psu values include the stratum.
-    """
+    """Return the checked columns of a survey design (weights, strata, psu, fpc, replicates), and the `Survey`."""
     replicates, strata, psu = columns["replicates"] or {}, columns["strata"], columns["psu"]
     given = [(role, column) for role, column in columns.items() if role != "replicates" and column is not None]
     for role, column in [*given, *(("replicate_weights", column) for column in replicates.values())]:
@@ -186,8 +178,8 @@ def labels_of(names: Iterable[Any]) -> tuple[str, ...]:
 class Replication:
     """Computes a covariance from estimates under replicate weights.
 
-    `multiplicities` (n, R) has the R replicate weights of each row, divided by the weight of the row. `scales` (R,) has
-    factors of the squared deviations. Deviations are from the mean of the replicates or, with `mse`, from the estimate.
+    `multiplicities` (n, R) has the R replicate weights of each row, divided by the weight of the row. Deviations are
+    from the mean of the replicates or, with `mse`, from the estimate.
     """
 
     kind: str
@@ -207,10 +199,9 @@ class Replication:
 class SurveyDesign:
     """The survey design of the rows in the sample.
 
-    `stratum` (n,) has each row's stratum. `unit` (n,) has each row's first-stage unit, numbered within the stratum.
-    `units` (H,) has the number of units of each of H strata in the data, including units without rows in the sample.
-    `fractions` (H,) has the sampling fractions of the units, which are 0 for an infinite population. `call` is the
-    `Survey` as typed.
+    `stratum` (n,) and `unit` (n,) are the stratum of each row, and its first-stage unit within the stratum. `units`
+    (H,) has the number of units in each stratum of the data, also units without rows in the sample. `fractions` (H,)
+    has the sampling fractions.
     """
 
     stratum: NDArray[np.intp]
@@ -331,7 +322,7 @@ def _fractions(fpc: pd.Series, stratum: NDArray[np.intp], strata: tuple[str, ...
     low, high = by_stratum.min().to_numpy(), by_stratum.max().to_numpy()
     h = int(np.argmax(low != high))
     if low[h] != high[h]:
-        raise DesignError(f"{what} varies within stratum {strata[h]!r}.\nUse `fpc=` with the size of the first stage.")
+        raise DesignError(f"{what} varies within stratum {strata[h]!r}.\nUse one value in each stratum.")
     if high.max() <= 1 and low.min() > 0:
         return np.asarray(high)
     h = int(np.argmax(low < units))
@@ -373,10 +364,7 @@ def _replication(survey: Survey, columns: Mapping[str, pd.Series], weights: Arra
 
 
 def _check_type(survey: Survey, ratios: Array, level: float) -> None:
-    """Raise an error for a replicate type that contradicts the ratios of replicate weights to weights.
-
-    With BRR and Fay's method, each ratio is rho or 2 - rho.
-    """
+    """Raise an error for a replicate type that the ratios of replicate weights to weights contradict."""
     moved = np.abs(ratios - 1)
     halved = moved.std() < SAME and abs(level - 1) < LEVEL and moved.mean() > SAME
     if not halved or survey.scale is not None or survey.replicate_type not in ("BRR", "Fay", "JK1"):

@@ -1,9 +1,4 @@
-"""Columns of the data: convert frames of any library to pandas, align columns by row, and use five plain dtypes.
-
-A column (pandas nullable, Arrow, Sparse, Categorical, float32, big-endian) becomes float64, int64, bool, an object
-array of text, or a Categorical with object categories, so equal numbers give equal results. The caller's data are never
-changed.
-"""
+"""Columns of the data: convert frames of any library to pandas, align columns by row, and use five plain dtypes."""
 
 from __future__ import annotations
 
@@ -59,27 +54,7 @@ def check_complete(column: pd.Series, what: str) -> None:
 
 
 def plain(column: pd.Series, name: str, codes: bool = False) -> pd.Series:
-    """Return a column without missing values as float64, int64, bool, text (object) or Categorical.
-
-    Parameters
-    ----------
-    column : Series
-        Without missing values.
-    name : str
-        Its name, for messages.
-    codes : bool
-        Whether text that looks like numbers is allowed, as in ``C(zip)``.
-
-    Returns
-    -------
-    Series
-        A copy on a RangeIndex. Categories without rows are gone.
-
-    Raises
-    ------
-    DesignError
-        If the column holds dates, complex numbers, numbers as text, mixed types, or infinite values.
-    """
+    """Return a column without missing values as float64, int64, bool, text or Categorical, or raise an error."""
     column = column.reset_index(drop=True)
     column = column.infer_objects() if column.dtype == object else column
     dtype = column.dtype
@@ -96,8 +71,8 @@ def plain(column: pd.Series, name: str, codes: bool = False) -> pd.Series:
     else:
         values = _from_objects(column.to_numpy(dtype=object), name, dtype, codes)
     if values.dtype.kind == "f" and np.isinf(values).any():
-        count = int(np.isinf(values).sum())
-        raise DesignError(f"column {name!r} has {count} infinite values.\nReplace them by NaN for missing values.")
+        rows = f"{int(np.isinf(values).sum())} of {len(values)} rows"
+        raise DesignError(f"column {name!r} has infinite values in {rows}.\nReplace them by NaN.")
     return pd.Series(np.array(values, order="C"), dtype=values.dtype, name=name, copy=False)
 
 
@@ -132,7 +107,7 @@ def _texts(values: np.ndarray, name: str, dtype: Any, codes: bool) -> np.ndarray
         holds, made = f"dates as text (e.g. {texts[0]!r})", DAYS
     if codes or not made:
         return np.array(texts, dtype=object)[places]
-    expected = f"numbers, or `C({name if name.isidentifier() else f'Q({name!r})'})` for categories"
+    expected = f"numbers, or `C({name if name.isidentifier() else f'Q({name!r})'})` for a covariate with categories"
     raise _other_dtype(name, f"{dtype} and holds {holds}", expected, made)
 
 
@@ -143,10 +118,7 @@ def _other_dtype(name: str, found: str, expected: str, made: str) -> DesignError
 
 
 def numbers(column: pd.Series, what: str) -> np.ndarray:
-    """Return a copy of a column without missing values as float64, shape (n,). bool becomes 0 and 1.
-
-    Values other than finite numbers raise a DesignError, in which `what` names the column.
-    """
+    """Return a column without missing values as float64, (n,). Values that are not finite raise a DesignError."""
     values = plain(column, str(column.name))
     if values.dtype.kind not in "bif":
         raise DesignError(f"{what} has dtype {column.dtype}; expected numbers.\nUse `pandas.get_dummies` for levels.")
@@ -157,11 +129,7 @@ def numbers(column: pd.Series, what: str) -> np.ndarray:
 
 
 def as_pandas(value: Any) -> Any:
-    """Convert a frame or a column of another library to pandas. Anything else is returned unchanged.
-
-    A column of polars or Arrow becomes an array, which has no row labels. A frame has row labels 0, 1, ... unless it
-    brings its own.
-    """
+    """Convert a frame or a column of another library to pandas. Anything else is returned unchanged."""
     if isinstance(value, pd.DataFrame | pd.Series | pd.Index | Mapping | str):
         return value
     library = type(value).__module__.partition(".")[0]
@@ -220,10 +188,7 @@ def gather(columns: Mapping[str, Any], notes: list[str]) -> pd.DataFrame:
 
 
 def align(values: Any, index: pd.Index, what: str, notes: list[str]) -> pd.Series:
-    """Put one value per row onto an index: by label if the values have row labels, else by position.
-
-    `what` names the values in messages. A line is added to `notes` if rows had to be reordered.
-    """
+    """Put one value per row onto an index: by label if the values have row labels, otherwise by position."""
     name, values = getattr(values, "name", None), _one_column(values, what)
     n, name = len(values), getattr(values, "name", name)
     if n == len(index) and not isinstance(values, pd.Series):
@@ -232,7 +197,8 @@ def align(values: Any, index: pd.Index, what: str, notes: list[str]) -> pd.Serie
     if position is None:
         labels = " with other row labels" * (n == len(index))
         found = f"{what} has {n} values, but the data have {len(index)} rows{labels}"
-        raise DesignError(f"{found}.\nGive one value per row: `values.loc[data.index]`, or `.to_numpy()` by position.")
+        advice = "`values.to_numpy()` to match by position" if labels else "one value per row: `values.loc[data.index]`"
+        raise DesignError(f"{found}.\nUse {advice}.")
     if np.any(position != np.arange(n)):
         found = f"{what} has the row labels of the data in another order; it was aligned by label"
         note = f"{found}. Use `.to_numpy()` to match rows by position."
@@ -266,11 +232,7 @@ def _type_of(value: Any) -> str:
 
 
 def named_columns(values: Any, what: str, index: pd.Index, notes: list[str]) -> dict[str, pd.Series]:
-    """Return the columns of a matrix by name, aligned as by `align`.
-
-    The matrix is a frame, a column, a NumPy or SciPy sparse matrix, or a list of rows. Columns without names become
-    "const" (a column of ones) and "x1", "x2", ...
-    """
+    """Return the columns of a matrix by name, aligned by `align`. Unnamed columns become "const", "x1", "x2", ..."""
     given, values = values, as_pandas(values)
     if isinstance(values, pd.Series) or (is_column(given) and not isinstance(given, np.ndarray | list | tuple)):
         columns = {str(getattr(given, "name", None) or "x1"): values}
@@ -345,11 +307,7 @@ def new_column(table: pd.DataFrame, name: str, use: str) -> pd.Series:
 def find_column(
     value: Any, role: str, default: str, table: pd.DataFrame, frame: Mapping[str, Any], notes: list[str]
 ) -> pd.Series:
-    """Return a variable with one value per row on the index of the table, under its name or a default.
-
-    `value` is the name of a column of the table or of one of the caller's variables, in `frame`, or the values
-    themselves. `role` names it in messages. A line is added to `notes` if rows had to be reordered.
-    """
+    """Return a variable with one value per row, given by its name or by its values. `role` is for messages."""
     if isinstance(value, list | tuple) and len(value) != len(table) and all(isinstance(name, str) for name in value):
         found = f"{role} is the list {listing(value)}; expected one column"
         raise DesignError(f"{found}.\nUse one name, or one value per row.")
@@ -365,17 +323,14 @@ def find_column(
     if role == "treatment" and len(names) > 1:  # Stata's syntax for the propensity model
         typed = f'treat="{names[0]}", propensity="{" + ".join(names[1:])}"'
         raise DesignError(f"treat={value!r} has several columns; expected only the treatment.\nUse `{typed}`.")
-    found = f"{role} {value!r} is neither a column of the data nor an array in the calling scope"
+    found = f"{role} {value!r} is neither a column of the data nor an array in your code"
     formula = f'Use `propensity="{value}"`.' if role == "propensity score" and re.search("[+*~:]", value) else ""
     advice = formula or aliases.answer(default, value) or in_index(table, value) or nearest(value, table.columns)
     raise DesignError(f"{found}.\n{advice}")
 
 
 def find_condition(value: Any, role: str, table: pd.DataFrame, frame: Mapping[str, Any], notes: list[str]) -> pd.Series:
-    """Find a variable like `find_column`, or evaluate a condition on columns of the data, such as "age >= 20".
-
-    A row with a missing value does not meet a condition.
-    """
+    """Find a variable like `find_column`, or evaluate a condition such as "age >= 20", unmet where missing."""
     if not isinstance(value, str) or value in table or value.isidentifier() or is_column(frame.get(value)):
         return find_column(value, role, role, table, frame, notes)
     words = re.findall(r"`([^`]+)`|(\w+)", re.sub(r"\"[^\"]*\"|'[^']*'", "", value))

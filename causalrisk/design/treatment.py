@@ -54,12 +54,10 @@ def _python(value: Any) -> Any:
 def arms_in_order(
     found: list[Any], counts: np.ndarray, name: str, *, named: bool, treated: Any, reference: Any, levels: Any
 ) -> Arms:
-    """Return the levels `found`, sorted or in the order of their categories, as arms, reference first.
+    """Return the sorted levels `found` as arms, reference first. `counts` (K,) has the number of rows of each level.
 
-    `counts` (K,) has the number of rows of each level. `named` says whether the treatment is categorical. Then it may
-    have many numbers as levels. Values 0/1 and bool need neither `treated` nor `reference`. Any other two
-    levels need one of them, because the sign of the effect depends on it. More levels need `reference`. `levels` maps
-    raw levels to printed labels.
+    Values 0/1 and bool need neither `treated` nor `reference`. Any other two levels need one of them. More levels need
+    `reference`.
     """
     if len(found) == 1:
         text = f"treatment {name!r} is constant: {int(counts[0])} rows have {found[0]!r}"
@@ -156,7 +154,7 @@ class ByArm(NamedTuple):
     """Given propensity scores or outcome predictions, on the caller's index.
 
     A single column is the probability of the treated arm. Several columns are matched by `keys`, or are in the order of
-    the arms. `name` is the name of the column, or the names of several columns.
+    the arms.
     """
 
     name: Any

@@ -83,12 +83,13 @@ def balance(
     Returns
     -------
     DataFrame
-        One row for the propensity score if the estimate uses it, and one per covariate and factor level of either
-        formula. These rows are repeated for each contrast (with several treatments), each group of `by`, and each
-        treatment group (with ``between="observed"``). Columns are "diff", "var ratio" and "KS", each "before" and
-        "after" weighting, "kind", and "unit" ("std" or "raw"). Estimators without weights, such as `OutcomeRegression`,
-        have no columns "after". `means` adds "mean" and "sd" of each treatment group.
-        The mean of a binary covariate is the proportion of the larger value, without "sd". For a paper, use
+        One row per covariate, or per level of a factor, of either formula. The first row is the propensity score if the
+        estimate uses it. The rows are repeated for each contrast (with several treatments), each group of `by`, and
+        each treatment group (with ``between="observed"``). There are columns "diff", "var ratio" and "KS", each
+        "before" and "after" weighting. Estimators without weights, such as `OutcomeRegression`, have no columns
+        "after". "kind" is "distance" (the score), "binary" or "continuous". "unit" is the unit of the difference, "std"
+        or "raw". `means` adds "mean" and "sd" of each treatment group. The mean of a binary covariate is the proportion
+        of the larger value, without "sd". For a paper, use
         ``res.table_one().save("balance.tex")``, which has the same differences.
 
     Raises
@@ -107,17 +108,15 @@ def balance(
     Definitions follow R's cobalt [1]_. Differences of means are divided by the same standard deviation before and after
     weighting:
 
-    - for the ATE: sqrt((s_1^2 + s_0^2) / 2), cobalt's "pooled"; with several treatments, the root of the mean variance;
+    - for the ATE: the root of the groups' mean variance, cobalt's "pooled": sqrt((s_1^2 + s_0^2) / 2) for two groups;
     - for the ATT and ATC: the standard deviation of the target group;
     - for the overlap population and functions of the propensity score: the standard deviation of all rows after
       weighting;
     - with ``between="observed"``: the standard deviation of all rows.
 
-    Variance ratios are treated over control, and are missing for binary columns. KS is the Kolmogorov-Smirnov
-    statistic, the largest distance between the weighted distribution functions. Differences below 0.1 are usually
-    considered balanced.
-
-    Scanned data (`causalrisk.scan`) give the same numbers. `also`, `by` and `interactions` are not available for them.
+    Variance ratios divide the variance of the treated by the variance of the controls. They are missing for binary
+    columns. KS is the Kolmogorov-Smirnov statistic, the largest distance between the weighted distribution functions.
+    Differences below 0.1 are usually considered balanced. Scanned data (`causalrisk.scan`) give the same numbers.
 
     References
     ----------
@@ -145,8 +144,7 @@ def balance(
     arms: dict[str, int | None] = {"": None}
     if between == OBSERVED:
         if rows.chances is None:
-            needs = 'between="observed" needs a model for missing outcomes'
-            raise UnavailableError(f"{needs}.\nUse `IPWRA.from_formula(..., observed=)`.")
+            raise UnavailableError('between="observed" needs observed=.\nUse `IPWRA.from_formula(..., observed=)`.')
         arms, labels, denominator = {label: a for a, label in enumerate(labels)}, ("all", OBSERVED), 0
     for name, given in {"also": also, "by": by, "interactions": interactions or None}.items():
         if design.on_disk and given is not None:
@@ -187,11 +185,10 @@ def groups_of(design: Design, by: Any, data: Any) -> dict[str, NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Compared:
-    """Sets of rows, each compared with the first set.
+    """Sets of n rows, each compared with the first set.
 
-    `rows` has the positions of n rows in the fit. `arm` (n,) has the set of each row. `weights` (2, n) has the weights
-    before and after weighting. `counts` (n,) has the number of observations that each row represents. `scores` (K, n)
-    has each row's probability of each set.
+    `rows` has positions in the fit, and `arm` the set of each row. `weights` (2, n) are before and after weighting.
+    `counts` (n,) has the number of observations of each row, and `scores` (K, n) the probabilities of the sets.
     """
 
     rows: slice | NDArray[np.intp]
@@ -203,11 +200,7 @@ class Compared:
 
 
 def compared(fitted: FittedRows, arm: int | None = None, members: NDArray[np.bool_] | None = None) -> Compared:
-    """Return the sets of rows to compare, within `members` if given.
-
-    The sets are the arms. With missing outcomes and an `arm`, the sets are its rows, and its rows with an
-    outcome.
-    """
+    """Return the sets of rows to compare: the arms or, for missing outcomes in an `arm`, its rows and observed rows."""
     if arm is None or fitted.chances is None:
         rows = slice(None) if members is None else np.flatnonzero(members)
         weights = np.stack([fitted.weights, fitted.weights * fitted.importance])
@@ -221,10 +214,7 @@ def compared(fitted: FittedRows, arm: int | None = None, members: NDArray[np.boo
 
 
 def mean_and_variance(x: Array, weights: Array, counts: Array, binary: bool) -> tuple[float, float]:
-    """Return the weighted mean and variance as cobalt defines them.
-
-    The variance is sum w (x - m)^2 sum w / ((sum w)^2 - sum w^2). For a binary column, it is p (1 - p).
-    """
+    """Return weighted mean and variance as in cobalt: sum w (x - m)^2 sum w / ((sum w)^2 - sum w^2), or p (1 - p)."""
     total = weights.sum()
     if not total > 0:
         return np.nan, np.nan
@@ -238,11 +228,7 @@ def mean_and_variance(x: Array, weights: Array, counts: Array, binary: bool) -> 
 def comparisons(
     x: Array, rows: Compared, labels: Sequence[str], denominator: str | int, raw_binary: bool, means: bool, score: bool
 ) -> list[dict[str, Any]]:
-    """Compare a column (n,) in each set of rows but the first with the first set. Return rows of the table.
-
-    Binary columns are coded 0/1. `raw_binary` leaves differences of their proportions unstandardized. A `score` is not
-    treated as binary, even if it has two values. `means` adds the moments of each set.
-    """
+    """Compare a column (n,) in each set of rows but the first with the first set. Return rows of the table."""
     low, high = x.min(initial=np.inf), x.max(initial=-np.inf)
     binary = bool(not score and low < high and ((x == low) | (x == high)).all())
     x = np.where(x == high, 1.0, 0.0) if binary else x
@@ -290,10 +276,7 @@ def ks_distances(x: Array, rows: Compared) -> Array:
 def balance_table(
     rows: Compared, every: Iterable[Covariate], labels: Sequence[str], denominator: str | int, **shown: Any
 ) -> pd.DataFrame:
-    """Compare propensity score and covariates in each set of rows with the first. Constant covariates are left out.
-
-    `shown` has the options `raw_binary` and `means` of `comparisons`.
-    """
+    """Compare propensity score and covariates in each set of rows with the first. Constant covariates are left out."""
     how, names, found, tables = (rows, labels, denominator), [rows.distance], [], {}
     for covariate in every:
         x = np.ascontiguousarray(covariate.values[rows.rows])

@@ -33,23 +33,23 @@ def risk_table(record: FitRecord) -> pd.DataFrame:
     DataFrame
         One row per estimator.
 
-        - "bias[...]" and "net" are means over the replicates. "bias[...]" is the bias of each treatment group's mean.
-          "net" is the net bias, the difference of these biases.
-        - "RMS net" is the root mean squared net bias. "sampling SD" is the root of the mean sampling variance.
-          The part of effect heterogeneity that JRE's objective leaves out is taken from IPWRA in every row.
+        - "bias[...]" is the bias of each treatment group's mean. "net" is the net bias, the difference of these biases.
+          Both are means over the replicates.
+        - "RMS net" is the root mean squared net bias. "sampling SD" is the root of the mean sampling variance. JRE's
+          objective leaves out a part of the effect heterogeneity. Every row uses IPWRA's estimate of this part.
         - "risk" is the expected ATE risk, the sum of the squares of "RMS net" and "sampling SD". "RMS error" is its
-          root, but not a standard error: it treats the propensity scores as known and uses the rows that JRE was fitted
-          to.
+          root. It is not a standard error: it treats the propensity scores as known and uses the rows of JRE's fit.
         - "correlation" is the correlation of the groups' biases. If it is near 1, the biases nearly cancel in the
           effect.
 
     Notes
     -----
-    Columns are in units of the outcome, except "risk" (squared units) and "correlation" (no unit). AIPW subtracts its
-    bias under the fitted propensity score, so its biases show only how the bias varies over the replicates.
-    Values are NaN if an outcome model cannot be fitted. With objective "risk", a canonical link and an intercept, JRE's
-    risk does not exceed IPWRA's, unless the linear predictor of the propensity score is a column of JRE's outcome
-    models.
+    Columns are in units of the outcome, except "risk" (squared units) and "correlation" (no unit). Values are NaN if an
+    outcome model cannot be fitted. AIPW subtracts its bias under the fitted propensity score. Its biases therefore show
+    only how the bias varies over the replicates.
+
+    With objective "risk", a canonical link and an intercept, JRE's risk does not exceed IPWRA's. It can exceed IPWRA's
+    if the linear predictor of the propensity score is a term of JRE's outcome models.
     """
     record.check_means("risk_table()")
     fit, joint, sample, labels = record.used_weight_fit, joint_of(record), record.sample, record.design.labels
@@ -91,20 +91,25 @@ def anchor_path(record: FitRecord) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        One row per amount, the largest first. "effect" is the (first) effect. With other links and few rows, it may
-        differ from `fit(shrinkage=)`: the objective then has several minima, and each search here starts from the row
-        above. "std err" is by cross-validation and treats the outcome models as known. "robust se" accounts for their
-        estimation; it is NaN if it was not needed. "variance ratio" is the square of "std err" relative to its value at
-        30, and "ratio se" is the standard error of this ratio. Ratios are drawn many times from their normal
-        distribution. "share" is the share of draws in which the amount has the smallest ratio plus half its "ratio se".
-        "converged" says whether the optimiser converged.
-        `res.joint.shrinkage` is the geometric mean of the amounts, weighted by "share". If its robust variance exceeds
-        IPWRA's by a fraction of more than 2 / sqrt(n), the shrinkage is raised until it no longer does.
+        One row per amount, the largest (30) first.
+
+        - "effect" is the (first) effect. With nonlinear links and few rows, it may differ from the effect of
+          `fit(shrinkage=)`. The objective then has several minima, and each search here starts from the row above.
+        - "std err" is by cross-validation and treats the outcome models as known. "robust se" accounts for their
+          estimation. It is NaN if it was not needed.
+        - "variance ratio" is the square of "std err" divided by the square in the first row. "ratio se" is the standard
+          error of this ratio.
+        - "share" comes from many random draws of the ratios from their normal distribution. It is the share of draws in
+          which the amount has the smallest sum of ratio and half its "ratio se".
+        - "converged" says whether the optimiser converged.
+
+        `res.joint.shrinkage` is the geometric mean of the amounts, weighted by "share". If necessary, it is then raised
+        until its robust variance exceeds IPWRA's by a fraction of at most 2 / sqrt(n).
 
     Raises
     ------
     UnavailableError
-        If `shrinkage` was given, or the objective has none.
+        If `shrinkage` was given, or for ``objective="erm"``, which has no shrinkage.
     """
     joint = joint_of(record)
     path, options = joint.path, joint.options

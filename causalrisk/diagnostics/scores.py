@@ -48,21 +48,21 @@ def overlap(record: FitRecord, by: str = "arm") -> pd.DataFrame:
         With ``by="arm"``, one row per treatment group:
 
         - "n", "effective n" (Kish), "largest weight", "largest share" and "top 1% share" describe the importance
-          weights. Probability weights, scaled to mean one, multiply the importance weights. "survey n" is then the
-          effective n from the probability weights alone.
-        - "score 0%" to "score 100%" are quantiles of the propensity score, which `Matching` on covariates does not use.
-          With several treatments, they are quantiles of the score of the row's own group.
-        - "outside support" counts rows whose score is outside the range of at least one group. "outside crump" counts
-          rows whose score is outside "crump low" and "crump high", the limits that minimise the variance (Crump et al.
-          2009). With several treatments, "crump cut" is the largest sum of inverse scores that is kept (Yang et al.
-          2016).
+          weights. Probability weights are scaled to mean one and multiply the importance weights. "survey n" is then
+          the effective n from the probability weights alone.
+        - "score 0%" to "score 100%" are quantiles of the propensity score. With several treatments, they are quantiles
+          of the score of the row's own group. `Matching` on covariates does not use the score.
+        - "outside support" counts rows whose score is outside the range of at least one group.
+        - "outside crump" counts rows whose score is outside "crump low" and "crump high", the limits that minimise the
+          variance (Crump et al. 2009). With several treatments, it counts rows whose sum of inverse scores exceeds
+          "crump cut" (Yang et al. 2016).
 
         If outcomes are missing, the numbers describe the rows with an outcome. "least chance" is then the smallest
         probability that an outcome is observed. A row with frequency weight s counts s times.
 
-        With ``by="unit"``, one row per row of the sample: its group, the score of this group, its weight, whether it is
-        inside the support and the Crump limits, and the probability that its outcome is observed. This is not available
-        for scanned data.
+        With ``by="unit"``, one row per row of the sample: its group, the score of this group, its weight, and whether
+        it is inside the support and the Crump limits. If outcomes are missing, "observed" is the probability that the
+        outcome is observed. This table is not available for scanned data.
 
     Examples
     --------
@@ -118,17 +118,16 @@ def trim_curve(record: FitRecord, grid: Sequence[Any] | None = None) -> pd.DataF
     Parameters
     ----------
     grid : sequence or one limit, optional
-        Limits. A number a keeps rows with a probability of at least a for every group; with two groups, these are
+        Limits. A number a keeps rows with a probability of at least a for every group. With two groups, these are the
         scores in [a, 1 - a]. 0 keeps all rows. A pair (low, high) keeps scores between low and high. "crump" is the
-        pair that minimises the variance. The default has seven numbers from 0 to 0.2; with K groups, they are
-        multiplied by 2 / K.
+        pair that minimises the variance. The default is seven numbers from 0 to 0.2, multiplied by 2 / K for K groups.
 
     Returns
     -------
     DataFrame
-        One row per limit (and effect, with several groups): the estimand, which changes with trimming, the number of
-        rows kept, the effect, its standard error, and "note". The note has the warnings of the fit, or the reason why
-        it failed. With `n_repeats`, all rows use the folds of the repeat with the median effect.
+        One row per limit (and effect, with several groups): the estimand, the number of rows kept, the effect, its
+        standard error, and "note". The estimand changes with trimming. The note has the warnings of the fit, or the
+        reason why it failed. With `n_repeats`, every fit uses the folds of the repeat with the median effect.
     """
     record.check_means("trim_curve()")
     names = record.design.labels[1:]
@@ -169,22 +168,32 @@ def calibration(record: FitRecord, bins: int = 10) -> pd.DataFrame:
     Parameters
     ----------
     bins : int, default 10
-        Largest number of bins. Rows with equal scores are in one bin; the bins are otherwise of equal size.
+        Largest number of bins. Rows with equal scores are in one bin. Otherwise, bins have equal size.
 
     Returns
     -------
     DataFrame
         One row per bin: number of rows "n", mean score "predicted", share treated "observed" and its standard error
         "std err" (NaN if all or none are treated). With several groups, the bins are repeated for each group except
-        the reference. A row with frequency weight s counts s times. Probability weights, such as those of a survey,
-        weight the means and shares.
+        the reference. A row with frequency weight s counts s times. Means and shares use probability weights, if any.
     """
     tables = {label: table.drop(columns="weight") for label, table in _binned(record, bins).items()}
     return next(iter(tables.values())) if len(tables) == 1 else pd.concat(tables, names=["arm", "bin"])
 
 
 def calibration_error(record: FitRecord, bins: int = 10) -> pd.Series:
-    """Return, for each group, the root mean squared gap between propensity score and share treated over bins."""
+    """Return the root mean squared difference between the columns "predicted" and "observed" of `calibration`.
+
+    Parameters
+    ----------
+    bins : int, default 10
+        As in `calibration`.
+
+    Returns
+    -------
+    Series
+        One number per group except the reference. The mean is over rows, with probability weights if there are any.
+    """
     errors = {}
     for label, table in _binned(record, bins).items():
         errors[label] = np.sqrt(np.average((table["predicted"] - table["observed"]) ** 2, weights=table["weight"]))
@@ -256,10 +265,10 @@ def balance_test(record: FitRecord) -> BalanceTest:
     -----
     This is the test of Imai and Ratkovic [1]_ in its continuously updated form, as in Stata's ``tebalance overid``. J
     is the minimum of m' S^-1 m over the coefficients. The vector m has both sets of conditions, summed over the rows,
-    and S is its variance under the model, given the covariates. J has a chi-squared distribution. The test assumes
-    independent rows. In small samples it rejects too rarely, and has little power. In 400 simulations, it rejected a
-    correct logit with three covariates in 0.5% of samples of 80 rows, 2.5% of 300 rows and 3.0% of 1000 rows, at a
-    nominal 5% (Monte Carlo error 1.1%).
+    and S is its variance under the model, given the covariates. J has a chi-squared distribution if the model is
+    correct. The test assumes independent rows. In small samples it rejects too rarely, and has little power. In 400
+    simulations at a nominal 5%, it rejected a correct logit with three covariates in 0.5% of samples of 80 rows, 2.5%
+    of 300 rows and 3.0% of 1000 rows (Monte Carlo error 1.1%).
 
     References
     ----------
@@ -287,7 +296,7 @@ def balance_test(record: FitRecord) -> BalanceTest:
         ("clusters or survey designs", record.design.cluster is not None or record.design.survey is not None),
         ("several treatments", sample.n_arms > 2),
         (f"target={options.population.name!r}", not options.population.by_arm),
-        ("scores other than an unclipped logit by maximum likelihood", not (plain and fitted)),
+        ("propensity scores that are clipped, or not from a logit by maximum likelihood", not (plain and fitted)),
     ):
         if bad:
             raise UnavailableError(f"balance_test() is not available for {what}.\nUse `res.balance()`.")
@@ -300,8 +309,8 @@ def balance_test(record: FitRecord) -> BalanceTest:
     def conditions(step: Array) -> tuple[Array, Array, Array, Array]:
         """Return p, the factor of (treated - p) in balance conditions, the factor's derivative, and the variance S.
 
-        J does not change if a multiple of the score equations is subtracted from the balance conditions, or if the
-        conditions are rescaled. The factor is therefore standardised, which loses no precision where p hardly varies.
+        J does not change if the conditions are rescaled, or if a multiple of the score equations is subtracted. The
+        factor is therefore standardised, which loses no precision where p hardly varies.
         """
         p = expit(columns @ (start + unit * step))
         pq = p * (1 - p)
@@ -327,7 +336,7 @@ def balance_test(record: FitRecord) -> BalanceTest:
     spread = np.linalg.eigvalsh(conditions(np.zeros(q))[3])
     df = int((spread > ROUNDING * spread[-1]).sum()) - q
     if df == 0:
-        what = "a propensity model that balances its columns exactly, such as only an intercept or one factor"
+        what = "a propensity model that balances its columns exactly, such as a constant or a single factor"
         raise UnavailableError(f"balance_test() is not available for {what}.\nUse `res.balance()`.")
     statistic, converged = minimize_value(value, np.zeros(q))
     return BalanceTest(statistic, df, float(chdtrc(df, statistic)), converged)

@@ -1,7 +1,4 @@
-"""Sensitivity to single rows and clusters (their influence), and to an omitted confounder.
-
-For an omitted confounder, there are E-values, bounds based on the Riesz representer, and Rosenbaum bounds for pairs.
-"""
+"""Sensitivity of the effect to single rows and clusters (their influence), and to an omitted confounder."""
 
 from __future__ import annotations
 
@@ -47,10 +44,10 @@ def influence(
     top : int, optional
         Number of rows to show, the most influential first. By default all rows, in the order of the data.
     method : {"exact", "influence", "largest"}, optional
-        "exact" (default up to 5000 rows): repeats every step without the row. JRE keeps its shrinkage.
-        "influence" (default for classifiers, whose scores it keeps): the influence function, which is faster but
-        understates the change from the most influential rows.
-        "largest" (default for more rows): "influence", but "exact" for the ten most influential rows.
+        "exact" (default up to 5000 rows): every step is repeated without the row. JRE keeps its shrinkage.
+        "influence" (default if a classifier estimates the propensity score, which is kept): the influence function,
+        which is faster but understates the change from the most influential rows.
+        "largest" (default for more rows): "exact" for the ten most influential rows, and "influence" for the others.
     arm : level or label, optional
         The treatment group whose effect is studied. By default, the first group after the reference.
     clusters : bool, default False
@@ -59,10 +56,10 @@ def influence(
     Returns
     -------
     DataFrame
-        One row per row of the data: its treatment group; "change", the effect without the row minus the effect of the
-        fit; "in std errors", this change in standard errors; and "weight share", its share of the weight of its group.
-        With `clusters`, one row per cluster, with its number of observations "n", all its groups, and its largest
-        weight share of a group.
+        One row per row of the data, with its treatment group. "change" is the effect without the row minus the effect
+        of the fit. "in std errors" is this change divided by the standard error. "weight share" is the row's share of
+        the total weight of its group. With `clusters`, there is one row per cluster, with its number of observations
+        "n" and all its groups. "weight share" is then the cluster's largest share of the weight of a group.
 
     Raises
     ------
@@ -152,7 +149,7 @@ STANDARDIZED, STANDARDIZED_SE = 0.91, 1.78  # log risk ratio per standardized di
 
 
 def e_value(ratio: float) -> float:
-    """Return the E-value of a risk ratio.
+    """Return the E-value of a risk ratio [1]_.
 
     Parameters
     ----------
@@ -163,7 +160,7 @@ def e_value(ratio: float) -> float:
     -------
     float
         Smallest risk ratio that an unmeasured confounder must have with both treatment and outcome, given the
-        covariates, to explain the ratio away. NaN if the ratio is not positive.
+        covariates, to explain the given ratio away. NaN if the given ratio is not positive.
 
     References
     ----------
@@ -172,7 +169,7 @@ def e_value(ratio: float) -> float:
 
     Examples
     --------
-    Their example, a ratio of 3.9 with 95% interval from 1.8:
+    The example of [1]_, a ratio of 3.9 with a 95% interval that begins at 1.8:
 
     >>> from causalrisk.diagnostics.sensitivity import e_value
     >>> round(e_value(3.9), 2), round(e_value(1.8), 2)
@@ -213,8 +210,8 @@ def robustness_value(ratio: float) -> float:
 class BiasScale:
     """Scale S of the bias of an omitted confounder, with influence functions (n,) of the effect and of S.
 
-    `size` is S, the largest bias at cf_y cf_d / (1 - cf_d) = 1. S^2 is the product of E (Y - g)^2, the mean squared
-    residual of the outcome ("variance"), and E w^2, the mean square of the importance weights ("nu").
+    `size` is S, the largest bias at cf_y cf_d / (1 - cf_d) = 1. S^2 is the product of `variance`, the mean squared
+    residual E (Y - g)^2, and `nu`, the mean squared importance weight E w^2.
     """
 
     effect: float
@@ -276,11 +273,7 @@ def bias_scales(record: FitRecord, fit: WeightFit) -> list[BiasScale]:
 
 
 def _ratio_with_limits(record: FitRecord, arm: int, z: float, refits: Refits | None) -> tuple[float, float, float, str]:
-    """Return the risk ratio behind an arm's E-value, its two limits, and a text that says how it was computed.
-
-    The risk ratio is the ratio of the means if both are positive and the outcome is 0/1 or the effect is not a
-    difference. Otherwise it is approximated by exp(0.91 d) with the standardized difference d.
-    """
+    """Return the risk ratio behind an arm's E-value, its two limits, and a text that says how it was computed."""
     positive = (record.estimate.params[record.estimate.block("means")][[0, arm]] > 0).all()
     exact = positive and (record.design.has_binary_outcome or record.options.effect != "difference")
     scale, pair = RATIO if exact else DIFFERENCE, (np.array([arm]), np.array([0]))
@@ -326,10 +319,11 @@ def sensitivity(record: FitRecord, alpha: float = 0.05) -> pd.DataFrame:
     -------
     DataFrame
         One row per treatment group except the reference. "effect" is a difference of means. "ratio" is the risk ratio
-        behind the E-value, and "basis" says how it was computed. "E-value" is for the estimate, and "E-value of limit"
-        for the limit of the interval nearer to no effect. The last three columns are the "scale" S and two robustness
-        values: the strength cf_y = cf_d at which the bias is as large as the effect, and the strength at which the
-        interval includes zero. They are NaN without a propensity score, for scanned data and for `Matching`.
+        from which the E-value is computed. "basis" says how this ratio was computed. "E-value" is for the estimate.
+        "E-value of limit" is for the limit of the interval that is nearer to no effect. "scale" is S. The first
+        robustness value is the strength cf_y = cf_d at which the bias is as large as the effect. The second is the
+        strength at which the interval includes zero. Scale and robustness values are NaN without a propensity score,
+        for scanned data and for `Matching`.
 
     Notes
     -----
@@ -337,7 +331,7 @@ def sensitivity(record: FitRecord, alpha: float = 0.05) -> pd.DataFrame:
     covariates, to explain the effect away. For a 0/1 outcome, or if the effect is a ratio, an odds ratio or a
     percentage, the E-value uses the ratio of the means and is exact. Otherwise it uses the approximate risk ratio
     exp(0.91 d) with limits exp(0.91 d +- 1.78 se). Here d is the effect divided by the (weighted) standard deviation of
-    all outcomes, with divisor n. The standard deviation within groups is smaller, and would give a larger E-value.
+    all outcomes, with divisor n. The smaller standard deviation within groups would give a larger E-value.
 
     The robustness value [2]_ makes no assumption about the confounder. It assumes that the outcome regression g and the
     propensity score are correctly specified given the covariates. The bias is then at most S sqrt(cf_y cf_d / (1 -
@@ -394,7 +388,7 @@ def covariate_strengths(record: FitRecord, scales: list[BiasScale], name: str) -
     design, options = record.design, record.options
     if design.predictions is not None or options.learner is not None or not record.used_weight_fit.estimated:
         problem = "benchmark= is not available with learners, given predictions or given scores"
-        why = "A benchmark needs fits of both models without the covariate"
+        why = "It fits both models again without the covariate"
         raise errors.UnavailableError(f"{problem}. {why}.\nUse `res.sensitivity_bounds(cf_y=0.03, cf_d=0.03)`.")
     spec = record.spec if record.joint is None else IPWRA
     names = [name, *(one.indicator for one in design.filled if one.name == name and one.indicator)]
@@ -429,16 +423,16 @@ def sensitivity_bounds(
     cf_y : float or sequence of float
         Share of the residual variance of the outcome that the confounder explains, from 0 to 1.
     cf_d : float or sequence of float
-        Share of the variance of the importance weights that is due to the confounder, at least 0 and below 1. It is 1 -
-        E w^2 / E w_full^2, where w_full are the weights given the covariates and the confounder. If the treatment is
-        linear in the covariates, cf_d is the partial R^2 of the confounder with the treatment.
+        Share of the variance of the importance weights that is due to the confounder, at least 0 and below 1. It is
+        1 - E w^2 / E w_full^2, where w_full are the weights that also use the confounder. If the treatment is linear in
+        the covariates, cf_d is the partial R^2 of the confounder with the treatment.
     rho : float, default 1
         Correlation between the errors in the outcome model and in the weights. 1 is the worst case.
     alpha : float, default 0.05
         Significance level of the intervals.
     benchmark : str or sequence of str, optional
-        Covariates to compare with. Each row is for a confounder as strong as this covariate, and `cf_y` and `cf_d` are
-        not used.
+        Covariates to compare with. The bounds are then for a confounder as strong as each covariate, instead of `cf_y`
+        and `cf_d`.
 
     Returns
     -------
@@ -446,7 +440,7 @@ def sensitivity_bounds(
         One row per pair of strengths (and group). "lower" and "upper" are the bounds on the effect, a difference of
         means. "ci lower" and "ci upper" are confidence limits of the bounds, from robust standard errors. With
         `benchmark`, there is one row per covariate, with its strengths "cf_y" and "cf_d", the correlation "rho", and
-        the "change" of the effect in a fit without the covariate. For JRE, it is the change of IPWRA's effect.
+        the "change" of the effect in a fit without the covariate. For JRE, "change" is of IPWRA's effect.
 
     Warns
     -----
@@ -456,8 +450,8 @@ def sensitivity_bounds(
 
     Notes
     -----
-    The bounds are effect -+ abs(rho) S sqrt(cf_y cf_d / (1 - cf_d)), with the S of `sensitivity`. See theorem 2 of the
-    second reference of `sensitivity`, and the assumptions stated in `sensitivity`.
+    The bounds are effect -+ abs(rho) S sqrt(cf_y cf_d / (1 - cf_d)). `sensitivity` defines S and states the
+    assumptions. The formula is theorem 2 of its second reference.
 
     The strengths of a covariate are computed as in DoubleML, by fitting both models without it. cf_y is the relative
     increase of E (Y - g)^2 when the covariate is left out. cf_d is the relative increase of E w^2 when the
@@ -547,8 +541,8 @@ def rosenbaum_bounds(
 
     Notes
     -----
-    Without an effect, the probability that the unit with the higher outcome in a pair is the treated one lies between 1
-    / (1 + gamma) and gamma / (1 + gamma) [1]_. P-values use the normal distribution, as in R's rbounds.
+    If there is no effect, the treated unit of a pair has the higher outcome with a probability between 1 / (1 + gamma)
+    and gamma / (1 + gamma) [1]_. P-values use the normal distribution, as in R's rbounds.
 
     References
     ----------
@@ -568,8 +562,8 @@ def rosenbaum_bounds(
     """
     alternative = errors.one_of("alternative", alternative, ("larger", "smaller"))
     if control is None or hasattr(treated, "matches"):
-        expected = "rosenbaum_bounds() takes the outcomes of the two units of each pair"
-        found = f"{expected}, with each unit in one pair. `Matching` uses units more than once"
+        expected = "rosenbaum_bounds() needs the outcomes of both units of each pair"
+        found = f"{expected}, with each unit in one pair. `Matching` can use a unit several times"
         raise errors.OptionError(f"{found}.\nUse `res.sensitivity_bounds()` of AIPW.")
     limits = np.atleast_1d(np.asarray(gamma, dtype=float))
     pairs = [np.asarray(outcomes, dtype=float) for outcomes in (treated, control)]

@@ -1,7 +1,4 @@
-"""Errors and warnings, the reading and checks of options, and failures of resamples.
-
-A failure is the reason why a resample or a propensity replicate gave no estimate.
-"""
+"""Errors and warnings, checks of options, and the reasons why resamples or propensity replicates fail."""
 
 from __future__ import annotations
 
@@ -44,7 +41,7 @@ class DesignError(CausalRiskError):
 
 
 class SeparationError(CausalRiskError):
-    """A model predicts the treatment, or a group's outcomes, of some rows perfectly, so no finite fit exists.
+    """A model predicts the treatment or the outcome of some rows perfectly, so it has no finite fit.
 
     Parameters
     ----------
@@ -65,20 +62,20 @@ class SeparationError(CausalRiskError):
 
 
 class BootstrapError(CausalRiskError):
-    """Too many resamples or propensity replicates failed, or work was lost with a worker process.
+    """Too many resamples or propensity replicates failed, or a worker process died.
 
     Parameters
     ----------
     message : str
         How many failed, why, and what to type.
     results : CausalResults, optional
-        The fitted results with the robust standard errors; the point estimate stays usable.
+        Results with the estimate and robust standard errors, which are still usable.
 
     Attributes
     ----------
     results : CausalResults or None
-        The fitted results with the robust standard errors; None if nothing was estimated because the replicates failed,
-        for a study, and for scanned data whose workers died before there was an estimate.
+        Results with the estimate and robust standard errors. None for a simulation study, and if there was no estimate
+        yet, because propensity replicates failed or workers of scanned data died.
     """
 
     def __init__(self, message: str, results: Any = None) -> None:
@@ -101,10 +98,13 @@ class CausalRiskWarning(UserWarning):
 class DesignWarning(CausalRiskWarning):
     """The data or formulas were understood, but probably not as meant.
 
-    It is given, for example, for a power outside I(); for columns that were dropped because they depend linearly on
-    others, in all rows or in one treatment group (for example a level without rows there); for reordered rows; for
-    levels that differ only in blanks or case; for too few clusters in a group; and if JRE and IPWRA differ and tests
-    find that both models omit curvature.
+    It is given, for example, if
+
+    - a power is outside I();
+    - columns were dropped because they depend linearly on others, in all rows or in one treatment group;
+    - rows were reordered, or levels differ only in blanks or case;
+    - a group has too few clusters;
+    - JRE and IPWRA differ, and tests find that both models omit curvature.
     """
 
 
@@ -113,14 +113,15 @@ class OverlapWarning(CausalRiskWarning):
 
     It is given if
 
-    - the effective n of a group, (sum w)^2 / sum w^2, is below a third of its rows. For other targets than everybody,
-      the limit is a fifth, because their weights leave rows out on purpose. If the target is a smaller group, the
-      limit is a fifth of the rows of that group. With probability weights, their own effective n replaces the rows;
+    - the effective n of a group, (sum w)^2 / sum w^2, is below a third of its number of rows. For other targets than
+      everybody, the limit is a fifth, because their weights leave rows out on purpose. If the target is a smaller
+      group, the limit is a fifth of the target's rows. With probability weights, the effective n of these weights alone
+      replaces the number of rows;
     - one row has more than a fifth of its group's weight, and more than twice the largest share under probability
       weights alone;
     - a weight exceeds a million;
-    - more than 5% of all rows have a propensity score within 0.001 of 0 or 1 (if everybody is the target);
-    - the mean of a group lies outside the range of the outcomes by more than the width of this range.
+    - everybody is the target, and more than 5% of all rows have a propensity score within 0.001 of 0 or 1;
+    - the mean of a group is farther from the range of the outcomes than the width of this range.
 
     The message suggests other targets. `CausalResults.overlap` has these numbers for every fit.
     """
@@ -133,8 +134,8 @@ class ConvergenceWarning(CausalRiskWarning):
 class ResampleWarning(CausalRiskWarning):
     """Some resamples or replicates failed, or there are too few of them.
 
-    It is given if any failed (if their share exceeds `max_failed`, there is an error instead). It is also given for
-    quantile intervals with fewer than 5 resamples beyond a limit: 95% intervals need 200 resamples.
+    It is given if any failed. If their share exceeds `max_failed`, there is an error instead. It is also given if
+    intervals from quantiles have fewer than 5 resamples beyond a limit. For example, 95% intervals need 200 resamples.
     """
 
 
@@ -201,7 +202,7 @@ def nearest_name(value: object, names: Iterable[str]) -> str | None:
 
 
 def one_of(name: str, value: Any, allowed: Sequence[object]) -> Any:
-    """Return the value of an option, with another package's word replaced; an OptionError unless it is allowed."""
+    """Return the value of an option, translated from other packages' words. Other values raise an OptionError."""
     value = value_meant(name, value)
     for one in allowed:  # 1 and np.True_ mean True
         if value is one or (isinstance(value, str | numbers.Real | np.bool_) and value == one):
@@ -241,7 +242,7 @@ def check_alpha(alpha: float) -> None:
     if not is_number(alpha) or not 0 < alpha <= HALF:
         level = alpha / (100 if alpha > 1 else 1) if is_number(alpha) else 0.0
         hint = min(level, 1 - level) if 0 < level < 1 else 0.05  # 0.95, 95 and 5 all mean 95% intervals
-        raise OptionError(f"alpha={alpha!r}; expected a level above 0, up to 0.5.\nUse `alpha={hint:.3g}`.")
+        raise OptionError(f"alpha={alpha!r}; expected a level above 0 and at most 0.5.\nUse `alpha={hint:.3g}`.")
 
 
 def read(place: str, given: Mapping[str, Any], defaults: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
@@ -257,10 +258,7 @@ def read(place: str, given: Mapping[str, Any], defaults: Mapping[str, Any]) -> t
 
 
 def with_other_names(function: Callable[P, R]) -> Callable[P, R]:
-    """Return a function or method that also accepts its options' names in other packages, such as ``level=0.9``.
-
-    Arguments that do not fit its signature raise an OptionError. A function with ``**options`` reads the names itself.
-    """
+    """Return a function that also accepts its options' names in other packages, such as ``level=0.9``."""
     signature = inspect.signature(function)
     known = [one for one in signature.parameters.values() if one.kind != one.VAR_POSITIONAL]
     reads = known[-1].kind == inspect.Parameter.VAR_KEYWORD
@@ -275,8 +273,8 @@ def with_other_names(function: Callable[P, R]) -> Callable[P, R]:
         try:
             signature.bind(*args, **named)
         except TypeError as error:
-            more = " See its documentation." * reads
-            raise OptionError(f"{error}.\n{aliases.options_text(defaults)}{more}") from None
+            more, name = " See its documentation." * reads, function.__qualname__.removesuffix(".__init__")
+            raise OptionError(f"{name}(): {error}.\n{aliases.options_text(defaults)}{more}") from None
         return function(*args, **named)
 
     return called
@@ -297,8 +295,8 @@ def named_here(place: str, given: Mapping[str, Any], defaults: Mapping[str, Any]
         name = words[word]
         now = found.get(name)
         if now is not None and now is not defaults[name] and not (isinstance(now, str | int) and now == defaults[name]):
-            use = f"Use `{name}={value!r}` alone." if isinstance(value, str | int | float) else "Leave one of them out."
-            raise OptionError(f"`{said.get(name, name)}` and `{word}` both mean `{name}` here.\n{use}")
+            use = f"Use only `{name}={value!r}`." if isinstance(value, str | int | float) else "Leave one of them out."
+            raise OptionError(f"`{said.get(name, name)}` and `{word}` are both names of the option `{name}`.\n{use}")
         if name == "alpha" and isinstance(value, int | float):
             value = round(1 - value / (100 if value > 1 else 1), 12)
         found[name], said[name] = value, word
@@ -313,7 +311,7 @@ def named_here(place: str, given: Mapping[str, Any], defaults: Mapping[str, Any]
 
 
 class Failure:
-    """What became of a resample or propensity replicate: OK or the reason why it failed, as integers for arrays."""
+    """Result of a resample or propensity replicate as an integer: OK, or the reason why it failed."""
 
     OK, EMPTY_ARM, SEPARATION, SINGULAR_PROPENSITY, NOT_CONVERGED, SINGULAR_OUTCOME, NO_REPLICATES = range(7)
     OUTCOME_SEPARATION, OUTCOME_NOT_CONVERGED, NO_EFFECT = range(7, 10)
@@ -323,9 +321,9 @@ TEXT = {  # in the order of their numbers
     Failure.OK: "used",
     Failure.EMPTY_ARM: "a group had no rows",
     Failure.SEPARATION: "treatment was predicted perfectly, perhaps by a rare level that one group lacks",
-    Failure.SINGULAR_PROPENSITY: "the propensity design was singular",
+    Failure.SINGULAR_PROPENSITY: "the columns of the propensity model were collinear",
     Failure.NOT_CONVERGED: "the propensity fit did not converge",
-    Failure.SINGULAR_OUTCOME: "the outcome design was singular in a group",
+    Failure.SINGULAR_OUTCOME: "the columns of the outcome model were collinear in a group",
     Failure.NO_REPLICATES: "every propensity replicate failed",
     Failure.OUTCOME_SEPARATION: "the outcomes of a group were predicted perfectly",
     Failure.OUTCOME_NOT_CONVERGED: "the outcome fit did not converge",

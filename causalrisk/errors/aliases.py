@@ -1,7 +1,7 @@
-"""Names and values of options in other packages: accepted if they mean the same here, otherwise answered in the error.
+"""Names and values of options in other packages. They are accepted if they have the same meaning here.
 
-Every table maps a name or value of this package to the words for it in other packages, separated by blanks. `ANSWERS`
-maps words without a counterpart of the same meaning to a sentence that says what to use.
+Each table maps a name or value of this package to its words in other packages, separated by blanks. `ANSWERS` maps
+words without a counterpart to a sentence that says what to use.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-MATCHING = "Use `Matching` (with replacement), with `n_neighbors=`, `exact=`, `caliper=` or `bias_adjust=`."
+MATCHING = "Use `Matching`, with replacement. It has `n_neighbors=`, `exact=`, `caliper=` and `bias_adjust=`."
 LATE = 'LATE.from_formula("y ~ x", data, treat="d", instrument="z")'
 INSTRUMENT = f"Use `causalrisk.{LATE}`."
-SURVIVAL = "Survival outcomes are not in this package; R's riskRegression and adjustedCurves have them."
-MEANS = "Every fit estimates the potential-outcome means: `res.params`. Leave it out."
-UNITS = "Effects of single units are not available (EconML and grf have them); see `res.effects_by`."
+SURVIVAL = "Survival outcomes are not supported here. R's riskRegression and adjustedCurves support them."
+MEANS = "Leave it out: `res.params` of every fit has the potential-outcome means."
+UNITS = "Effects of single units are not available here. Use `res.effects_by` for groups, or EconML or grf."
 
 WEIGHTS = {  # words for weights, by `weight_type`
     "frequency": "freq_weights fweights fweight frequency_weights",
@@ -68,7 +68,6 @@ NAMES: dict[str, dict[str, str]] = {
         "psu": "id ids cluster clusters", "strata": "stratum", "weights": "weight pweight pweights pw",
         "lonely": "lonely_psu singleunit", "replicate_weights": "repweights rep_weights", "replicate_type": "type",
     },
-    "impute": {"n_imputations": "m"},
     "DiD": {"before": "pre", "unit": "id idname ivar entity", "time": "tname timevar period year t"},
     "table_one": {
         "by": "strata groupby group treat treatment", "covariates": "vars columns variables", "median": "nonnormal",
@@ -104,7 +103,10 @@ VALUES: dict[str, dict[str, str]] = {
         "hist-gradient-boosting": "hist_gradient_boosting histgradientboosting boosting gradient_boosting",
     },
     "metric": {"propensity": "glm logit ps pscore"},
-    "adjust": {"fdr_bh": "bh fdr benjamini-hochberg"},
+    "adjust": {
+        "fdr_bh": "bh fdr benjamini-hochberg", "single-step": "single_step",
+        "holm": "", "bonferroni": "", "hochberg": "", "simes-hochberg": "",
+    },
     "controls": {"never": "nevertreated never_treated", "not yet": "notyettreated not_yet_treated notyet not_yet"},
     "lonely": {"adjust": "centered", "average": "scaled", "certainty": "remove removed"},
     "alternative": {"larger": "greater", "smaller": "less", "two-sided": "two_sided twosided"},
@@ -122,53 +124,54 @@ ANSWERS: dict[str, dict[str, str]] = {
     "model": {
         "pomeans pomean": MEANS,
         "atet att weight=att score=atte": 'Use `target="treated"`.',
-        "subset if_": 'Choose the rows in the data: `data.query("...")`; `subpop=` is for surveys.',
-        "strata fpc psu ids svydesign survey": "Use `design=Survey(strata=)`; strata of trials are `C(s)` in formulas.",
-        "time tname unit id idname panel post": 'Use `did=DiD(time="year", unit="id")`, or `cluster=`.',
+        "subset if_": 'Use `data.query("...")` to select rows. For surveys, use `subpop=`.',
+        "strata fpc psu ids svydesign survey": "Use `design=Survey(strata=)`; in trials, `C(s)` in the formulas.",
+        "time tname unit id idname panel post": 'Use `did=DiD(time="year", unit="id")` or `cluster="id"`.',
         "instrument instruments iv z": INSTRUMENT,
-        "time_effects entity_effects fixed_effects absorb fe": "Fixed effects are `C(group)` in the formulas.",
-        "stabilize stabilized": "Stabilised weights give the same effect. Leave it out.",
-        "score": 'Use `target=` for the population (ATTE: `target="treated"`), `propensity_score=` for known scores.',
-        "covariates controls confounders x X W": 'Covariates are in the formula, `"y ~ x1"`.',
-        "outcome y Y yname xformla": 'Outcome and covariates are in the formula, `"y ~ x1 + x2"`.',
+        "time_effects entity_effects fixed_effects absorb fe": "For fixed effects, use `C(group)` in the formulas.",
+        "stabilize stabilized": "Leave it out: stabilised weights give the same effect.",
+        "score": 'Use `target="treated"` for the ATTE, or `propensity_score=` for known propensity scores.',
+        "covariates controls confounders x X W": 'Write the covariates in the formula: `"y ~ x1 + x2"`.',
+        "outcome y Y yname xformla": 'Write outcome and covariates in the formula: `"y ~ x1 + x2"`.',
         "by subgroup": 'Use `res.effects_by("group")` after the fit.',
         "nearest replace method=nearest": MATCHING,
-        "method=glm": "The score is a logit by default; see `propensity_link=`. Leave it out.",
-        "method=cbps method=ebal method=ipt": 'Use `propensity_loss="calibrated"`, whose weights balance.',
-        "estimator estimators model method": "The estimator is the class: `AIPW.from_formula(...)`, for example.",
+        "method=glm": 'Leave it out for a logit, or use `propensity_link="probit"`.',
+        "method=cbps method=ebal method=ipt": 'Use `propensity_loss="calibrated"`, which balances covariates.',
+        "estimator estimators model method": "Use the class of the estimator: `AIPW.from_formula(...)`, for example.",
         "aequations alpha level conf_level": "Use `res.summary(alpha=, coefficients=)` or `res.conf_int(alpha=)`.",
     },
     "fit": {
         "groups": 'Clusters belong to the model: `from_formula(..., cluster="column")`.',
-        "maxiter tol start_params optimizer solver disp": "Fits run to convergence. Leave it out.",
+        "maxiter tol start_params optimizer solver disp": "Leave it out: fits run to convergence.",
         "robust se": 'Use `cov_type="robust"`.',
         "shrinkage anchor join_score share objective spread replicates n_replicates method": (
-            "It is an option of `JRE` alone. Leave it out."
+            "Leave it out: it is an option of `JRE` only."
         ),
     },
     "event_study": {
-        "treat d treatment dname": "Use `begins=` with the first period of treatment of each unit.",
-        "n_boot bootstrap bstrap biters cband rng": "Intervals are simultaneous without resamples. Leave it out.",
+        "treat d treatment dname": "Use `begins=` with the column of the first treated period of each unit.",
+        "n_boot bootstrap bstrap biters cband rng": "Leave it out: simultaneous intervals do not need resamples.",
         "alp alpha level": "Use `study.effects(alpha=)`.",
     },
-    "compare": {"cov_type cov_kwds": "Standard errors are from the bootstrap. For clusters, use `cluster=`."},
-    "DiD": {"post": "Use `time=`, a column of two periods.", "gname gvar": "Use `event_study(..., begins=)`."},
+    "compare": {"cov_type cov_kwds": "Leave it out: `compare` uses the bootstrap. For clusters, use `cluster=`."},
+    "power": {"n": "Use `power(run_study(..., n=[200, 500]))`: sample sizes are an option of the study."},
+    "DiD": {"post": "Use `time=` with a column of two periods.", "gname gvar": "Use `event_study(..., begins=)`."},
     "method": {  # of results, studies and tables
-        "exponentiate transform": 'Use `effect="ratio"`, as in `model.with_options(effect="ratio").fit()`.',
+        "exponentiate transform": 'Use `model.with_options(effect="ratio").fit()`.',
         "output file filename": 'Use `table.save("table.docx")` or `table.as_latex()`.',
         "coefs coef_omit gof_omit gof_map se": 'Use `keep=`, `drop=`, `statistics=["nobs"]` or `below="se"`.',
     },
     "cov_type": {
-        "nonrobust iid oim opg hac newey-west": 'All standard errors are robust, without HAC. Use `cov_type="robust"`.',
-        "hc2 hc4 cr2 crv3": 'Use `"jackknife"`: leverages of one regression ignore the other equations.',
+        "nonrobust iid oim opg hac newey-west": 'Standard errors are robust, without HAC. Use `cov_type="robust"`.',
+        "hc2 hc4 cr2 crv3": 'These are for a single regression. Use `cov_type="jackknife"`.',
         "cr1 crv1": "Use `small_sample=True` with clusters.",
-        "*": 'Use `cov_type="jackknife"`, or for clusters `from_formula(..., cluster="column")`.',
+        "*": 'Use `cov_type="jackknife"`. For clusters, use `from_formula(..., cluster="column")`.',
     },
     "target": {"late": INSTRUMENT, "cate": UNITS, "pomeans": MEANS},
-    "propensity_loss": {"cbps ebal entropy": 'Use `propensity_loss="calibrated"`; for the ATT and ATC it is the same.'},
+    "propensity_loss": {"cbps ebal entropy": 'Use `propensity_loss="calibrated"`, identical for ATT and ATC.'},
     "propensity_score": {
         "random-forest hist-gradient-boosting lasso": "Use a classifier such as `RandomForestClassifier()`.",
-        "logit probit": 'Use `propensity_link="probit"`; the score is a logit by default.',
+        "logit probit": 'Use `propensity_link="probit"` for a probit. The default is a logit.',
     },
     "bootstrap": {"*": 'Use `n_boot=999`, or `cov_type="bootstrap"`.'},
     "weight_type": {"aweight aweights analytic": 'Use `weight_type="probability"`.'},
@@ -188,17 +191,17 @@ ANSWERS: dict[str, dict[str, str]] = {
         ),
         "compare_lr_test compare_f_test lr_test anova f_test": 'Use `res.wald_test("ATE = 0")`.',
         "margins get_margeff avg_comparisons comparisons avg_predictions pomeans slopes": (
-            '`res.params` has effects and potential-outcome means; `res.effects_by("x")` has effects by group.'
+            'Use `res.params` for effects and means, or `res.effects_by("x")` for effects by group.'
         ),
         "fittedvalues fitted": "Use `res.predict()`.",
         "lincom hypotheses": "Use `res.t_test(...)` or `res.nlcom(...)`.",
-        "ate ate_ att atc ato ATE ATT ATC ATO": "Use `res.effect`; another target is `model.with_options(target=)`.",
+        "ate ate_ att atc ato ATE ATT ATC ATO": "Use `res.effect`, or `model.with_options(target=...).fit()`.",
         "to_latex as_latex to_html to_word to_docx": 'Use `res.summary().as_latex()` or `.save("table.docx")`.',
         "to_csv to_excel to_dict to_json to_markdown": "Use `res.tidy()`, a data frame.",
         "fit get_robustcov_results HC0_se HC1_se HC3_se": 'Use `model.fit(cov_type="HC1")`, for example.',
         "bootstrap": "Use `model.fit(n_boot=999)`.",
         "plot_effects forest_plot coefplot plot_params": "Use `res.plot_effects_by()`, or `compare(...).plot()`.",
-        "rosenbaum_bounds": "Use `causalrisk.rosenbaum_bounds(treated, control)`, with outcomes of pairs.",
+        "rosenbaum_bounds": "Use `causalrisk.rosenbaum_bounds(treated, control)` with the outcomes of the pairs.",
         "with_options": "Use `model.with_options(...).fit()`.",
     },
     "study": {
@@ -207,7 +210,7 @@ ANSWERS: dict[str, dict[str, str]] = {
         "vcov cov": "Use `study.cov_params()`.",
         "to_latex as_latex to_html to_word to_docx": 'Use `study.summary().as_latex()` or `.save("table.docx")`.',
     },
-    "test": {"effect params bse tvalues conf_int nobs": "It belongs to the fit: `res.params`, for example."},
+    "test": {"effect params bse tvalues conf_int nobs": "Use the results of the fit: `res.params`, for example."},
     "package": {
         "modelsummary esttab outreg2 stargazer summary_col": "Use `causalrisk.etable([res1, res2])`.",
         "bal_tab cobalt love_plot": "Use `res.balance()` and `res.plot_balance()`.",
@@ -226,9 +229,9 @@ ANSWERS: dict[str, dict[str, str]] = {
 }
 
 TESTS = "t_test wald_test nlcom equivalence_test lincom hypotheses compare_lr_test compare_f_test lr_test anova f_test"
-ANSWERS["late"] = {TESTS: "Use `res.pvalues`, or see whether `res.conf_int()` has the value."} | ANSWERS["results"]
+ANSWERS["late"] = {TESTS: "Use `res.pvalues`, or see whether `res.conf_int()` contains the value."} | ANSWERS["results"]
 ANSWERS["pooled"] = {
-    TESTS: 'Use `res.nlcom("ATE = 0")`, which has the variance of pooled fits.',
+    TESTS: 'Use `res.nlcom("ATE = 0")`, which uses the pooled variance.',
     "fit bootstrap get_robustcov_results HC0_se HC1_se HC3_se with_options ate ate_ att atc ato": (
         'Use `res.effect`, or pool other fits: `pool([model.fit(cov_type="HC1") for model in models])`.'
     ),

@@ -1,4 +1,4 @@
-"""Table of the options that each estimator supports besides the default values. Any other option raises an error."""
+"""Table of the options that each estimator supports besides the defaults. Any other option raises an error."""
 
 from __future__ import annotations
 
@@ -49,6 +49,10 @@ ABILITIES = {  # if an option has several values, the first is its default
     },
     "JRE": EVERY | {"learner_use": (STACK, TERMS), "did": ("panel",), "at_exposure": ("observed",)},
 }  # fmt: skip
+NOT_TYPED = (  # values that describe what was typed
+    *("values", "classifier", "limits", "panel", "cross sections", "formula", "column", "columns", "number", "names"),
+    *("distance", "level", "function", "data frame"),
+)
 IMPLIED_BY = {"cluster": "cluster", "survey": "design", "replicates": "design"}  # kind of errors: option of the model
 QUANTILES = EVERY | {  # options for quantiles, which have no outcome family and change in steps
     **{option: () for option in ("family", "link", "offset", "at_exposure", "data")},
@@ -65,18 +69,14 @@ PREDICTIONS = EVERY | {  # options for given predictions, which are for the rows
 
 
 def check_able(spec: Specification, quantiles: bool = False, **asked: Any) -> None:
-    """Raise an error for an option value that is not available for the estimator.
-
-    `asked` maps the names of options to their values. None means that the option is not used. The tables for quantiles
-    and for given outcome predictions apply in addition to the estimator's.
-    """
+    """Raise an error for an option value that the estimator does not support. None means an unused option."""
     rows = {spec.name: ABILITIES.get(spec.name, {})} | ({"quantiles": QUANTILES} if quantiles else {})
     rows |= {"outcome_predictions=": PREDICTIONS} if asked.get("outcome_predictions") else {}
     for (name, row), (option, value) in itertools.product(rows.items(), asked.items()):
         own = row.get(option, ())
         if value is None or value in (PLAIN.get(option), *own):
             continue
-        shown = f'"{value}"' if isinstance(value, str) else value
+        shown = f" ({value})" if value in NOT_TYPED else f'"{value}"' if isinstance(value, str) else value
         public = [one for one in ABILITIES if one != "Unadjusted"] if name == spec.name else []
         others = [one for one in public if value in ABILITIES[one].get(option, ())]
         only = f", only for {', '.join(others)}" if others else ""
@@ -140,11 +140,7 @@ def use_of_learner(spec: Specification, options: ModelOptions) -> str | None:
 
 
 def with_change(spec: Specification, did: DiD) -> Specification:
-    """Return the estimator's specification for difference-in-differences.
-
-    `did` determines whether the weights of the residuals are normalised. In panels, estimators other than JRE use only
-    the outcome model of the controls.
-    """
+    """Return the estimator's specification for difference-in-differences."""
     chosen = did.normalize and "normalize=False" in ABILITIES.get(spec.name, {}).get("did", ())
     controls_only = not (spec.joint or did.cross_sections)
     return dataclasses.replace(spec, normalized=spec.normalized or chosen, controls_only=controls_only)

@@ -5,9 +5,8 @@ A block has coefficients beta, shape (m, p), linear predictors eta_j = X beta_j 
     sum_i s_i X_i r_l(eta_i) = 0,   l = 1 .. m,
 
 where the residuals r may depend on the predictors of earlier blocks. The row weights s have shape (n, R): one column
-for the sample, or R resamples at once. The Jacobian of a stack is block triangular, so influence functions follow by
-forward substitution (Stefanski and Boos 2002). Rows that do not fit in memory come in chunks. Dask then computes the
-sums over rows in each chunk, and the sums are added up.
+for the sample, or R resamples at once. The Jacobian of a stack is block triangular. Influence functions therefore
+follow by forward substitution (Stefanski and Boos 2002). Rows that do not fit in memory come in chunks.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ WIDE = 50  # number of coefficients above which all resamples share one derivati
 
 @dataclass(frozen=True)
 class FieldsAlone:
-    """Base class of dataclasses whose cached properties are not pickled, but computed again after loading."""
+    """Dataclass whose cached properties are not pickled, but computed again after loading."""
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in self.__dataclass_fields__}
@@ -216,8 +215,7 @@ def solve(
     """Solve a stack of blocks in order under row weights (n, R). A block may depend on earlier blocks.
 
     `start` has the coefficients (m, p, 1) of the sample, from which resamples start. `known` has the coefficients of
-    earlier blocks that are solved already. Returns the coefficients (m, p, R) of each block, including `known`, and
-    `Failure` codes (R,) for each solved block.
+    blocks that are solved already. Returns the coefficients (m, p, R) and the `Failure` codes (R,) of each block.
     """
     beta, failures = dict(known or {}), dict[str, NDArray[np.int8]]()
     with np.errstate(all="ignore"):  # fits without a solution have a failure code
@@ -230,9 +228,8 @@ def solve(
 def newton(block: Block, known: Beta, s: Array, start: Array | None) -> tuple[Array, NDArray[np.int8]]:
     """Solve one block by Newton's method. Return coefficients (m, p, R) and failure codes (R,).
 
-    A step is halved if, at its end, the equations have the opposite sign and `OVERSHOT` times their size at the start.
-    With more than `WIDE` coefficients, resamples share one derivative, computed at the first coefficients under mean
-    weights, as long as each step is at most half of the step before.
+    A step is halved if the equations at its end have the opposite sign and `OVERSHOT` times their size at the start.
+    With more than `WIDE` coefficients, resamples share one derivative while each step is at most half of the last.
     """
     m, p, R = len(block.own), block.own[0].X.shape[1], s.shape[1]
     weights, before = s, known
@@ -337,9 +334,8 @@ def farthest(block: Block, s: Array, beta: Beta) -> Array:
 class Influence:
     """Influence functions of the coefficients of a stack: -G^-1 g_i, with G the mean derivative of the equations.
 
-    The n rows may be a subset of the rows from which the factors were computed. `factors[block][source]` is the part of
-    -G^-1 that maps the equations of `source` to the coefficients of `block`. `known` has influence functions (n, k) of
-    coefficients that other equations determine.
+    `factors[block][source]` is the part of -G^-1 that maps the equations of `source` to the coefficients of `block`.
+    `known` has influence functions (n, k) of coefficients that other equations determine.
     """
 
     n: int
@@ -352,11 +348,7 @@ class Influence:
         return self.of({name: np.eye(len(self.factors[name][name]))})
 
     def of(self, *combinations: Mapping[str, Array]) -> Array:
-        """Return influence functions of linear combinations of coefficients, shape (n, d).
-
-        A combination maps names of blocks to matrices of shape (k, m p). The influence functions of several
-        combinations are concatenated along the second axis.
-        """
+        """Return influence functions (n, d) of linear combinations: matrices (k, m p) by names of blocks."""
         factors, ends = dict[str, Array](), np.cumsum([0, *(len(next(iter(each.values()))) for each in combinations)])
         for combination, start, stop in zip(combinations, ends, ends[1:], strict=False):
             for name, matrix in combination.items():
@@ -382,8 +374,7 @@ def influence(blocks: Sequence[Block], s: Array, beta: Beta, total: float, known
 
     Block b has psi_b = -G_bb^-1 (g_b + sum over earlier blocks c of G_bc psi_c), where G_bc is the mean derivative of
     the equations of b in the coefficients of c. The covariance of the coefficients is the sum of s_i^2 psi_i psi_i^T,
-    divided by `total` squared. `known` has the psi of earlier blocks. Coefficients without a psi are treated as
-    constants. If the rows do not fit in memory, only the factors of the influence function are computed.
+    divided by `total` squared. `known` has the psi of earlier blocks.
     """
     known = known or Influence(len(s), (), beta, {})
     factors = dict(known.factors)

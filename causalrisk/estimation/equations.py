@@ -1,11 +1,10 @@
 """The estimating equations of each estimator, built from shared blocks.
 
-The notation follows docs/explanation/method.md: e are the propensity scores, h(e) is the tilt that turns the sample
-into the target population, w = h / e is the importance weight of a row in its own arm, t = h is the row's weight in the
-means, m_a is the outcome model of arm a, and mu_a is its mean. If arm k is the target, as in an ATT, w = e_k / e_a, and
-t is 1 in arm k and 0 elsewhere. `at` is a `Point`: `at(eta)` is a linear predictor, and `at.of(values)` are the values
-in its rows. A `Score` has 1 / e_a and the odds e_k / e_a as functions of a point, and the equations of its
-coefficients. Odds keep the digits of a small probability, which 1 - e would lose.
+The notation follows docs/explanation/method.md. e are the propensity scores. The tilt h(e) turns the sample into the
+target population. w = h / e is the importance weight of a row in its own arm, and t = h is its weight in the means. m_a
+is the outcome model of arm a, and mu_a is its mean. If arm k is the target, as in an ATT, w = e_k / e_a, and t is 1 in
+arm k and 0 elsewhere. `at` is a `Point`: `at(eta)` is a linear predictor, and `at.of(values)` are the values in its
+rows. Odds keep the digits of a small probability, which 1 - e would lose.
 """
 
 from __future__ import annotations
@@ -174,10 +173,7 @@ class Classifier:
     repeat: int = 0
 
     def scores(self, sample: Sample, s: Array, *, clip: bool) -> Array:
-        """Return scores (n, K, R) under row weights (n, R). If an arm has no rows in a resample, all are 1 / K.
-
-        Scores of 0 or 1 raise an error unless they are clipped (`clip`).
-        """
+        """Return scores (n, K, R) under row weights (n, R). If an arm has no rows in a resample, all are 1 / K."""
         found = np.full((sample.n, sample.n_arms, s.shape[1]), 1 / sample.n_arms)
         for r in range(s.shape[1]):
             if (np.bincount(sample.arm, s[:, r] > 0, sample.n_arms) > 0).all():
@@ -201,10 +197,9 @@ class Classifier:
             scores[out] = found
         extreme = ((scores <= 0) | (scores >= 1)).any(axis=1)
         if extreme.any() and not clip:
-            raise SeparationError(
-                f"{type(self.classifier).__name__} gives {int(extreme.sum())} of {len(scores)} rows a propensity score "
-                "of exactly 0 or 1, so no weight exists.\nUse `clip=(0.01, 0.99)`, or regularise the classifier."
-            )
+            found = f"{type(self.classifier).__name__} scores {int(extreme.sum())} of {len(scores)} rows as 0 or 1"
+            advice = "Use `clip=(0.01, 0.99)`, or regularise the classifier."
+            raise SeparationError(f"{found}, so no weight exists.\n{advice}")
         bounded = np.clip(scores, SMALLEST, 1.0)
         return np.asarray(bounded / bounded.sum(axis=1, keepdims=True))
 
@@ -221,10 +216,9 @@ WEIGHT_NAMES = ("score", "member", "observed")
 class Equations(FieldsAlone):
     """A sample, its propensity score and its target, which determine the equations of every estimator.
 
-    `importance` is h / e, and `weight` is importance / (probability that the outcome is observed). `tilt` is the weight
-    of a row in the means, t_i. The weights of each arm add up to the sum of `measure`, which differs from `tilt` for a
-    target frame only. `height` is a constant subtracted from the outcomes for numerical accuracy, which changes no
-    linear model with a constant.
+    `importance` is h / e, and `weight` is importance / (probability that the outcome is observed). `tilt` is the
+    weight of a row in the means, t_i. The weights of each arm add up to the sum of `measure`. `height` is a constant
+    subtracted from the outcomes for numerical accuracy.
     """
 
     sample: Sample
@@ -250,10 +244,7 @@ class Equations(FieldsAlone):
     # --- importance weights ------------------------------------------------------------------------------------------
 
     def tilt(self, at: Point) -> Any:
-        """Return each row's weight in the means, t_i.
-
-        t_i is h(e). If the target is one arm or a data frame, t_i is 1 in the rows of the target and 0 elsewhere.
-        """
+        """Return each row's weight t_i in the means: h(e), or an indicator of the rows of a target arm or frame."""
         if self.target.frame:
             return 1.0 - at.of(self.sample.in_sample)
         if self.target.toward is not None:
@@ -349,8 +340,7 @@ class Equations(FieldsAlone):
     def outcome(self, a: int) -> Block:
         """Return the model's equation: the sum over arm a of s_i u_i X_i (y_i - m_a) (dm_a / d eta) / V(m_a) is zero.
 
-        u is `weight` in IPW and IPWRA: w / (probability that the outcome is observed). Otherwise u is 1. The
-        engine multiplies by s_i and by the orthonormal columns X_i.
+        u is `weight` in IPW and IPWRA, and 1 otherwise.
         """
         eta, sample = self.own[a], self.sample
 
@@ -377,10 +367,7 @@ class Equations(FieldsAlone):
         return (q.T * u) @ q, (q.T * u) @ (eta - offset)
 
     def predicted(self, at: Point, a: int, shift: Any = None, *, observed: bool = False) -> Any:
-        """Return the predicted outcomes m_a of an arm for the means or, if `observed`, for the observed outcomes.
-
-        `shift` is added to the linear predictors in TMLE. Given predictions are stored as linear predictors.
-        """
+        """Return an arm's predicted outcomes m_a for the means or, if `observed`, for the observed outcomes."""
         eta = (self.own if observed else self.at_means)[a]
         x = at.of(self.sample.X.columns[:, a]) if self.spec.given else at(eta)
         x = x if shift is None else x + shift
@@ -422,9 +409,9 @@ class Equations(FieldsAlone):
     def mean(self, a: int, g: Array) -> Block:
         """Return the equation of an arm's mean mu_a: the sum of t (m_a - mu_a) is zero.
 
-        For AIPW, the sum of w (y - m_a) is added, or delta (see `correction`) is added to m_a. For TMLE, m_a contains
-        delta. So the influence function of AIPW's mu_a is [t (m_a - mu_a) + 1{arm = a} w (y - m_a)] / mean(t).
-        `engine.influence` adds the contributions of the estimated score and outcome models.
+        For AIPW, the sum of w (y - m_a) is added, or delta (see `correction`) is added to m_a. AIPW's influence
+        function is therefore [t (m_a - mu_a) + 1{arm = a} w (y - m_a)] / mean(t), before `engine.influence` adds the
+        contributions of the estimated score and outcome models. For TMLE, m_a contains delta.
         """
         sample, mu, targeted, apart = self.sample, Linear(f"mean {a}", g), self.spec.targeted, self.corrects_apart
         delta = Linear(f"correction {a}", sample.at_means(g) if self.spec.normalized else g)

@@ -140,7 +140,7 @@ def weigh(equations: Equations, task: Task) -> WeightFit:
 
 
 def check_scores(weights: WeightFit, task: Task) -> None:
-    """Warn if given scores, or those of a classifier, are far from the shares of the groups on average."""
+    """Warn if given scores, or a classifier's scores, are far from the shares of the groups on average."""
     sample, design = weights.equations.sample, task.design
     s = sample.s * sample.in_sample
     means = loaded(weights.probabilities @ s) / sample.total
@@ -213,10 +213,8 @@ def joint_record(task: Task, joint_options: JREOptions, replicates: Replicates |
     with np.errstate(all="ignore"):  # weights may overflow; their replicates are left out
         joint = train_from(robust, joint_options, notes, replicates)
     if not joint.fit.determined:
-        raise errors.CausalRiskError(
-            "the joint objective does not determine the outcome models, because a propensity replicate has a few very "
-            "large weights.\nSimplify the formulas, or use IPWRA."
-        )
+        found = "the outcome models are not determined, because a propensity replicate has a few very large weights"
+        raise errors.CausalRiskError(f"{found}.\nSimplify the formulas, or use IPWRA.")
     result = joint.fit.result
     if not result.success:
         method = joint_options.method or kinds.DEFAULT_METHOD
@@ -268,10 +266,7 @@ def score_misses_square(record: FitRecord, joint: JointRecord) -> bool:
 def train_from(
     start: FitRecord, options: JREOptions, notes: Notes, replicates: Replicates | None = None
 ) -> JointRecord:
-    """Fit the arms jointly, starting from IPWRA. Propensity replicates are drawn unless `replicates` is given.
-
-    The amount of shrinkage is chosen first, unless the options give it.
-    """
+    """Fit the arms jointly, starting from IPWRA. Propensity replicates are drawn unless `replicates` is given."""
     design, sample, given = start.design, start.sample, options.replicates is not None
     if given and design.on_disk:
         raise not_on_disk("replicates=", use="n_replicates=200")
@@ -351,10 +346,9 @@ def drawn_replicates(start: FitRecord, given: Array | None, options: JREOptions,
     found = Replicates(shifts, failures, ratio)
     lost = len(failures) - found.count
     if lost > MOST_FAILED * len(failures):
-        raise errors.BootstrapError(
-            f"{lost} of {len(failures)} propensity replicates failed, which is more than half: "
-            f"{errors.failure_text(failures)}.\nSimplify the formula in propensity=, or use `IPWRA`."
-        )
+        found = f"{lost} of {len(failures)} propensity replicates failed, more than half"
+        why = errors.failure_text(failures)
+        raise errors.BootstrapError(f"{found}: {why}.\nSimplify the formula in propensity=, or use `IPWRA`.")
     if lost:
         problem = f"{lost} of {len(failures)} propensity replicates were left out: {errors.failure_text(failures)}"
         advice = "Use a simpler formula in `propensity=`. `res.replicate_ledger` lists them."
@@ -371,11 +365,8 @@ def bounded(problem: JointProblem, replicates: Replicates, notes: Notes) -> Repl
     sums = problem.weighed(replicates).over(of_arms)
     fine, failures = (sums < HEAVIEST).all(axis=0), replicates.failures.copy()
     failures[np.flatnonzero(failures == Failure.OK)[~fine]] = Failure.SEPARATION
-    notes.warn(
-        f"{(~fine).sum()} of {len(failures)} propensity replicates were left out, because a few of their weights are "
-        "far larger than all others.\nSimplify the formula in propensity=, or use `IPWRA`.",
-        errors.ResampleWarning,
-    )
+    found = f"{(~fine).sum()} of {len(failures)} propensity replicates were left out: a few weights are very large"
+    notes.warn(f"{found}.\nSimplify the formula in propensity=, or use `IPWRA`.", errors.ResampleWarning)
     if not fine.any():
         return Replicates.of_normal(problem.weights, None)
     shifts = {name: each[:, :, fine] for name, each in replicates.shifts.items()}
@@ -384,7 +375,7 @@ def bounded(problem: JointProblem, replicates: Replicates, notes: Notes) -> Repl
 
 
 def check_clusters(record: FitRecord, notes: Notes) -> None:
-    """Warn if an arm has too few clusters for reliable tests and intervals, or only one, so there are none."""
+    """Warn if an arm has too few clusters for reliable tests, or a single cluster, which allows no tests."""
     design = record.design
     if not design.n_clusters or design.survey is not None:  # its t distribution accounts for few units
         return

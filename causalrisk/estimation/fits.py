@@ -41,8 +41,7 @@ class Estimate:
     Parameters
     ----------
     params : ndarray, shape (2 K - 1,)
-        Effects of the arms against the reference, then the mean of each arm. The shape is ((2 K - 1) J,) for J
-        quantiles per arm.
+        Effects of the arms against the reference, then the mean of each arm; ((2 K - 1) J,) for J quantiles per arm.
     theta : ndarray, shape (K, p)
         Outcome coefficients of the basis columns. For quantiles, p is 0.
     gamma : ndarray, shape (Q,)
@@ -50,12 +49,10 @@ class Estimate:
     model_means : ndarray, shape (K,)
         Averages of `predicted` over the target.
     rows : object
-        The results by row. `predicted` is the predicted outcome in every arm, shape (K, n).
-        `influence` is the influence function of (params, theta, gamma), shape (n, 2 K - 1 + K p + Q).
-        `refit(s, weighed=None)` estimates again under row weights (n, R); `weighed` is the result of `WeightFit.refit`
-        for these weights, if it is known.
+        The results by row, with `predicted` (K, n) and `influence` (n, 2 K - 1 + K p + Q). `refit(s, weighed=None)`
+        estimates again under row weights (n, R). `weighed` is the result of `WeightFit.refit`, if known.
     failed : tuple of int
-        For each arm, the `Failure` of the arm's outcome model, which may be OK. Empty for a joint fit.
+        The `Failure` of each arm's outcome model, which may be OK. Empty for a joint fit.
     """
 
     params: Array
@@ -76,15 +73,7 @@ class Estimate:
         return self.rows.influence
 
     def block(self, name: str, arm: int | None = None) -> slice:
-        """Return the columns of `influence`, or entries of `values`, that belong to one kind of estimate.
-
-        Parameters
-        ----------
-        name : {"effects", "means", "theta", "gamma"}
-            Effects, arm means, outcome or propensity coefficients.
-        arm : int, optional
-            The arm whose outcome coefficients to return. By default all arms.
-        """
+        """Return the columns of `influence` for "effects", "means", "theta" (of one `arm` or all) or "gamma"."""
         (n_arms, p), first = self.theta.shape, len(self.params)
         effects, last = first // (2 * n_arms - 1) * (n_arms - 1), first + n_arms * p
         if name == "theta" and arm is not None:
@@ -131,10 +120,7 @@ class Refits:
 
 
 def collect_refits(params: Array, theta: Array, gamma: Array, failures: NDArray[np.int8]) -> Refits:
-    """Return `Refits` from estimates whose last axis is the resamples.
-
-    Estimates are NaN if the resample failed or its effect is undefined.
-    """
+    """Return `Refits` from estimates whose last axis is the resamples. Failed or undefined estimates are NaN."""
     failures = first_failure(failures, np.where(np.isnan(params).any(axis=0), Failure.NO_EFFECT, Failure.OK))
     values = np.concatenate([params, theta.reshape(-1, params.shape[1]), gamma])
     values[:, failures != Failure.OK] = np.nan
@@ -148,11 +134,10 @@ def sandwich(
     influence: Array, weights: Array, total: float, *, frequency: bool = False, cluster: Any = None,
     stratum: Any = None, strata: Factors | None = None,
 ) -> Array:  # fmt: skip
-    """Return the covariance of estimates from their influence function.
+    """Return the covariance of estimates from their influence function (n, d), with row weights of sum `total`.
 
-    The rows of `influence`, (n, d), possibly a Dask array, have weights with sum `total`. A frequency weight multiplies
-    the squared influence of a row. Any other weight multiplies the influence itself. Rows of one cluster may depend on
-    each other (Liang and Zeger 1986). `strata` has the factors of the strata of a survey design (Binder 1983).
+    A frequency weight multiplies the squared influence of a row. Any other weight multiplies the influence itself.
+    Rows of one cluster may depend on each other (Liang and Zeger 1986). `strata` are of a survey (Binder 1983).
     """
 
     def over_rows(function: Callable[..., Array], *given: Any) -> Array:
@@ -279,11 +264,7 @@ class WeightFit:
         return model is not None and model.kind != "known"
 
     def refit(self, s: Array) -> tuple[Equations, Beta, NDArray[np.int8]]:
-        """Refit the models of the weights under row weights (n, R).
-
-        Returns three things: the equations, which include a classifier's new scores; the coefficients; and a failure
-        code for each resample, which marks empty arms too.
-        """
+        """Refit the weights' models under row weights (n, R). Return equations, coefficients and failure codes."""
         sample = self.equations.sample
         sums = load_all(s[max(rows.start, sample.n_frame) : rows.stop].sum(axis=0) for rows in sample.slices)
         empty = np.where((np.stack(sums) > 0).all(axis=0), Failure.OK, Failure.EMPTY_ARM)
@@ -366,11 +347,7 @@ class SeparateRows(FieldsAlone):
         return np.stack([self.beta[f"mean {a}"][0, 0] for a in range(self.equations.sample.n_arms)])
 
     def estimates(self) -> tuple[Array, Array, Array]:
-        """Return effects and means (2 K - 1, R), outcome coefficients (K, p, R) and weight coefficients (Q, R).
-
-        `Equations.height` is added back to the outcome coefficients. If a mean is zero or one up to rounding error, the
-        ratio or odds ratio is undefined, rather than a large number.
-        """
+        """Return effects and means (2 K - 1, R), outcome coefficients (K, p, R) and weight coefficients (Q, R)."""
         equations, means, scale, n_arms = self.equations, self.means, self.scale, self.equations.sample.n_arms
         levels, theta = means + equations.height, np.eye(n_arms)[..., None]
         if scale.additive:  # the height cancels
@@ -509,10 +486,7 @@ def _apart(columns: Array) -> list[Array]:
 
 
 def at_estimate(weights: WeightFit, spec: Specification, theta: Array) -> tuple[Equations, Beta]:
-    """Return the equations and all of their coefficients: of the weights, and, from `theta`, of the outcome models.
-
-    `theta` (K, p, R) is for outcomes from which `Equations.height` is not yet subtracted.
-    """
+    """Return the equations, and all coefficients: of the weights and, from `theta` (K, p, R), of the outcome models."""
     equations = weights.equations.of_estimator(spec)
     beta = {} if equations.model is None else dict(weights.beta)
     if not spec.given:

@@ -1,9 +1,8 @@
 """Predictions of the outcome by learners, and the designs that use them.
 
-`learn` turns a design and options into cross-fitted predictions of every row in every arm (`Learned`).
-`with_predictions` returns a design with the same rows and propensity scores. In every arm's outcome model, the
-predictions of all arms are added to the formula's terms, or replace the model. The design is fitted like any other:
-influence functions and resamples treat the predictions as fixed columns.
+`learn` cross-fits predictions of every row in every arm (`Learned`). `with_predictions` adds the predictions of all
+arms to the terms of every outcome model, or replaces the terms by them. Influence functions and resamples treat the
+predictions as fixed columns.
 """
 
 from __future__ import annotations
@@ -36,9 +35,9 @@ class Learned:
     """Cross-fitted predictions of a sample, on the scale of linear predictors of a family.
 
     `features` (p,) marks the columns of the outcome design that the learners use. `folds` has the fold of each row, in
-    the order of the data. `quality` (L, K, 3) has three out-of-fold measures for each learner (L) and arm (K): R
-    squared, and the intercept and the slope of a regression of the outcomes on the predictions. `means` (L, K, n) has
-    the predicted mean outcome of each row in each arm. It is None if the rows are not in memory.
+    the order of the data. `quality` (L, K, 3) has out-of-fold measures for each learner (L) and arm (K): R squared, and
+    intercept and slope of a regression of the outcomes on the predictions. `means` (L, K, n) has the predicted mean
+    outcomes. It is None if the rows are not in memory.
     """
 
     fits: tuple[CrossFitted, ...]
@@ -58,10 +57,7 @@ class Learned:
         return dataclasses.replace(self, fits=(self.fits[number],), quality=self.quality[[number]])
 
     def __call__(self, columns: Array, position: Numbers | None = None) -> Array:
-        """Predict m rows, given their `columns` (m, p) of the outcome design. Return one column per learner and arm.
-
-        If `position` has the positions of the rows in the data, each row is predicted by the fits for its fold.
-        """
+        """Predict m rows from `columns` (m, p): one column per learner and arm. Positions determine the folds."""
         fold = None if position is None else self.folds[position]
         means = [fit(columns[:, self.features], fold) for fit in self.fits]
         return on_predictor_scale(self.family, np.concatenate(means))[0].T
@@ -132,10 +128,7 @@ def _quality(y: Array, predicted: Array, weights: Array) -> tuple[float, float, 
 def with_predictions(
     design: Design, frame: TargetRows | None, learned: Learned, notes: Notes, *, given: bool
 ) -> tuple[Design, TargetRows | None]:
-    """Add predictions for all arms to the terms of the outcome models or, if `given`, replace the terms by them.
-
-    The same is done in the rows of a target frame. Linearly dependent columns are left out, with a warning.
-    """
+    """Add predictions for all arms to the terms of the outcome models or, if `given`, replace the terms by them."""
     before, names = list[str](), [f"{fit.name}[{label}]" for fit in learned.fits for label in design.labels]
     kept = np.repeat([not given, True], [len(design.exog_names), len(names)])
     encoder = design.outcome_encoder.extended(names, learned, kept)

@@ -1,15 +1,15 @@
 """Nearest-neighbour matching with replacement, and its standard errors (Abadie and Imbens 2006, 2011, 2016).
 
-Y_i(a) is the outcome of unit i if a is its own arm, and otherwise the mean over its matches in arm a. K_i counts how
-often unit i is itself a match, each time divided by the number of matches, and K2_i sums the squares of these shares.
-The mean of an arm is the average of Y_i(a) over the N units of the target that have matches in all arms. The covariance
-of the means is
+Y_i(a) is the outcome of unit i if a is its own arm. Otherwise it is the mean over its matches in arm a. K_i counts how
+often unit i is itself a match, each time divided by the number of matches. K2_i sums the squares of these shares. The
+mean of an arm is the average of Y_i(a) over the N units of the target that have matches in all arms. The covariance of
+the means is
 
     1 / N^2 [sum_i (Y_i(.) - mu)(Y_i(.) - mu)' + diag_a sum_{j in arm a} ((t_j + K_j)^2 - t_j - K2_j) s2_j].
 
 The first sum is over the target, where t_j = 1. s2_j is the variance (divisor n - 1) of the outcome among the unit and
-the two nearest units of its arm, or the one nearest with an estimated score, or more if distances are tied.
-`bias_adjust` corrects Y_i(a), and an estimated score adds `score_correction`.
+the nearest units of its arm: two, or one with an estimated score, or more if distances are tied. `bias_adjust` corrects
+Y_i(a), and an estimated score adds `score_correction`.
 """
 
 from __future__ import annotations
@@ -44,10 +44,8 @@ class Matches:
     """The matches of n units among m candidates.
 
     Units with the same values in all matching columns form a cell and have the same matches. Candidates form cells in
-    the same way. All arrays are sparse. `of` has one row per unit, with a one in the column of the unit's cell. `among`
-    has one row per candidate, with a one in the column of the candidate's cell. `near` has one row per cell of units
-    and one column per cell of candidates. Its entry is one if the units of the row are matched with the candidates of
-    the column.
+    the same way. `of` and `among` are sparse indicators of the cells of units and candidates. `near` is a sparse
+    indicator of the pairs of cells that are matched.
     """
 
     of: Any
@@ -81,11 +79,7 @@ class Matches:
 
 
 def match(units: Array, others: Array, least: int, tied: float, caliper: float | None = None) -> Matches:
-    """Match each unit with its nearest candidates: at least `least`, and all that are tied with the farthest of these.
-
-    `units` (n, p) and `others` (m, p) are the columns of units and candidates. Distances that differ by less than
-    `tied` are ties. Candidates beyond the `caliper` are not matches.
-    """
+    """Match each unit with at least `least` nearest candidates, and all that are tied with the farthest of them."""
     (points, of), (centres, among) = _cells(units), _cells(others)
     tree, wanted = scipy.spatial.cKDTree(centres), min(least, len(centres))
     distance, place = tree.query(points, k=np.arange(1, wanted + 1))
@@ -115,10 +109,9 @@ def no_influence() -> UnavailableError:
 class MatchedRows:
     """The results by row of an `Estimate` by matching.
 
-    `predicted` (K, n) has each unit's outcome in its own arm, and the mean over the unit's matches in other arms (NaN
-    without matches). `inside` marks the units of the target that have matches in all arms. `matches` has, for each pair
-    of matched arms, the arm of the units, the arm of the matches, and the `Matches`. Distances are computed from
-    `columns`.
+    `predicted` (K, n) has each unit's outcome in its own arm, and the mean over its matches in other arms. `inside`
+    marks the units of the target that have matches in all arms. `matches` has triples of the arm of the units, the arm
+    of the matches, and the `Matches`.
     """
 
     predicted: Array
@@ -137,22 +130,15 @@ class MatchedRows:
 
 
 def metric_columns(weights: WeightFit, design: Design, options: ModelOptions, notes: Notes) -> Array:
-    """Return columns whose Euclidean distance is the metric, shape (n, p), with rows in the order of the sample.
-
-    An outcome formula without covariates raises an error. Unused columns of the propensity formula trigger a warning.
-    """
+    """Return columns whose Euclidean distance is the metric, shape (n, p), with rows in the order of the sample."""
     sample, metric = weights.equations.sample, options.metric
     if metric == PROPENSITY:
         if sample.n_arms > 2:
-            raise OptionError(
-                f'metric="propensity" is for two groups, not {sample.n_arms}.\nUse `metric="mahalanobis"`.'
-            )
+            raise OptionError(f'metric="propensity" needs 2 groups, not {sample.n_arms}.\nUse `metric="mahalanobis"`.')
         return weights.probabilities[1][:, None]
     if not np.ptp(design.X, axis=0).any():
-        raise OptionError(
-            "the outcome formula has no covariates to match on.\n"
-            'Use `metric="propensity"` to match on the propensity score, or add covariates: `y ~ x`.'
-        )
+        advice = 'Use `metric="propensity"` to match on the propensity score, or add covariates: `y ~ x`.'
+        raise OptionError(f"the outcome formula has no covariates to match on.\n{advice}")
     unused = [name for name in design.propensity_names if name not in design.exog_names]
     if unused:
         problem = f"metric={metric!r} ignores {listed(unused)}, which only the propensity formula has"
@@ -200,14 +186,12 @@ def estimate_matched(
     fewest = min(own.stop - own.start for own in sample.slices)
     if fewest < max(least, WITHIN + 1):
         instead = f"n_neighbors={fewest}" if fewest > WITHIN else "IPWRA"
-        raise CausalRiskError(
-            f"standard errors with n_neighbors={least} need {max(least, WITHIN + 1)} rows in each group; the smallest "
-            f"has {fewest}.\nUse `{instead}`."
-        )
+        found = f"n_neighbors={least} needs {max(least, WITHIN + 1)} rows in each group for standard errors"
+        raise CausalRiskError(f"{found}; the smallest group has {fewest}.\nUse `{instead}`.")
     estimated = options.metric == PROPENSITY and weights.estimated
     for name in ("exact", "bias_adjust"):
         if estimated and getattr(options, name):
-            problem = f"{name}= has no standard errors if the score is estimated (Abadie and Imbens 2016)"
+            problem = f"standard errors with an estimated score are not available with {name}= (Abadie and Imbens 2016)"
             raise OptionError(f'{problem}.\nUse `metric="mahalanobis"`, or leave {name}= out.')
     columns = metric_columns(weights, design, options, notes)
     matches = matches_of(columns, sample, options, design)
@@ -255,10 +239,7 @@ def estimate_matched(
 
 
 def matches_of(columns: Array, sample: Sample, options: ModelOptions, design: Design) -> list[tuple[int, int, Matches]]:
-    """Return, for each pair of matched arms, the arm of the units, the arm of the matches, and the matches.
-
-    For exact matching, a column is added in which units with different values are far apart.
-    """
+    """Return, for each pair of matched arms, the arm of the units, the arm of the matches, and the matches."""
     spread = float(columns.std(axis=0).max(initial=0.0)) or 1.0
     far, caliper, toward = FAR * spread, options.caliper, options.population.toward
     if options.exact:

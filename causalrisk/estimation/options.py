@@ -98,10 +98,7 @@ WHOLE = {"n_repeats": (1, None), "n_neighbors": (1, None), "n_boot": (2, N_BOOT)
 
 
 def check_values(options: Any) -> None:
-    """Check the values of an options dataclass. An unknown choice or a number out of range raises an error.
-
-    A value that equals a choice is replaced by the choice: 1 becomes True.
-    """
+    """Check the values of an options dataclass. An unknown choice or a number out of range raises an error."""
     for name, value in vars(options).items():
         default = value is None and getattr(type(options), name, None) is None
         if name in CHOICES:
@@ -136,11 +133,7 @@ def defaults_of(*kinds: Any) -> dict[str, Any]:
 
 
 def typed_options(options: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, str]:
-    """Return the source text of each option that is not a default, by name.
-
-    Arrays, columns, tables and functions appear as variables with the name of the option. The name of a column would
-    not do, because `data["x"] > 1` has the name "x" too.
-    """
+    """Return the source text of each option that is not a default, by name. Data appear as variables of this name."""
     texts = {}
     for name, value in options.items():
         items = value if isinstance(value, list | tuple) else [value]
@@ -162,8 +155,7 @@ class ModelOptions:
     Parameters
     ----------
     family, ..., bias_adjust
-        As in `causalrisk.JRE.from_formula` and `causalrisk.Matching`. `propensity_score` is a classifier or None. It is
-        None if scores were given, because given scores belong to the data.
+        As in `causalrisk.JRE.from_formula` and `causalrisk.Matching`. `propensity_score` is a classifier or None.
     repeat : int
         Number of the repeat that determines the folds, from 0 to `n_repeats` - 1.
     read_as : tuple of str
@@ -210,7 +202,7 @@ class ModelOptions:
         if self.learner is not None:
             check_learner(self.learner)
             if self.n_repeats % 2 == 0:
-                problem = f"n_repeats={self.n_repeats!r}; expected an odd number, so one repeat has the median"
+                problem = f"n_repeats={self.n_repeats!r}; expected an odd number, because the median repeat is reported"
                 raise OptionError(f"{problem}.\nUse `n_repeats={self.n_repeats + 1}`.")
         elif self.learner_use is not None or self.n_repeats != 1:
             name = "n_repeats" if self.learner_use is None else "learner_use"
@@ -310,30 +302,23 @@ def is_frame(target: Any) -> bool:
 
 
 def model_options(design: Design, given: Mapping[str, Any]) -> ModelOptions:
-    """Return the options of a model from all options of a call.
-
-    A `target` that names an arm becomes the population of the arm, and ``smooth=True`` becomes ``learner="smooth"``.
-    """
+    """Return the options of a model from all options of a call."""
     one_of("smooth", given.get("smooth", False), (False, True))
     if given.get("smooth", False):
         _not_both("smooth", True, "learner", given.get("learner"), 'smooth=True is short for learner="smooth"')
         given = {**given, "learner": "smooth"}
     target, did = given.get("target"), given.get("did")
     if did is not None and design.n_arms > 2:
-        raise OptionError(
-            f"did= compares two groups; treatment {design.treat_name!r} has {design.n_arms}.\n"
-            f'Use `data=data[data["{design.treat_name}"].isin({[design.levels[0], design.levels[1]]})]` for each pair.'
-        )
+        pair = f'`data=data[data["{design.treat_name}"].isin({[design.levels[0], design.levels[1]]})]`'
+        found = f"did= compares two groups; treatment {design.treat_name!r} has {design.n_arms}"
+        raise OptionError(f"{found}.\nUse {pair} for each pair.")
     if target is None:
         target = "all" if did is None else "treated"
     return options_of(ModelOptions, {**given, "target": named_target(target, design)})
 
 
 def named_target(value: Any, design: Design) -> Any:
-    """Convert an option `target` that names an arm, by level or label, to the population of the arm's rows.
-
-    A label of an arm that is also the name of another population raises an error.
-    """
+    """Convert an option `target` that names an arm, by level or label, to the population of the arm's rows."""
     arm = design.arm_named(value)
     if arm is None:
         return value
@@ -355,7 +340,7 @@ def _target(value: Any) -> Any:
     if not isinstance(value, str):
         advice = "target=data[...]`, or `res.effects_by(...)`" if is_column(value) else 'target="all"`'
         if isinstance(value, list | tuple) and value:
-            advice = f"target={value[0]!r}` in a fit of its own, and `etable([res1, res2])`"
+            advice = f"target={value[0]!r}` with one fit per target, and `etable([res1, res2])`"
         problem = f"target is of type {type(value).__name__}, which is not a level of the treatment"
         known = f"{listed(tuple(POPULATIONS))}, a level, a DataFrame, or a function of the propensity score"
         raise OptionError(f"{problem}; expected {known}.\nUse `{advice}.")
@@ -366,7 +351,7 @@ def _target(value: Any) -> Any:
     if re.search("[<>]|[=!]=", value):
         advice = f"Use `target=data.query({value!r})`."
     raise OptionError(
-        f"target={value!r} is not known; expected one of {listed(tuple(POPULATIONS))} (also 'ATE', 'ATT', 'ATC'), "
+        f"target={value!r} is not known; expected one of {listed(tuple(POPULATIONS))} (or 'ATE', 'ATT', 'ATC'), "
         f"a level of the treatment, a DataFrame, or a function of the propensity score.\n{advice}"
     )
 
@@ -419,11 +404,7 @@ class InferenceOptions:
         check_rng(self.rng)
 
     def resolved(self, design: Design, joint: bool) -> tuple[str, str]:
-        """Return the covariance type, and the kind of bootstrap or the distribution of multipliers, if any.
-
-        `joint` is True for JRE and for estimators that are resampled with JRE. Their default is the bootstrap.
-        For JRE, `bootstrap` also determines the propensity replicates, even if standard errors do not use resamples.
-        """
+        """Return the covariance type, and the kind of bootstrap or multipliers, if any. `joint` is for JRE."""
         if design.survey is not None:
             return self._resolved_survey(design.survey)
         clustered = design.cluster_name is not None
@@ -477,10 +458,8 @@ class InferenceOptions:
         if self.cov_type is None and self.bootstrap is None and self.n_boot is None:
             return "survey", "rescaled"
         if survey.lonely in ("adjust", "average") and (survey.units == 1).any():
-            raise OptionError(
-                f'lonely="{survey.lonely}" is for linearised standard errors, not for the bootstrap.\n'
-                'Leave cov_type=, bootstrap= and n_boot= out, or use `Survey(..., lonely="certainty")`.'
-            )
+            advice = 'Leave cov_type=, bootstrap= and n_boot= out, or use `Survey(..., lonely="certainty")`.'
+            raise OptionError(f'lonely="{survey.lonely}" is not available for the bootstrap.\n{advice}')
         return "bootstrap", "rescaled"
 
 

@@ -1,9 +1,4 @@
-"""Overlap of the arms: separation, the spread of importance weights, effective sample sizes, and trimming.
-
-Separation is reported with the rows that a model predicts perfectly, and with the terms that cause it. Summaries of an
-arm's weights show whether few rows dominate the arm. Trimming fits the propensity model to all rows, and leaves out
-rows with propensity scores outside of limits. Crump's rule finds the limits.
-"""
+"""Overlap of the arms: separation, the spread of importance weights, effective sample sizes, and trimming."""
 
 from __future__ import annotations
 
@@ -103,10 +98,9 @@ def refuse_other(weights: WeightFit, design: Design) -> None:
         raise SeparationError(f"{problem}, so no weight exists.\n{advice}")
     if separated(weights, "observed") is not None:
         formula = None if design.observation is None else design.observation.formula
-        raise SeparationError(
-            f"the observation model (logit) predicts perfectly whether {design.endog_name!r} is observed, so no weight "
-            f"exists.\nSimplify `observed={formula!r}`. Perhaps a group or level has all outcomes, or none."
-        )
+        problem = f"the observation model (logit) predicts perfectly whether {design.endog_name!r} is observed"
+        advice = f"Simplify `observed={formula!r}`. Perhaps a group or level has only missing outcomes, or none."
+        raise SeparationError(f"{problem}, so no weight exists.\n{advice}")
 
 
 def _cells(design: Design, Z: Array, arm: NDArray[Any], told: NDArray[np.bool_]) -> str:
@@ -171,16 +165,15 @@ def check_outcome_fits(design: Design, family: OutcomeFamily, failed: tuple[int,
     for a in (a for a, reason in enumerate(failed) if reason != Failure.OK):
         low, high = design.outcome_limits[a]
         if low == high and low in (family.entry.low, family.entry.high):
-            raise SeparationError(
-                f"outcome {design.endog_name!r} is {low:g} in all rows of group {design.labels[a]!r}, so its outcome "
-                f"model ({family.label}) has no finite fit.\nUse {instead}, or merge the group with another."
-            )
+            problem = f"outcome {design.endog_name!r} is {low:g} in all rows of group {design.labels[a]!r}"
+            problem += f", so its outcome model ({family.label}) has no finite fit"
+            raise SeparationError(f"{problem}.\nUse {instead}, or merge the group with another.")
         found = [] if sample is None else _separating_terms(design, sample, a)
         if found or failed[a] == Failure.OUTCOME_SEPARATION:
             terms = ", ".join(map(repr, found)) or "a combination of the terms"
             problem = f"the outcome model ({family.label}) of group {design.labels[a]!r} has no finite fit"
             cause = f"{terms} predict{'s' * (len(found) < 2)} {design.endog_name!r} perfectly in some rows"
-            advice = f"Simplify the outcome formula, or use {instead}. `propensity=` may keep all terms."
+            advice = f"Simplify the outcome formula, or use {instead}. `propensity=` can keep all terms."
             raise SeparationError(f"{problem}: {cause}.\n{advice}")
     return ", ".join(label for label, reason in zip(design.labels, failed, strict=True) if reason != Failure.OK)
 
@@ -200,12 +193,11 @@ REMOTE_SCORE, REMOTE_SHARE = 1e-3, 0.05
 class ArmWeights:
     """Spread of the weights of one arm.
 
-    `n` counts observations: rows, or the sum of their frequency weights. `effective_n` is (sum w)^2 / sum w^2 over the
-    observations. `top_share` is the share of the total weight held by the 1% of observations with the largest weights
-    (at least one), and `largest_share` the share of the largest weight. `extreme` counts observations with a weight
-    above 1e6. `largest` is the largest importance weight. `heaviest` is the largest product of importance weight and
-    probability weight, whose mean is one. `alone_n` and `alone_share` are effective n and largest share under the
-    probability weights alone.
+    `n` counts observations. `effective_n` is (sum w)^2 / sum w^2. `top_share` is the share of the total weight held by
+    the 1% of observations with the largest weights (at least one), and `largest_share` the share of the largest.
+    `extreme` counts weights above 1e6. `largest` is the largest importance weight. `heaviest` is the largest product of
+    importance weight and probability weight, whose mean is one. `alone_n` and `alone_share` are effective n and largest
+    share under the probability weights alone.
     """
 
     n: int
@@ -249,7 +241,7 @@ def arm_weights(inverse: Array, weights: Array, units: Array) -> ArmWeights:
 
 
 def advice_on_overlap(spec: Specification, design: Design, options: ModelOptions, weights: WeightFit) -> str:
-    """Return what to do about poor overlap. Crump's rule is suggested only if it can and would trim rows."""
+    """Return what to do about poor overlap. Crump's rule is suggested only if it is available and would trim rows."""
     if spec.matched:
         if options.caliper is None and not options.exact:
             return "Use `caliper=` to leave out units without near matches."

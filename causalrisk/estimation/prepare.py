@@ -2,9 +2,8 @@
 
 Let eta be the linear predictor of the covariates, and o the offset, which is log t for an exposure t. The outcome
 models fit g^{-1}(eta + o). The means average g^{-1}(eta + o) at the observed offsets, or g^{-1}(eta + log e) at a
-stated exposure e. At the observed offsets, the residuals y - m belong to the predictions that are averaged. So an
-estimator's bias correction applies to the means. At another exposure there is no bias correction, because nothing was
-observed there.
+stated exposure e. Bias corrections use the residuals at the observed offsets. At a stated exposure there is no bias
+correction, because no outcome was observed there.
 """
 
 from __future__ import annotations
@@ -84,10 +83,8 @@ def prepare(task: Task) -> Task:
         options.outcome_family.check(y, design.endog_name)
     if options.trim is not None:  # by the scores before clipping
         if is_frame(options.target):
-            raise OptionError(
-                "trim= would trim only the sample, not the target frame.\n"
-                "Leave trim= out, and drop rows of the frame without comparable rows in the sample."
-            )
+            advice = "Leave trim= out, and drop rows of the frame without comparable rows in the sample."
+            raise OptionError(f"trim= would trim only the sample, not the target frame.\n{advice}")
         first = dataclasses.replace(task, spec=IPWRA, options=dataclasses.replace(options, clip=None))
         weights = fit_weights(equations_of(first, EVERYBODY))
         design, trimmed = trim_rows(design, weights, options.trim, options.propensity_link)
@@ -170,10 +167,8 @@ def check_offset(design: Design, options: ModelOptions) -> None:
     kind, family = design.offset_kind, options.outcome_family
     if kind != "exposure":
         if options.at_exposure is not None:
-            raise OptionError(
-                f"at_exposure={options.at_exposure!r} needs exposure=.\n"
-                + ("Leave at_exposure= out." if kind is None else "Use `exposure=np.exp(offset)` instead of offset=.")
-            )
+            advice = "Leave at_exposure= out" if kind is None else "Use `exposure=np.exp(offset)` instead of offset="
+            raise OptionError(f"at_exposure={options.at_exposure!r} needs exposure=.\n{advice}.")
     elif family.link != "log":
         problem = f"exposure={design.offset_name!r} needs a log link; the outcome model is {family.label}"
         advice = 'Use `family="poisson"` for a rate, or `link="log"` if the family allows it.'
@@ -181,10 +176,8 @@ def check_offset(design: Design, options: ModelOptions) -> None:
             advice = "Leave exposure= out, because a rate cannot be negative."
         raise OptionError(f"{problem}.\n{advice}")
     if kind is not None and is_frame(options.target) and options.stated_exposure(design) is None:
-        raise OptionError(
-            f"the rows of a target frame have no {kind} ({design.offset_name!r}).\n"
-            + ("Leave target= out." if kind == "offset" else "Use `at_exposure=1`.")
-        )
+        advice = "Leave target= out" if kind == "offset" else "Use `at_exposure=1`"
+        raise OptionError(f"the rows of a target frame have no {kind} ({design.offset_name!r}).\n{advice}.")
 
 
 def check_target(design: Design, options: ModelOptions) -> None:

@@ -1,11 +1,10 @@
 """Quantiles and distribution functions of the potential outcomes, in memory.
 
-`estimate_quantiles` turns rows with importance weights into an `Estimate` with batched refits. Let z_i be the indicator
-1{y_i <= q}. F_a(q) is the estimator's mean of z in arm a. For IPW it is the weighted share of outcomes up to q. For
-AIPW it is the average of a logit of z on the terms of the outcome formula, plus the weighted residuals. The quantile at
-tau is the smallest outcome q of the arm with F_a(q) >= tau, where each q has its own logit. The influence function of
-the quantile is minus the influence function of F_a(q), divided by the density f_a(q). The density is the derivative of
-F_a(q), computed with a kernel around q instead of z.
+Let z_i be the indicator 1{y_i <= q}. F_a(q) is the estimator's mean of z in arm a. For IPW it is the weighted share of
+outcomes up to q. For AIPW it is the average of a logit of z on the terms of the outcome formula, plus the weighted
+residuals. The quantile at tau is the smallest outcome q of the arm with F_a(q) >= tau. Its influence function is minus
+the influence function of F_a(q), divided by the density f_a(q). The density is the derivative of F_a(q), computed with
+a kernel around q instead of z.
 """
 
 from __future__ import annotations
@@ -90,9 +89,8 @@ def distribution_at(weights: WeightFit, spec: Specification, sample: Sample, thr
 def densities(rows: SeparateRows, kernel: Array) -> tuple[Array, Array]:
     """Return the density of each arm at its threshold, and the part of it that comes from the outcome models.
 
-    The density is the derivative of the distribution function with respect to the threshold. To compute it, the kernel
-    replaces the indicator as the outcome. This changes the equations of the outcome models, and therefore the means.
-    The means of AIPW, and weighted means, also contain the kernel directly.
+    The kernel replaces the indicator as the outcome. This changes the equations of the outcome models, and therefore
+    the means. The means of AIPW, and weighted means, also contain the kernel directly.
     """
     equations, sample = rows.equations, rows.equations.sample
     moved, weighed = dict[str, Array](), dict[str, Array]()
@@ -148,9 +146,8 @@ def bandwidth(y: Array, weights: Array, units: Array, level: float) -> float:
 class LevelFit:
     """The quantiles of all arms at one level.
 
-    `thresholds` has the quantiles. `places` has the positions of the quantiles among the arm's distinct outcomes.
-    `estimate` has the distribution functions at the thresholds. `density` and `drift` are the results of `densities`.
-    The density is NaN at the largest outcome of an arm, or if its estimate is not positive.
+    `thresholds` are the quantiles, and `places` their positions among the arm's distinct outcomes. `estimate` has the
+    distribution functions at the thresholds. `density` and `drift` are the results of `densities`.
     """
 
     level: float
@@ -179,12 +176,7 @@ class QuantileRows:
         return np.concatenate([self.scale.params(own.T).T, every[0][:, gamma]], axis=1)  # effects are differences
 
     def refit(self, s: Array, weighed: Any = None) -> Refits:
-        """Return the estimates under row weights (n, R), as `Estimate` describes.
-
-        The distribution functions are refitted at the quantiles of the full sample. From there they rise by the
-        cumulated weights of the resample, and by the drift of the models of the indicators. The quantiles of the
-        resample are where the functions reach the level.
-        """
+        """Return estimates under row weights (n, R); distribution functions are refitted at the sample's quantiles."""
         arms, first = self.arms, self.fits[0].estimate.rows
         weighed = weighed or first.weights.refit(s)
         with np.errstate(invalid="ignore", divide="ignore"):  # resamples without rows in an arm have a failure code
@@ -263,10 +255,8 @@ def _fit_level(
     for label, reason, threshold, end in zip(design.labels, found.failed, thresholds, places == ends, strict=True):
         if reason != Failure.OK:
             advice = "Simplify the outcome formula" if not end else f"Use levels below {level:g} in `quantiles=`"
-            raise SeparationError(
-                f"the logit of {design.endog_name!r} <= {threshold:.6g}, for the quantile {level:g} of group "
-                f"{label!r}, has no finite fit.\n{advice}, or use `IPW`, which has no logit."
-            )
+            problem = f"the logit of {design.endog_name!r} <= {threshold:.6g} in group {label!r} has no finite fit"
+            raise SeparationError(f"{problem} (quantile {level:g}).\n{advice}, or use `IPW`, which has no logit.")
     widths = np.array([bandwidth(sample.y[a.rows], steps[a.rows], units[a.rows], level) for a in arms])
     u = (sample.y - thresholds[sample.arm]) / widths[sample.arm]
     kernel = np.where(np.abs(u) <= 1, 0.75 * (1 - u**2), 0.0) / widths[sample.arm]  # Epanechnikov's

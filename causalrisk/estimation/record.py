@@ -1,13 +1,12 @@
 """The results of a fit as a frozen `FitRecord`, its robust covariance, and weighted averages of fits.
 
-The robust covariance is the sandwich of the stacked estimating equations. It is clustered if a cluster was given. The
-independent units are the clusters or rows of the sample and the rows of a target frame.
+The robust covariance is the sandwich of the stacked estimating equations, clustered if a cluster was given.
 
-A stack averages M fits of one effect, such as JRE on a formula, JRE with the predictions of a learner among its terms,
-and the predictions alone. Its arm means are w_1 mu_1 + ... + w_M mu_M, with w on the simplex. The weights minimise
-w' (S + diag S) w, where S is the covariance of the effects from their influence functions, which includes errors that
-the fits share. The diagonal counts twice, because unequal weights gain less in the next sample than in this one.
-Influence functions and resamples treat the weights as fixed.
+A stack averages M fits of one effect: JRE on a formula, JRE with the predictions of a learner among its terms, and
+AIPW with the predictions alone. Its arm means are w_1 mu_1 + ... + w_M mu_M, with w on the simplex. The weights
+minimise w' (S + diag S) w, where S is the covariance of the effects from their influence functions. The diagonal counts
+twice, because unequal weights gain less in the next sample than in this one. Influence functions and resamples treat
+the weights as fixed.
 """
 
 from __future__ import annotations
@@ -113,7 +112,7 @@ class FitRecord(Task):
 
     @property
     def estimand(self) -> str:
-        """Name of the effect, such as "ATE", with the prefix "trimmed" or "matched" if that left out rows."""
+        """Name of the effect, such as "ATE", with "trimmed" or "matched" before it if rows were left out."""
         trimmed = any(line[0] == "trim" for line in self.design.ledger)
         return "trimmed " * trimmed + "matched " * (self.n_unmatched > 0) + self.options.estimand
 
@@ -207,10 +206,7 @@ class FitRecord(Task):
 
     @property
     def choice_variance(self) -> float:
-        """Factor of the variance that allows for the choice of JRE's shrinkage. It is one for other estimators.
-
-        In a stack, the square roots of the factors are averaged with the weights of the fits.
-        """
+        """Factor of the variance that allows for the choice of JRE's shrinkage. It is one for other estimators."""
         if self.stack is not None:
             factors = [np.sqrt(of.choice_variance) for of in self.stack.records]
             return float(self.stack.weights @ factors) ** 2
@@ -243,9 +239,8 @@ class FitRecord(Task):
     def check_means(self, what: str) -> None:
         """Raise an error if a method for arm means is used with quantiles."""
         if self.options.quantiles:
-            raise UnavailableError(
-                f'{what} is not available for quantiles.\nUse `res.model.with_options(effect="difference").fit()`.'
-            )
+            use = 'res.model.with_options(effect="difference").fit()'
+            raise UnavailableError(f"{what} is not available for quantiles.\nUse `{use}`.")
 
     def check_observed(self, what: str) -> None:
         """Raise an error for a diagnostic of residuals if the means are not means of observed outcomes."""
@@ -274,7 +269,7 @@ class FitRecord(Task):
 
     @property
     def one_cluster(self) -> bool:
-        """Whether a group has rows in only one cluster, whose contributions sum to zero, so there is no variance."""
+        """Whether a group has rows in only one cluster. Its contributions then sum to zero, so there is no variance."""
         return bool(self.design.n_clusters) and self.design.survey is None and min(self.design.arm_clusters) == 1
 
     def covariance_of(self, block: slice) -> Array:
@@ -315,10 +310,7 @@ class FitRecord(Task):
         return np.repeat(rows, self.design.weights.astype(int)) if self.frequency else rows
 
     def arm_position(self, arm: Any, *, effect: bool = False) -> int:
-        """Return the position of an arm. By default (None), it is the first arm that is compared with the reference.
-
-        With `effect`, the reference arm raises an error, because it has no effect.
-        """
+        """Return the position of an arm, by default (None) the first arm that is compared with the reference."""
         if arm is None:
             return 1
         labels, position = self.design.labels, self.design.arm_named(arm)
@@ -349,10 +341,7 @@ NEGATIVE = 1e-12  # negative eigenvalue, in units of both ways' variances, that 
 
 
 def influence_covariance(record: FitRecord, influence: Array) -> Array:
-    """Return the sandwich covariance from an influence function (n, d), by clusters or a survey design.
-
-    With replicate weights, it is the linearised covariance of these weights. It is NaN if a group has only one cluster.
-    """
+    """Return the sandwich covariance from an influence function (n, d), by clusters or a survey design."""
     replication, sample = record.design.replication, record.sample
     if record.one_cluster:
         return np.full((influence.shape[1], influence.shape[1]), np.nan)
@@ -365,11 +354,7 @@ def influence_covariance(record: FitRecord, influence: Array) -> Array:
 
 
 def robust_covariance(record: FitRecord, notes: Notes | None = None, whole: bool = True) -> Array:
-    """Return the sandwich covariance of all estimates, clustered if a cluster was given, shape (d, d).
-
-    With `whole=False`, coefficients are left out if they would take much more time. Negative eigenvalues, which two-way
-    clusters can give, are set to zero with a warning.
-    """
+    """Return the sandwich covariance (d, d) of all estimates, or, with `whole=False`, without slow coefficients."""
     if record.robust is not None:
         return record.robust
     estimate, rows = record.estimate, record.estimate.rows
@@ -394,8 +379,7 @@ def _sandwich(record: FitRecord, influence: Array, blocks: Sequence[slice], note
     """Return the sandwich covariance, with the small-sample factor if the fit has `small_sample`.
 
     With two-way clusters, it is the sum of the covariances for both cluster variables, minus the covariance for their
-    intersections. Each covariance has its own factor. Negative eigenvalues are then set to zero in each block of
-    estimates.
+    intersections. Negative eigenvalues are then set to zero in each block of estimates.
     """
     design, sample = record.design, record.sample
 
@@ -443,10 +427,7 @@ def sum_within_units(record: FitRecord, contributions: Array) -> Array:
 
 
 def unit_influence(record: FitRecord, count: int) -> Array:
-    """Return each unit's influence on the first `count` estimates, shape (units, count).
-
-    With frequency weights, it is the influence of one of the equal units of a row.
-    """
+    """Return each unit's influence (units, count) on the first estimates; for frequency weights, of one equal unit."""
     record.design.check_in_memory("this result")
     weighted = record.estimate.influence[:, :count] * record.sample.s[:, None]
     return sum_within_units(record, weighted) / equal_units(record)[:, None]
@@ -459,18 +440,10 @@ SMALL = 1e-8  # weight, relative to the largest, that counts as zero
 
 
 def least_variance_weights(covariance: Array) -> Array:
-    """Return the weights on the simplex that minimise w' (S + diag S) w.
+    """Return the weights on the simplex that minimise w' (S + diag S) w, for the covariance S (M, M).
 
-    Parameters
-    ----------
-    covariance : ndarray, shape (M, M)
-        S, the covariance of the fits. Fits whose variance is not finite get no weight.
-
-    Returns
-    -------
-    ndarray, shape (M,)
-        Non-negative weights with sum one: v / sum v, where v >= 0 solves a least-squares problem. At the minimum of
-        v' A v - 2 sum v, A v - 1 is zero where v is positive and not negative elsewhere.
+    They are v / sum v, where v >= 0 solves a least-squares problem. At the minimum of v' A v - 2 sum v, A v - 1 is zero
+    where v is positive and not negative elsewhere. Fits whose variance is not finite get no weight.
 
     Examples
     --------

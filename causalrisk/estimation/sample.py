@@ -1,7 +1,4 @@
-"""The data of a design in the form that estimators use: rows sorted by arm, designs as orthonormal bases.
-
-Data on disk are loaded into memory if they are few, and are Dask arrays otherwise. Resamples are drawn here.
-"""
+"""The data of a design as estimators use them: rows sorted by arm, orthonormal columns, and resamples."""
 
 from __future__ import annotations
 
@@ -35,7 +32,7 @@ class Sample:
     """Rows sorted by arm, which makes each arm a slice.
 
     The rows of a target frame, which have covariates only, come first, in the slice of the reference arm. Their
-    `in_sample` and importance weights are zero, so only averages over the target use them.
+    `in_sample` and importance weights are zero.
     """
 
     y: Array  # outcome; a number without effect in the rows of a target frame, and where the outcome is missing
@@ -128,10 +125,7 @@ class Sample:
 
 
 def make_sample(design: Design, options: ModelOptions, frame: TargetRows | None, *, given: bool = False) -> Sample:
-    """Sort the rows of a design by arm and orthonormalise its columns, except predictions that are `given`.
-
-    The rows of a target frame come first. With an offset and a target frame, means are at one exposure.
-    """
+    """Sort the rows of a design by arm and orthonormalise its columns, except predictions that are `given`."""
     own: Callable[[str], Any]
     if isinstance(design, DesignOnDisk):
         names, own = design.parts[0].arrays, partial(rows_by_arm, design)
@@ -296,21 +290,14 @@ class SampleResampler:
         return self._drawn(partial(Resampler.perturb, spread=spread), resampling.REPLICATE_STREAM, block, width)
 
     def given(self, option: str, values: Any) -> Array:
-        """Check multiplicities (n_design, m) that the caller gave, and put them in the order of the sample.
-
-        The multiplicities are multiplied by the observation weights, unless these are frequency weights. The rows of
-        a target frame count once.
-        """
+        """Check the caller's multiplicities (n_design, m). Return them as row weights in the order of the sample."""
         multiplicities = resampling.given_multiplicities(option, values, len(self.sample.order))
         scale = np.ones(self.sample.n) if self.frequency else self.sample.s
         ones = np.ones((self.sample.n_frame, multiplicities.shape[1]))
         return self.sample.arrange(np.concatenate([multiplicities, ones])) * scale[:, None]
 
     def _drawn(self, draw: Callable[..., Array], *which: int) -> Array:
-        """Return how often rows are drawn, multiplied by observation weights unless these are frequency weights.
-
-        `which` has the number of the stream, the number of the block, and the width.
-        """
+        """Return how often rows are drawn, multiplied by observation weights unless these are frequency weights."""
         of_rows = partial(draw, self.resampler, *which)
         if is_dask(self.number):
             shape = (self.number.chunks[0], which[-1:])
@@ -329,11 +316,7 @@ class SampleResampler:
 
 
 def sample_resampler(design: Design, sample: Sample, kind: str, seed: np.random.SeedSequence) -> SampleResampler:
-    """Make the resampler of a design: it draws rows, within arms if "stratified", or clusters from one pool.
-
-    As many clusters are drawn as there are, with equal probability. A row counts as often as its cluster is drawn,
-    times its weight.
-    """
+    """Make the resampler of a design: it draws rows, within arms if "stratified", or clusters from one pool."""
     survey = design.survey if kind == "rescaled" else None
     given = design.replication if kind == "replicates" else None
     replicates = None if given is None else given.multiplicities[sample.order]

@@ -1,9 +1,4 @@
-"""Registries of target populations, of estimators and of effect scales.
-
-A population has a name, and the tilt h(e) that turns the sample into it. The population of an ATT has an arm, `toward`.
-An estimator is a class of outcome models, importance weights, joint or separate arms, and a mean of each arm. A scale
-is how an effect is reported: as a difference, ratio, odds ratio or percentage of the arm means, or by quantiles.
-"""
+"""Registries of target populations, of estimators and of effect scales."""
 
 from __future__ import annotations
 
@@ -154,10 +149,8 @@ class FunctionTilt:
 
 def bad_tilt(name: str, found: str) -> OptionError:
     """Return the error for a function that is not a valid tilt."""
-    return OptionError(
-        f"the function {name} given as target= returned {found}; expected a finite number of at least 0 for each "
-        "propensity score.\nUse `target=lambda e: ((e > 0.1) & (e < 0.9)) * 1.0`, for example."
-    )
+    problem = f"the function {name} in target= returned {found}; expected a finite number of at least 0 for each score"
+    return OptionError(f"{problem}.\nUse `target=lambda e: ((e > 0.1) & (e < 0.9)) * 1.0`, for example.")
 
 
 # --- estimators ------------------------------------------------------------------------------------------------------
@@ -192,7 +185,7 @@ class Specification:
 
     @property
     def adjustment(self) -> str:
-        """What makes the groups comparable, as texts call it."""
+        """Name of what makes the groups comparable, for texts."""
         return "matching" if self.matched else "weighting"
 
 
@@ -248,9 +241,9 @@ SEPARATE = (UNADJUSTED, OUTCOME_REGRESSION, IPW, IPWRA, AIPW)  # the estimators 
 
 @dataclass(frozen=True)
 class EffectScale:
-    """A function g of the arm means, and how effects are reported: as g(mean of an arm) - g(mean of the reference).
+    """A function g of the arm means. Effects are reported as g(mean of an arm) - g(mean of the reference).
 
-    `report` turns this difference into the reported effect, such as a ratio, and `contrast` is the inverse of `report`.
+    `report` turns this difference into the reported effect, such as a ratio. `contrast` is the inverse of `report`.
     With quantiles, J levels replace the mean of each arm. Means, effects and names are sorted by arm.
     """
 
@@ -280,10 +273,7 @@ class EffectScale:
         return self.g is np.positive
 
     def effects(self, means: Array) -> Array:
-        """Return the effects of arms 1 .. K-1 compared with arm 0, shape ((K - 1) J, ...), from `means` (K J, ...).
-
-        Undefined effects are NaN.
-        """
+        """Return the effects of arms 1 .. K-1 against arm 0, shape ((K - 1) J, ...). Undefined effects are NaN."""
         return self.report(self.differences(means))
 
     def differences(self, means: Array) -> Array:

@@ -36,6 +36,7 @@ from causalrisk.numerics.resampling import JACKKNIFE, MULTIPLIERS, RESAMPLE_STRE
 from causalrisk.runtime import ordered_map, progress_bar, worker_count
 
 NUMBERS, FEWEST = 2**22, 4  # maximum of rows times resamples per refit, and minimum number of resamples
+IN_CACHE, MOST = 2**18, 4  # rows times resamples up to which blocks are refitted together, and maximum number of blocks
 T = TypeVar("T")
 
 
@@ -107,8 +108,9 @@ def refit_under(
     refitters, weight_fits = zip(*((record.estimate.rows, record.weight_fit) for record in records), strict=True)
     block = functools.partial(_refit_block, functools.partial(refit_together, refitters, weight_fits), draw)
     try:
-        needed = 8.0 * records[0].sample.n * WIDTH
-        blocks = list(in_blocks(block, n_boot, needed, inference, "bootstrap", "resample"))
+        numbers = records[0].sample.n * WIDTH  # of a block
+        together = min(max(IN_CACHE // numbers, 1), MOST)
+        blocks = list(in_blocks(block, n_boot, 8.0 * numbers, inference, "bootstrap", "resample", together=together))
     except BrokenExecutor as error:
         why = "a worker process died, so its resamples are lost"
         advice = "Use `n_jobs=1`. `err.results` has the fit without a bootstrap."
@@ -117,14 +119,15 @@ def refit_under(
 
 
 def in_blocks(
-    function: Callable[[tuple[int, int]], T], count: int, needed: float, inference: InferenceOptions, *words: str
-) -> Iterator[T]:
-    """Yield the result of `function` for each block of `WIDTH` resamples, in order. The last block may be narrower.
+    function: Callable[[tuple[int, int]], T], count: int, needed: float, inference: InferenceOptions, *words: str,
+    together: int = 1,
+) -> Iterator[T]:  # fmt: skip
+    """Yield the result of `function` for each of `numbered_blocks(count, together)`, in order.
 
     `function` is called with the number and the width of the block. `needed` is the memory of a block in bytes. `words`
     are the label and the unit of `progress_bar`.
     """
-    blocks = numbered_blocks(count)
+    blocks = numbered_blocks(count, together)
     with (
         ordered_map(function, blocks, worker_count(inference.n_jobs, needed)) as results,
         progress_bar(count, inference.progress, *words) as advance,
@@ -138,7 +141,7 @@ def _refit_block(
     refit: Callable[[Array], list[Refits]], draw: Callable[[int, int], Array], block: tuple[int, int]
 ) -> list[list[Refits]]:
     """Refit a block, given its number and width. The function is at module level, so it can be pickled."""
-    drawn = draw(*block)
+    drawn = np.hstack([draw(block[0] + k, width) for k, width in numbered_blocks(block[1])])
     if is_dask(drawn):
         return [refit(stored_array(drawn))]
     few = max(NUMBERS // len(drawn), FEWEST)

@@ -64,14 +64,14 @@ def coefficients(record: FitRecord) -> dict[int | None, pd.DataFrame]:
 
 
 def estimating_equations(record: FitRecord) -> pd.DataFrame:
-    """Return each row's contribution to the estimates: the influence functions, from the estimating equations.
+    """Return the influence functions of the estimates, one row per row of the sample.
 
     Returns
     -------
     DataFrame
-        One row per row of the sample. Columns are the effect, the group means, then ``outcome[arm]: term`` and
-        ``propensity: term``. With these numbers psi and observation weights s, the robust covariance is (s psi)'(s psi)
-        / (sum s)^2. With clusters, s psi is first summed within each cluster.
+        Columns are the effect, the group means, then ``outcome[arm]: term`` and ``propensity: term``. With these
+        numbers psi and observation weights s, the robust covariance is (s psi)'(s psi) / (sum s)^2. With clusters, s
+        psi is first summed within each cluster.
 
     Examples
     --------
@@ -107,8 +107,8 @@ def _check_coefficients(record: FitRecord, what: str) -> None:
     """Raise an UnavailableError if the outcome models have no coefficients, or several for each quantile."""
     record.check_means(what)
     if record.spec.matched or record.spec.given:
-        found = f"{what} is not available for {record.spec.name}: its predictions are matched, learned or given"
-        raise UnavailableError(f"{found}, without coefficients.\nUse `res.predict()`, or `OutcomeRegression`.")
+        found = f"{what} is not available for {record.spec.name}, because its predictions are matched, learned or given"
+        raise UnavailableError(f"{found} and have no coefficients.\nUse `res.predict()`, or `OutcomeRegression`.")
 
 
 def propensity_series(record: FitRecord, field: str, name: str) -> pd.Series:
@@ -175,8 +175,8 @@ def predict(record: FitRecord, data: Any = None, arm: Any = None) -> pd.DataFram
     ----------
     data : DataFrame or array_like, optional
         New rows with the covariates of the outcome formula, coded as in the fit. By default the estimation sample. A
-        treatment column is ignored. Predictions use the exposure given by `at_exposure`. New rows need a column with
-        the exposure if `at_exposure` is "observed", or with the offset if the model has one.
+        treatment column is ignored. If the model has an offset, new rows need its column. If it has an exposure,
+        predictions are at the model's `at_exposure`. With "observed", new rows need the exposure column.
     arm : level or label, optional
         Treatment group to predict. By default all groups.
 
@@ -349,7 +349,7 @@ def median_fit(records: Sequence[FitRecord]) -> FitRecord:
     """Return the fit whose effects are nearest to the medians over an odd number of repeats.
 
     In each repeat, the squared distances of the estimates from the chosen estimates are added to the covariance. The
-    covariance is that of the repeat with the median variance of the effects. See Chernozhukov, V. et al. (2018).
+    covariance is from the repeat with the median variance of the effects. See Chernozhukov, V. et al. (2018).
     Double/debiased machine learning for treatment and structural parameters. Econometrics Journal 21, C1-C68,
     definition 3.3.
     """

@@ -87,9 +87,9 @@ def effects_by(
     The contribution of a row is its predicted effect plus its weighted residual. The effect in a group is the mean
     contribution of its rows. This mean is consistent if the outcome model or the propensity model is correctly
     specified, whether or not the grouping variable is in a formula. `OutcomeRegression` has no weights, so its formula
-    must contain the grouping variable. The average of the group effects, weighted by group size, equals the effect of
-    the fit for AIPW and for IPWRA with the canonical link, and approximately for JRE. For IPW, the weights add up to
-    one in each group.
+    must contain the grouping variable. For AIPW, and for IPWRA with the canonical link, the average of the group
+    effects, weighted by group size, equals the fit's effect. For JRE, this holds approximately. For IPW, the weights
+    add up to one in each group.
 
     Parameters
     ----------
@@ -102,9 +102,9 @@ def effects_by(
     alpha : float, default 0.05
         Significance level of the intervals.
     at : int, array_like, mapping or DataFrame, optional
-        For a formula: values of its variable at which to evaluate the projection. The result has these values instead
-        of coefficients. An int is the number of equally spaced values from the smallest to the largest. With several
-        variables, give a mapping or a DataFrame with one column per variable.
+        For a formula: values of its variable at which to evaluate the projection. The result has the effects at these
+        values instead of coefficients. An int is the number of equally spaced values from the smallest to the largest.
+        With several variables, give a mapping or a DataFrame with one column per variable.
     adjust : {"single-step", "holm", "bonferroni", "hochberg", "fdr_bh"}, optional
         Adjusts the p-values for the number of rows of the table and makes the intervals simultaneous, as in `pairwise`.
         With `at` and "single-step", the intervals are a uniform band.
@@ -116,9 +116,9 @@ def effects_by(
     DataFrame
         One row per group, column of the formula or value of `at` (and per effect, with several treatments). Columns
         are estimate, std err, z, P>|z| (or t, P>|t|), "adjusted P" if `adjust` is given, and limits of the interval.
-        Groups also have n, the number of rows (or the sum of frequency weights) over which the effect is averaged, such
-        as the treated rows of the group for the ATT. Standard errors are robust, or clustered if the fit's are. With
-        ``cov_type="jackknife"``, replicate weights or JRE's bootstrap, they come from the refits behind the fit's own
+        Groups also have n, the number of rows that the effect is averaged over (or the sum of their frequency weights).
+        For the ATT, these are the treated rows. Standard errors are robust, or clustered if the fit's are. With
+        ``cov_type="jackknife"``, replicate weights or JRE's bootstrap, they come from the same refits as the fit's
         standard errors.
 
     Warns
@@ -132,7 +132,7 @@ def effects_by(
     DesignError
         If a variable is unknown or has missing values.
     UnavailableError
-        If the target is a data frame, or the data are scanned, so that rows are not kept.
+        If the target is a data frame, or if the data are scanned, because their rows are not kept.
     OptionError
         If `at` is given for groups, or a treatment is unknown.
 
@@ -173,10 +173,10 @@ def effects_by(
     scale, design = record.options.effect_scale, record.design
     pairs = pairs_against(against, design.labels, design.arm_named(against))
     if not found.groups and scale is not DIFFERENCE:
-        text = f'projections need effect="difference"; the model has effect="{scale.name}"'
+        text = f'effects_by() with a formula needs effect="difference"; the model has effect="{scale.name}"'
         raise OptionError(f'{text}.\nUse `model.with_options(effect="difference").fit()`.')
     if found.groups and at is not None:
-        raise OptionError(f'`at=` is for a formula; {by!r} gives groups.\nUse `at=None`, or a formula such as `"~ x"`.')
+        raise OptionError(f'`at=` is for a formula; {by!r} has groups.\nUse `at=None`, or a formula such as `"~ x"`.')
     values, se, covariance = _projected(record, found)
     names, levels, count = found.names, found.levels if found.groups else ("term",), design.n_arms - 1
     if at is not None:
@@ -287,9 +287,9 @@ def equality_test(record: FitRecord, by: Any, data: Any = None) -> Any:
     Warns
     -----
     CausalRiskWarning
-        If the test cannot be computed. The statistic is then NaN, and the warning gives the reason. Either the effect
-        in a group is undefined, such as a ratio if a treatment has no events. Or effects differ but have no sampling
-        error, for example because all outcomes of each treatment in a group are equal.
+        If the test cannot be computed. The statistic is then NaN, and the warning gives the reason. For example, a
+        ratio is undefined if a treatment group has no events, or effects have no sampling error because all outcomes of
+        each treatment in a group are equal.
 
     See Also
     --------
@@ -354,7 +354,7 @@ def _values_at(found: Moderators, at: Any) -> tuple[Array, list[Any], tuple[str,
             observed = encoder.sample_variables[variables[0]]
             if observed.dtype.kind not in "if":
                 name = variables[0]
-                raise OptionError(f"{name!r} has no numbers to make a grid of values.\nUse `effects_by({name!r})`.")
+                raise OptionError(f"{name!r} is not numeric, so it has no grid of values.\nUse `effects_by({name!r})`.")
             at = np.linspace(float(observed.min()), float(observed.max()), int(at))
         at = {variables[0]: np.atleast_1d(np.asarray(at))}
     frame = pd.DataFrame(at, index=None if any(map(np.ndim, dict(at).values())) else [0])  # numbers give one row
@@ -402,7 +402,7 @@ def _projected(record: FitRecord, found: Moderators) -> tuple[Array, Array, Arra
 
 
 def _check_sizes(record: FitRecord, found: Moderators, undefined: NDArray[np.bool_]) -> None:
-    """Warn if a treatment group has few rows in a group, or only one cluster, whose contributions add up to zero."""
+    """Warn if a treatment group has few rows in a group, or only one cluster (its contributions add up to zero)."""
     design, of_groups = record.design, (found.columns > 0).T
     rows = np.min([found.columns[own].T @ design.units[own] for own in design.members], axis=0)
     unreliable, small = "Standard errors there are unreliable", (rows > 0) & (rows < FEW_ROWS)
@@ -431,7 +431,7 @@ def _check_seen(record: FitRecord, found: Moderators, columns: Array) -> None:
     if not unseen or np.abs(columns - q @ np.linalg.lstsq(q, columns, rcond=None)[0]).max() < SPANNED:
         return
     terms = " ".join(f"+ C({name})" if found.groups else f"+ {name}" for name in unseen)
-    text = f"{record.spec.name} uses only the outcome formula, which lacks {listing(unseen)}"
+    text = f"{record.spec.name} uses only the outcome formula, which does not contain {listing(unseen)}"
     warn_user(f"{text}.\nUse `{terms}` in the outcome formula, or `IPWRA` or `AIPW`.", DesignWarning)
 
 
@@ -471,7 +471,7 @@ def _under_refits(record: FitRecord, columns: Array) -> Array:
 def pairwise(
     record: FitRecord, alpha: float = 0.05, *, adjust: Adjustment | None = None, against: Any = None
 ) -> pd.DataFrame:
-    """Effects of every treatment group against every other, or against one group, with the standard errors of the fit.
+    """Compare all pairs of treatment groups, or all groups with one group.
 
     Parameters
     ----------

@@ -1,7 +1,6 @@
 """Tests of linear combinations and functions of estimates, and of equivalence.
 
-A ratio is tested on the log scale, so the test does not change when the arms are swapped. Equivalence is tested by two
-one-sided tests.
+Combinations and functions of ratios are tested on the reported scale, equivalence of ratios on the log scale.
 """
 
 from __future__ import annotations
@@ -71,8 +70,7 @@ def wald_test(record: FitRecord, r_matrix: Any) -> Any:
     -------
     statsmodels.stats.contrast.ContrastResults
         Chi-squared test, or F test if the fit uses the t distribution (``fit(use_t=True)``). The effect is a difference
-        of the group means, so combinations may be redundant. Redundant combinations are not counted in the degrees of
-        freedom.
+        of the group means, so combinations may be redundant. The degrees of freedom do not count redundant ones.
 
     Notes
     -----
@@ -117,8 +115,8 @@ def t_test(record: FitRecord, r_matrix: Any) -> Any:
 
     Notes
     -----
-    Ratios are tested on their own scale, by the delta method. Use "ATE ratio = 1"; a matrix alone tests against 0. The
-    summary tests the logarithm of a ratio, which is closer to normal, so its p-value differs.
+    Ratios are tested on their own scale, by the delta method. To test for no effect, use "ATE ratio = 1"; a matrix
+    alone tests against 0. The summary tests the logarithm, which is closer to normal, so its p-value differs.
 
     Examples
     --------
@@ -236,7 +234,8 @@ def nlcom(record: FitRecord, expression: str) -> Any:
     values = wanted.values_at(params)
     if not np.isfinite(values).all():
         text = wanted.texts[int(np.argmin(np.isfinite(values)))]
-        raise OptionError(f"{text!r} has no finite value at the estimates.\nUse a difference instead.")
+        advice = "Avoid division by zero, and logarithms and roots of negative numbers."
+        raise OptionError(f"{text!r} has no finite value at the estimates.\n{advice}")
     if record.joint is not None:
         _check_of_effect(record, wanted, values)
     sd = NonlinearDeltaCov(wanted.values_at, params, intervals.parameter_covariance(record)).se_vectorized()
@@ -251,7 +250,7 @@ def _check_of_effect(record: FitRecord, wanted: Expressions, values: Array) -> N
     moved = np.r_[params[:first], scale.g_inverse(on_scale + by)]
     if not np.allclose(wanted.values_at(moved), values, rtol=TOLD, atol=0):
         instead = 'Use `model.with_options(effect="ratio").fit()`, or `res.start.nlcom(...)`.'
-        raise OptionError(f"{wanted.text!r} needs the level of the means, which JRE does not estimate.\n{instead}")
+        raise OptionError(f"{wanted.text!r} needs the level of the means, but JRE estimates only effects.\n{instead}")
 
 
 # --- equivalence -----------------------------------------------------------------------------------------------------
@@ -280,7 +279,7 @@ def equivalence_table(
 def equivalence_test(
     record: FitRecord, low: float | None = None, high: float | None = None, r_matrix: Any = None, alpha: float = 0.05
 ) -> pd.DataFrame:
-    """Test that effects lie between two limits (equivalence), or beyond one margin (non-inferiority).
+    """Test that effects lie between two limits (equivalence), or beyond one limit (non-inferiority).
 
     Parameters
     ----------
@@ -334,7 +333,8 @@ def equivalence_test(
     if r_matrix is not None:
         left, right = linear_hypotheses(r_matrix, record.names)
         if (right != 0).any():
-            raise OptionError(f"{r_matrix!r} has a value; expected a combination without one.\nUse `low=` and `high=`.")
+            found = f"r_matrix={r_matrix!r} sets a value; expected only parameters, such as {record.names[0]!r}"
+            raise OptionError(f"{found}.\nUse `low=` and `high=` for the limits.")
     values = left @ params
     sd = intervals.rounded_se(np.r_[values, params], combination_errors(record, left))
     # A single effect is tested on the scale where effects are differences, a combination as it is.
@@ -352,4 +352,4 @@ def _check_limits(low: Any, high: Any, scale: EffectScale) -> None:
     if not given or not allowed or (len(given) == 2 and not low < high):
         example = (0.8, 1.25) if scale.null else (-10, 10)
         instead = f"Use `res.equivalence_test(low={example[0]}, high={example[1]})`."
-        raise OptionError(f'low={low!r}, high={high!r} are no valid limits for effect="{scale.name}".\n{instead}')
+        raise OptionError(f'low={low!r}, high={high!r} are not valid limits for effect="{scale.name}".\n{instead}')

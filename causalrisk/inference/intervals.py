@@ -3,8 +3,7 @@
 A test statistic is an estimate divided by its standard error. Its distribution is normal, or Student's t with the
 degrees of freedom of the fit. A ratio is tested on the log scale, and the limits of its interval are the transformed
 limits of the logarithm. Swapping the arms therefore inverts the interval and leaves the test unchanged. The scale of
-the tests, on which effects are differences, is called the additive scale: the logarithm of a ratio, and a difference
-itself.
+the tests is called the additive scale: the logarithm of a ratio, or the difference itself.
 
 Quantiles are interpolated linearly between order statistics (as in numpy and scipy; Hyndman and Fan's type 7). R's
 `boot.ci` interpolates on the normal scale instead.
@@ -207,8 +206,7 @@ def wald_statistic(left: Array, right: Array, params: Array, covariance: Array) 
     """Return Wald's statistic of R params = q, the degrees of freedom, and whether the hypotheses are impossible.
 
     Combinations are scaled by the standard errors of their parameters, so units do not matter. A combination without
-    sampling error is redundant and left out. If the estimates contradict this combination, the hypotheses are
-    impossible.
+    sampling error is redundant and left out. If the estimates contradict it, the hypotheses are impossible.
     """
     parameters, tried = np.sqrt(np.clip(np.diag(covariance), 0, None)), np.abs(left)
     size, level = tried @ np.nan_to_num(parameters), tried @ np.abs(params)
@@ -358,7 +356,7 @@ def conf_int(
         logarithm of the ratio and transformed.
         "delta": from standard errors on the reported scale. The interval is symmetric.
         "percentile": quantiles of the bootstrap distribution.
-        "basic": these quantiles, reflected about the estimate, also if it is a ratio.
+        "basic": these quantiles, reflected about the estimate (on the reported scale, also for ratios).
         "bc": bias-corrected quantiles. "bca": bias-corrected quantiles, accelerated by the influence function.
         "studentized": bootstrap-t, which divides by the robust standard error of each resample (multiplier bootstrap
         only).
@@ -421,8 +419,8 @@ def boot_pvalues(record: FitRecord, null: float | None = None, method: str = "st
     Returns
     -------
     Series
-        P-values 2 (1 + m) / (1 + B), at most 1. m is the number of the B resamples in the smaller of the two tails
-        beyond the null value. A p-value is the smallest alpha whose interval excludes the null value, up to a
+        P-values 2 (1 + m) / (1 + B), at most 1, for B resamples. The null value divides the resamples in two parts; m
+        is the size of the smaller part. A p-value is the smallest alpha whose interval excludes the null value, up to a
         difference of one resample.
 
     Raises
@@ -468,8 +466,8 @@ def effects_on_scales(record: FitRecord, alpha: float = 0.05) -> pd.DataFrame:
     -------
     DataFrame
         One row per scale and effect: estimate, standard error, test of no effect and limits, as from fits with
-        ``effect="difference"``, ``"ratio"`` and ``"odds_ratio"``. Ratios are left out unless all means are positive,
-        and odds ratios unless outcomes lie between 0 and 1.
+        ``effect="difference"``, ``"ratio"`` and ``"odds_ratio"``. Ratios need positive means, and odds ratios need
+        outcomes between 0 and 1. Otherwise they are left out.
 
     Raises
     ------
@@ -544,7 +542,7 @@ def nnt(record: FitRecord, alpha: float = 0.05) -> pd.DataFrame:
     record.check_means("nnt()")
     design = record.design
     if record.options.did is not None or record.stated_exposure is not None or not design.has_binary_outcome:
-        found = f"nnt() needs the mean of a 0/1 outcome; {design.endog_name} is not one, or its mean is a rate"
+        found = f"nnt() needs a 0/1 outcome; {design.endog_name} has other values, or its mean is a rate or a change"
         raise UnavailableError(f"{found}.\nUse `res.effect`.")
     table = (summary_frame if record.options.effect == "difference" else effects_on_scales)(record, alpha)
     rows, index = [], []

@@ -35,11 +35,10 @@ from causalrisk.numerics.optimize import OptimizeResult
 
 
 def by_divisors(scores: Scores, rows: Rows) -> list[Moments]:
-    """Return minus the derivatives of the moments with respect to the log divisors of weights and tilts.
+    """Return minus the derivatives of the moments by the log divisors of weights and tilts, which are mean tilts.
 
-    Weights and tilts are divided by mean tilts, the divisors. There is one divisor if the tilt does not vary with the
-    propensity score. Otherwise there are B + 2: one at the fitted propensity score, one per replicate, and one for rows
-    with `averaged` but not `measured` (see `Rows`).
+    There is one divisor if the tilt does not vary with the propensity score. Otherwise there are B + 2: one at the
+    fitted propensity score, one per replicate, and one for rows with `averaged` but not `measured` (see `Rows`).
     """
     now, h, (_, _, T, W, varies) = Moments.of(scores), rows.measured, scores
     if not varies:
@@ -164,17 +163,13 @@ class JointFit(FieldsAlone):
 
     @property
     def net_bias(self) -> Array:
-        """Net biases of arms 1 .. K-1 against arm 0 under each replicate, shape (K - 1, B).
-
-        On scales other than the difference, biases are first multiplied by `bias_slopes`, which have no unit. The net
-        bias is then proportional to the bias of the effect.
-        """
+        """Net biases of arms 1 .. K-1 against arm 0 under each replicate, (K - 1, B), times `bias_slopes`."""
         scaled = self.problem.bias_slopes[:, None] * self.bias
         return scaled[1:] - scaled[:1]
 
     @cached_property
     def left_out(self) -> float:
-        """Sampling variance that the objective's V leaves out: V with c = 0 minus V, both at IPWRA's models."""
+        """The part of the sampling variance that the objective's V leaves out, at IPWRA's models."""
         first = self.objective.first
         terms = dataclasses.replace(self.terms, share=0.0, level=first.average[0][0])
         return 2 * float((Objective(self.rows, self.objective.models, terms).first.risk[0] - first.risk[0])[0])
@@ -184,11 +179,7 @@ class JointFit(FieldsAlone):
         return float(2 * self.at.risk[0][0] + self.left_out) / self.terms.n_units
 
     def risks_of(self, predicted: Array) -> tuple[Array, Array]:
-        """Return biases, shape (M, K, B), and variances V, shape (M,), of M sets of predictions.
-
-        `predicted` has shape (M, K, n). The variances count all effect heterogeneity. Predictions, and those of IPWRA,
-        are treated as columns of linear models, less a number near their mean.
-        """
+        """Return biases (M, K, B) and variances V (M,) of M sets of predictions (M, K, n), with c = 0."""
         n_arms, origin = predicted.shape[1], float(self.estimate.model_means.mean())
         models, start = np.split(np.eye(2 * n_arms)[..., None], 2)
         none: dict[str, Any] = {"n_units": 0.0, "level": np.zeros(n_arms), "constant": np.zeros(2 * n_arms)}
@@ -242,10 +233,9 @@ class JointFit(FieldsAlone):
     def totals(self) -> dict[str, Array]:
         """Sums over rows of the S columns of `RowParts`, and derivatives of the sums.
 
-        "value" (1, S) has the sums. "by_divisors" (J, S) has the sums' derivatives with respect to the logarithms of
-        the divisors, with the opposite sign. "by_score" (Q, S) has the sums' derivatives with respect to the
-        coefficients of the propensity score. "by_start" (K P, K P) has the derivatives of the first K P sums, the
-        equations of beta, with respect to IPWRA's coefficients.
+        "value" (1, S) has the sums. "by_divisors" (J, S) has minus the derivatives by the logarithms of the divisors,
+        and "by_score" (Q, S) the derivatives by the coefficients of the propensity score. "by_start" (K P, K P) has the
+        derivatives of the equations of beta by IPWRA's coefficients.
         """
 
         def of_piece(part: WeightedRows, here: slice) -> dict[str, Array]:
@@ -275,11 +265,7 @@ class JointFit(FieldsAlone):
 
     @cached_property
     def by_score(self) -> tuple[Array, Array]:
-        """Derivatives of the sums of `RowParts` with respect to the Q coefficients of the propensity score.
-
-        The first array has derivatives of the equations of theta, shape (Q, K p). The second array has derivatives of
-        the quantities, shape (Q, 2 K + C).
-        """
+        """Derivatives of theta's equations (Q, K p) and of the quantities (Q, 2 K + C) by the score's coefficients."""
         joined, (n_arms, P, _), at = self.rows.joined, self.beta.shape, self.at
         equations, numbers = np.split(self.totals["by_score"], [n_arms * P], axis=1)
         equations = equations @ self.lift
@@ -302,11 +288,7 @@ class JointFit(FieldsAlone):
         return np.hstack([average, bias, steps.reshape(-1, self.beta.size) @ self.at.u[1][0].T])
 
     def _estimates_after(self, equations: Array, numbers: Array) -> Array:
-        """Return how effects, arm means and theta change after m changes of the equations and of the quantities.
-
-        The equations are those of theta, shape (m, K p). The quantities are as in `RowParts`, shape (m, 2 K + C). The
-        result has shape (m, 2 K - 1 + K p).
-        """
+        """Return how effects, arm means and theta change after m changes of the equations and of the quantities."""
         (n_arms, P, _), p, scale, at = self.beta.shape, self.problem.start.theta.shape[1], self.problem.scale, self.at
         hessian, u_slope = self.lift.T @ self.hessian @ self.lift, at.u[1] @ self.lift
         u = numbers[None, :, 2 * n_arms :].transpose(0, 2, 1)
@@ -320,7 +302,7 @@ class JointFit(FieldsAlone):
 
     @cached_property
     def maps(self) -> list[Array]:
-        """Four matrices that turn the four parts of a row into the row's influence on effects, arm means and theta.
+        """Four matrices that turn the parts of a row into its influence on effects, arm means and theta.
 
         The products of parts and matrices are added up. The parts are `RowParts`, `divisors_of`, and the influence
         functions of the propensity score and of IPWRA.

@@ -1,12 +1,10 @@
 """JRE's objective under columns of row weights, and its minimum with a net bias of zero at the fitted score.
 
-The net bias of an effect is the difference of the biases of its two arms.
-
-The fit itself is minimised by scipy, starting at IPWRA. Folds and resamples are minimised by Newton steps. The models
-have coefficients theta_a, and the columns of the rows have coefficients beta_a = L theta_a, with L of shape (P, p). L
-is the identity, unless the linear predictor of the score is an outcome column: then L also holds the score's
-coefficients. For linear models the objective is quadratic and the constraint linear, so one Newton step from any point
-reaches the minimum.
+The net bias of an effect is the difference of the biases of its two arms. scipy minimises the objective of the fit,
+starting at IPWRA. Newton steps minimise the objectives of folds and resamples. The models have coefficients theta_a,
+and the columns of the rows have coefficients beta_a = L theta_a, with L of shape (P, p). L is the identity, unless the
+linear predictor of the score is an outcome column. Then L also holds the score's coefficients. For linear models the
+objective is quadratic and the constraint linear, so one Newton step from any point reaches the minimum.
 """
 
 from __future__ import annotations
@@ -134,10 +132,7 @@ def unstack(z: Array, shape: tuple[int, ...]) -> Array:
 
 
 def solve_constrained(hessian: Array, right: Array, u_slope: Array, u: Array) -> tuple[Array, Array]:
-    """Solve H x + A' nu = g and A x = u for x and nu, in R systems with H = `hessian`, A = `u_slope` and g = `right`.
-
-    x and g have shape (R, k, ...). nu and u have shape (R, C, ...).
-    """
+    """Solve H x + A' nu = g and A x = u for x and nu, with H = `hessian`, A = `u_slope` and g = `right`, R times."""
     count, size = u_slope.shape[1:]
     scale = np.sqrt(np.trace(hessian, axis1=1, axis2=2) / size)[:, None, None]
     norm = np.linalg.norm(u_slope, axis=2, keepdims=True)
@@ -159,13 +154,7 @@ def solve_each(matrices: Array, right: Array) -> Array:
 
 
 def newton(objective: Objective, theta: Array, alpha: float, multipliers: Array | None = None) -> Minimum:
-    """Minimise by Newton steps on the first-order conditions of the constrained minimum.
-
-    Linear models take one step. Other models need a start near the minimum. If the Hessian is not positive definite in
-    the directions that the constraint allows, the second derivatives of the means are left out. A step must reduce
-    either the objective plus a penalty on net bias, or the violation of the first-order conditions, and is halved until
-    it does. If no step does, the search has failed.
-    """
+    """Minimise by Newton steps on the first-order conditions of the constrained minimum."""
     at = objective.first if theta is objective.models else objective.of_models(theta)
     if objective.linear:
         return _one_step(objective, theta, alpha, at)
@@ -249,13 +238,7 @@ def _error(at: Expansion, alpha: float, nu: Array) -> Array:
 
 
 def minimize_from_start(objective: Objective, alpha: float, method: str) -> tuple[Array, Array, OptimizeResult]:
-    """Minimise the sample's objective by scipy, starting from IPWRA's coefficients.
-
-    scipy moves the coefficients only in directions that do not change the net bias, to first order, at IPWRA's
-    coefficients. At each point, a step along the gradient of the net bias then makes the net bias zero. For linear
-    models the search is therefore in the null space of the constraint. Returns the coefficients, shape (K, p, 1), the
-    multipliers of the constraint, shape (1, C), and scipy's result.
-    """
+    """Minimise the sample's objective by scipy from IPWRA's coefficients, in directions that keep net bias at zero."""
     start, linear, first = objective.models, objective.linear, objective.first
     origin, squares = stack(start)[0], 2 * first.loss[0][0]  # squared residuals
     squares = max(squares, ROUNDING * origin @ first.loss[2][0] @ origin)  # at least rounding error of the predictions

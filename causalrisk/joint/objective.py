@@ -158,10 +158,7 @@ class Weights:
     factor: Array
 
     def over_replicates(self, members: slice, E: Array, left: Array) -> Array:
-        """Return sums over an arm's n rows of w_b times `left` times the columns E, shape (R, W, B).
-
-        `left` has shape (n, R), and E has shape (n, W).
-        """
+        """Return sums over an arm's n rows of w_b times `left` (n, R) times the columns E (n, W), shape (R, W, B)."""
         (n, W), R, B = E.shape, left.shape[1], self.factor.shape[2]
         total = (E.T @ (left * self.base[members])).T[..., None]
         for terms, factor in zip(self.terms[:, members], self.factor[:, members], strict=True):
@@ -195,9 +192,9 @@ def mean_and_square(base: Array, terms: Array, factor: Array) -> tuple[Array, Ar
 def sums(rows: Rows, weights: Weights, theta: Array, start: Array, terms: Terms) -> dict[str, Array]:
     """Return the sums over rows that determine the objective at coefficients theta of shape (K, P, R).
 
-    The sums of all chunks of rows add up to the sums of all rows. If there is one number per arm, the shape is
-    (R, K, 1 + P): the number is first, and its derivatives follow. Derivatives of sums of residuals lack their minus
-    sign. "square", "gradient" and "hessian" are V / 2 and its derivatives before psi is centred.
+    If there is one number per arm, the shape is (R, K, 1 + P): the number is first, and its derivatives follow.
+    Derivatives of sums of residuals lack their minus sign. "square", "gradient" and "hessian" are V / 2 and its
+    derivatives before psi is centred.
     """
     if rows.family.linear:
         return _linear_sums(rows, weights, theta, start, terms)
@@ -257,10 +254,7 @@ def sums(rows: Rows, weights: Weights, theta: Array, start: Array, terms: Terms)
 
 
 def _linear_sums(rows: Rows, weights: Weights, theta: Array, start: Array, terms: Terms) -> dict[str, Array]:
-    """Return `sums` for linear models, from products of the columns, the residuals and the offset.
-
-    The residuals are IPWRA's in the first column of row weights. Therefore only the weights have R values per row.
-    """
+    """Return `sums` for linear models, from products of the columns, the residuals and the offset."""
     D, (n_arms, P, R), share = terms.D, theta.shape, weights.share
     (t1, w1, t2, tw, w2), averaged = weights.moments, rows.averaged * share
     residual = rows.y[:, None] - rows.own(rows.predictors(start[..., :1]))
@@ -363,10 +357,7 @@ class Expansion:
         return [rest + alpha * loss for rest, loss in zip(self.risk, self.loss, strict=True)]
 
     def projected(self, lift: Array) -> Expansion:
-        """Return the expansion in terms of the models' coefficients theta.
-
-        The matrix `lift`, (R, K P, K p), turns theta into the coefficients beta of the columns of `Rows.X`.
-        """
+        """Return the expansion in terms of the models' coefficients theta, with beta = `lift` theta."""
         risk, loss = (
             (value, (gradient[:, None] @ lift)[:, 0], lift.transpose(0, 2, 1) @ hessian @ lift)
             for value, gradient, hessian in (self.risk, self.loss)
@@ -451,10 +442,7 @@ def block_diagonal(blocks: Array) -> Array:
 
 
 def centred(rows: Rows, d: Array, centres: list[Centre]) -> Array:
-    """Return `d`, the result of `Rows.counted`, minus the means that centre psi, shape (K, n, R).
-
-    The tilt t times the result is the first term of psi_a. The second term is the weighted residual.
-    """
+    """Return `d`, the result of `Rows.counted`, minus the means that centre psi, shape (K, n, R)."""
     first, last = (centres[k][0][0].T[:, None] for k in (0, -1))
     return d - first if len(centres) == 1 else rows.averaged * (d - first) - rows.measured * last
 
@@ -463,11 +451,10 @@ def by_means(
     rows: Rows, moments: Sequence[Array], w: Array, risk: Array, at: Expansion, terms: Terms, nu: Array, d: Array,
     r: Array,
 ) -> Array:  # fmt: skip
-    """Return derivatives of the Lagrangian with respect to each row's predicted means m_a, shape (K, n, R).
+    """Return derivatives of the Lagrangian by each row's predicted means m_a, divided by its share, (K, n, R).
 
-    The derivatives are divided by the row's share. They leave out the losses, and hold totals over rows fixed. They are
-    linear in the moments of the weights, in the weight w at the fitted score, and in `risk`, the sum over b of w_b
-    times (n / B) D B_b. `nu`, shape (R, C), has the multipliers of the constraint.
+    They leave out the losses, and hold totals over rows fixed. `risk` is the sum over b of w_b times (n / B) D B_b.
+    `nu`, shape (R, C), has the multipliers of the constraint.
     """
     arm, D, (t1, w1, t2, tw, w2) = rows.arm, terms.D, moments
     found = np.zeros(d.shape)

@@ -1,8 +1,7 @@
 """The rows of a fit as arrays for the objective, under columns of row weights, with scores and replicates.
 
 A column of row weights has the sample's weights, the weights without one fold, or a resample. Each column has its own
-fitted score, and replicates lie at the same distances from this score. Rows are processed in pieces, which keeps arrays
-with one number per row and replicate small.
+fitted score, and replicates lie at the same distances from this score. Rows are processed in pieces to save memory.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ from causalrisk.joint.objective import Rows, Weights, mean_and_square
 from causalrisk.numerics import arrays
 from causalrisk.numerics.arrays import Array, is_dask, loaded
 
-AT_ONCE = 65_536  # rows times columns of weights that are processed at a time
+AT_ONCE = 32_768  # rows times columns of weights that are processed at a time
 KEPT = 2**21  # largest number of weights under replicates that is cached
 FEWEST, PART = 512, 4096  # fewest rows of a piece; the same if the rows do not fit in memory
 
@@ -64,7 +63,7 @@ class Replicates:
 
         By the spherical-radial rule [1]_, averages over the points equal expectations for polynomials of degree up to
         three. There are 2 Q points. With several arms, coefficients are measured from their mean over the arms, so the
-        choice of the reference does not matter, and there are K / (K - 1) times as many points. Without a covariance,
+        choice of the reference does not matter. There are then K / (K - 1) times as many points. Without a covariance,
         the fitted propensity score is the only point.
 
         References
@@ -147,11 +146,10 @@ class Scores(NamedTuple):
 
 
 class Moments(NamedTuple):
-    """Moments of each row's tilt t and importance weight w, shape (n, 1) each.
+    """Moments of each row's tilt t and importance weight w, shape (n, 1) each, or `Dual` numbers with derivatives.
 
-    They may be `Dual` numbers with derivatives. `t` and `w` are at the fitted propensity score. `t1`, `w1`, `t2`, `tw`
-    and `w2` are means of t, w, t^2, t w and w^2 over the replicates. `each`, shape (n, B), is w under the replicates in
-    the slice `some`.
+    `t` and `w` are at the fitted propensity score. `t1`, `w1`, `t2`, `tw` and `w2` are means of t, w, t^2, t w and w^2
+    over the replicates. `each`, shape (n, B), is w under the replicates in the slice `some`.
     """
 
     t: Any
@@ -218,17 +216,7 @@ class WeightedRows(FieldsAlone):
         return np.asarray(loaded(self.equations.sample.in_sample @ self.s))
 
     def pieces(self, width: int, *given: Any) -> Iterator[tuple[Any, ...]]:
-        """Yield the rows in pieces of a size that suits `width` columns or replicates.
-
-        Yields
-        ------
-        part : WeightedRows
-            Rows in memory that contain the piece.
-        here, place : slice
-            Position of the piece in `part`, and among all rows.
-        *own : ndarray
-            The rows of the piece in each of the arrays `given`, which have all rows. None stays None.
-        """
+        """Yield pieces of rows: rows in memory, its slices there and among all rows, and its rows of `given`."""
         fewest = max(FEWEST, 4 * self.equations.sample.X.columns.shape[1])  # each piece adds up Gram matrices
         size, ends = max(AT_ONCE // width, fewest), [0, len(self.s)]
         if is_dask(self.s):
@@ -246,10 +234,7 @@ class WeightedRows(FieldsAlone):
 
     @cached_property
     def lift(self) -> Array:
-        """Matrix L that turns the coefficients theta of the models into the coefficients of the columns of `Rows.X`.
-
-        The shape is (P, p, R), or (P, p, 1) if L is the identity. See `joint.minimum`.
-        """
+        """Matrix L that turns theta into coefficients of `Rows.X`, (P, p, R) or (P, p, 1); see `joint.minimum`."""
         p = self.equations.sample.X.columns.shape[1]
         return np.eye(p)[..., None] if self.joined is None else self.joined.lift(self.beta["score"], p)
 
@@ -301,8 +286,8 @@ class WeightedRows(FieldsAlone):
     def divisors(self) -> tuple[Array, list[Array], list[float]]:
         """Divisors of the importance weights, means of `Equations.measure`, for each column of row weights.
 
-        The first item has the divisors at the fitted scores, shape (R,). The second has R arrays, the divisors under
-        the replicates. With a target frame, the third has each column's mean tilt.
+        The first item is at the fitted scores, shape (R,). The second has R arrays for the replicates. With a target
+        frame, the third has each column's mean tilt.
         """
         target, replicated = self.equations.target, list[Array]()
 
@@ -357,10 +342,7 @@ class WeightedRows(FieldsAlone):
         return None if many else self._scores(slice(0, len(self.s)), frozenset(), 0)
 
     def scores(self, place: slice, by: frozenset[str] = frozenset(), column: int = 0) -> Scores:
-        """Return tilt and importance weight of rows at the propensity score fitted under a column, and at replicates.
-
-        `by` names models of the weights. The results have derivatives with respect to the predictors of these models.
-        """
+        """Return tilt and weight of rows at a column's fitted score and replicates, with derivatives for `by`."""
         known = None if by else self.known_scores
         if known is None:
             return self._scores(place, by, column)
@@ -386,10 +368,7 @@ class WeightedRows(FieldsAlone):
         return Scores(fixed, weight(*at), tilt(*again) if varies else fixed, weight(*again), varies)
 
     def _odds(self, beta: Beta, place: slice, width: int) -> Array:
-        """Return the odds of each other arm, or of the target arm, relative to the row's own arm.
-
-        The shape is (T, n, width). The T odds of a row add up to its weight minus its tilt.
-        """
+        """Return the odds (T, n, width) of other arms, or of the target arm, against the row's own arm."""
         score: Any = self.equations.score
         toward, n_arms = self.equations.target.toward, self.equations.sample.n_arms
         calibrated = self.equations.model is not None and self.equations.model.kind == "calibrated"

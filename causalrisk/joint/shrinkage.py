@@ -1,12 +1,12 @@
 """The shrinkage of JRE toward IPWRA: alpha, the weight of IPWRA's loss, chosen by ten-fold cross-validation.
 
 For each alpha of `LADDER`, the variance of the effect's influence function is estimated in each fold at the fit to the
-other folds. Another sample might favour another alpha. So the variances are drawn many times from the normal
+other folds. Another sample might favour another alpha. The variances are therefore drawn many times from the normal
 distribution of their errors. In each draw, the winner minimises the variance plus `CAUTION` standard errors of the
 variance's difference from the first. The chosen alpha is the geometric mean of the winners.
 
-These variances treat the coefficients as known. If the score is wrong, the errors of the coefficients matter, and the
-robust variance includes them. If the robust variance exceeds IPWRA's by more than `EXCESS`, alpha is raised.
+These variances treat the coefficients as known. The robust variance includes the errors of the coefficients, which
+matter if the score is wrong. If the robust variance exceeds IPWRA's by more than `EXCESS`, alpha is raised.
 """
 
 from __future__ import annotations
@@ -63,26 +63,7 @@ class Path:
 
 
 def held_out(rows: Rows, tilt: Array, w: Array, folds: Array, thetas: Array, C: Array) -> tuple[Array, Array, Any]:
-    """Return the influence function of each row, computed from the fit to the other folds.
-
-    Parameters
-    ----------
-    tilt, w : ndarray, shape (n,)
-        Tilt and importance weight at the fitted score.
-    folds : ndarray, shape (n, G)
-        Weight of each row in each fold.
-    thetas : ndarray, shape (A, K, P, G)
-        Coefficients of the fits without each fold (G), for each alpha (A), arm (K) and outcome column (P).
-
-    Returns
-    -------
-    psi : ndarray, shape (m, A, C)
-        Influence functions of the contrasts C, not centred.
-    weight : ndarray, shape (m,)
-        Weight of the row in its fold.
-    row : ndarray of int, shape (m,)
-        Position of the row. A row with a frequency weight may be in several folds.
-    """
+    """Return each row's influence function at the fit to the other folds, its weight in its fold, and its position."""
     row, fold = np.nonzero(folds)
     every, arm, own_w = np.arange(len(row)), rows.arm[row], w[row, None]
     eta = np.empty((len(row), *thetas.shape[:2]))
@@ -100,12 +81,8 @@ Variances = tuple[Array, Array, Array, float]
 def compare(frequency: bool, psi: Array, known: Array, weight: Array, cluster: NDArray[np.intp] | None) -> Variances:
     """Regress influence functions `psi` on `known` (m, Q), and add up squared residuals over rows or clusters.
 
-    Returns
-    -------
-    squares, covariance, errors : ndarray, shape (A,), (A, A) and (A,)
-        The sum at each alpha, the covariance of the differences from the first sum, and the sums' standard errors.
-    unit : float
-        Divisor of the influence functions, which keeps fourth powers of large outcomes finite.
+    Returns the sum at each alpha, the covariance of the differences from the first sum, the sums' standard errors, and
+    the divisor of the influence functions, which keeps fourth powers of large outcomes finite.
     """
     use, count = np.isfinite(psi).all(axis=(1, 2)), psi.shape[1]
     if not use.any():  # no fold could be fitted
@@ -128,19 +105,7 @@ def compare(frequency: bool, psi: Array, known: Array, weight: Array, cluster: N
 
 
 def choose(variances: Variances, converged: NDArray[np.bool_], effects: Array, total: float) -> Path:
-    """Choose alpha from `LADDER` by cross-validation.
-
-    Parameters
-    ----------
-    variances : tuple
-        The result of `compare`.
-    converged : ndarray of bool, shape (A,)
-        Whether the fits converged.
-    effects : ndarray, shape (A,)
-        Effects of the fits to all rows.
-    total : float
-        Sum of the weights of all rows.
-    """
+    """Choose alpha from `LADDER` by cross-validation. `total` is the sum of the weights of all rows."""
     squares, covariance, own, unit = variances
     shares = shares_of_winners(squares, covariance, converged)
     anchor = rounded(float(np.exp(shares @ np.log(LADDER))))
@@ -162,10 +127,7 @@ def choose(variances: Variances, converged: NDArray[np.bool_], effects: Array, t
 
 
 def raised(path: Path, variance: Callable[[float], float], start: float, problem: JointProblem) -> Path:
-    """Raise alpha until the robust variance of the effect exceeds IPWRA's variance `start` by no more than `EXCESS`.
-
-    Between two values of alpha in `LADDER`, the excess is interpolated linearly in log alpha.
-    """
+    """Raise alpha until the robust variance of the effect exceeds IPWRA's variance `start` by no more than `EXCESS`."""
     sample = problem.equations.sample
     units = sample.total if sample.cluster is None else int(loaded(sample.cluster.max())) + 1
     limit, here, known = (1 + EXCESS / np.sqrt(units)) * start, path.anchor, dict[float, float]()

@@ -1,8 +1,8 @@
 """The IPWRA fit that JRE starts from, and two decisions that it determines.
 
 The first is the share c of IPWRA's effect heterogeneity that is real. The second is whether the outcome columns lack
-the score's linear predictor. Both need the covariance of the coefficients of each arm's weighted fit: a sandwich of
-residuals divided by 1 - h, where h is the leverage, summed within clusters.
+the score's linear predictor. Both need the covariance of the coefficients of each arm's weighted fit. It is a sandwich
+of residuals divided by 1 - h, where h is the leverage, summed within clusters.
 """
 
 from __future__ import annotations
@@ -31,12 +31,7 @@ LEVEL = 0.01  # level of the test that adds the score's linear predictor to the 
 
 
 def start_sums(weighed: WeightedRows, theta: Array) -> tuple[Array, Array, Array]:
-    """Return three sums over rows at coefficients theta, shape (K, P), of weighted fits of the outcome models.
-
-    The first, (K, P, P), has the information matrix of each arm's fit. The second, (K, P), has the score vector, which
-    is zero except in columns that the fit does not have. The third, (K, 1 + P), has the average prediction over the
-    target and its derivatives.
-    """
+    """Return information matrices (K, P, P), scores (K, P), and average predictions with derivatives (K, 1 + P)."""
     (n_arms, P), models = theta.shape, theta[..., None]
     terms = Terms(np.eye(n_arms), 1.0, 1.0, 0.0, True, np.zeros(n_arms), np.zeros(P))
     found = weighed.over(lambda rows, weights, _: sums(rows, weights, models, models, terms))
@@ -50,11 +45,7 @@ def variance_sums(rows: Rows, weighed: Weights, _: slice, theta: Array) -> Array
 
 
 def heterogeneity(rows: Rows, weighed: Weights, _: slice, theta: Array, average: Array, C: Array) -> list[Any]:
-    """Return two sums over rows, for `real_share`: of squared deviations of effects, and of products of derivatives.
-
-    The derivatives are of the deviations of each arm's predictions, with respect to theta. The second sum has shape
-    (K P, K P). `average` is from `start_sums`.
-    """
+    """Return the sums for `real_share`: squared deviations of effects, and products (K P, K P) of their derivatives."""
     eta = rows.predictors(theta[..., None])[..., 0]
     tilted = (weighed.share * rows.averaged * weighed.tilt)[:, 0]
     means, slopes = rows.family.mean_and_derivs(eta)[:2]
@@ -64,7 +55,7 @@ def heterogeneity(rows: Rows, weighed: Weights, _: slice, theta: Array, average:
 
 
 def real_share(squares: float, slopes: Array, covariance: Array, C: Array) -> float:
-    """Return the share of effect heterogeneity that is real, c = max(0, 1 - 2 N / S), from results of `heterogeneity`.
+    """Return c = max(0, 1 - 2 N / S), the share of effect heterogeneity that is real.
 
     S is `squares`, and N is the contribution of sampling errors of the coefficients to S.
     """
@@ -126,10 +117,7 @@ class JointProblem:
 
     @property
     def contrasts(self) -> Array:
-        """Contrasts C of the arms, (K - 1, K): of squared length two, times `bias_slopes` (one for a difference).
-
-        The sum of squares of the contrasts of the biases is the risk of the ATE.
-        """
+        """Contrasts C of the arms, (K - 1, K), of squared length two, times `bias_slopes` (one for a difference)."""
         return -np.sqrt(2) * helmert(len(self.slopes)) * self.bias_slopes
 
     def net_means(self, raw: Array, mean_bias: Array) -> Array:
@@ -217,11 +205,7 @@ def outcome_misses_square(problem: JointProblem) -> bool:
 
 
 def further_columns(problem: JointProblem, count: int, squared: Array | None = None) -> ScoreColumns | None:
-    """Return the propensity columns, residualised on the outcome columns, or None if all residuals are zero.
-
-    `squared` has coefficients of linear predictors, whose squares then replace the propensity columns. `count` is the
-    number of predictors.
-    """
+    """Return propensity columns, or predictors `squared`, residualised on the outcome columns; None if all are zero."""
     sample = problem.equations.sample
     X, Z = sample.X.columns, sample.Z.columns
     p, share = X.shape[1], sample.s * sample.in_sample / sample.total
@@ -258,11 +242,7 @@ def lacks(problem: JointProblem, joined: ScoreColumns) -> bool:
 def refitted(
     problem: JointProblem, objective: Objective, points: Replicates, s: Array, scores: RefittedScores | None = None
 ) -> tuple[Objective, Refits]:
-    """Refit propensity score and IPWRA under each column of row weights.
-
-    Returns the objective and IPWRA's estimates. Where IPWRA failed, the objective has the sample's models. Coefficients
-    of the added `ScoreColumns` start at zero.
-    """
+    """Refit propensity score and IPWRA under each column of row weights. Return the objective and IPWRA's estimates."""
     start, (scored, beta, codes) = problem.start, scores or problem.weights.refit(s)
     equations = dataclasses.replace(problem.equations, model=scored.model)  # has the scores of a classifier
     refits = start.rows.refit(s, (scored, beta, codes))

@@ -2,8 +2,7 @@
 
 A learner is one of the names in `NAMED`, or an object with `fit(X, y, sample_weight=...)` and `predict` or
 `predict_proba`, as in scikit-learn. The object is copied and never changed. If its `random_state` is None, the repeat,
-arm and fold determine one, which makes results reproducible. "smooth" is fitted in passes over rows, which may come in
-blocks. Other learners are fitted to rows in memory.
+arm and fold determine one, which makes results reproducible. "smooth" also fits rows that do not fit in memory.
 """
 
 from __future__ import annotations
@@ -105,10 +104,7 @@ def _named_model(given: Any, smooth: Smooth, *, binary: bool) -> tuple[str, Any]
 
 @dataclass(frozen=True)
 class CrossFitted:
-    """A learner's fits for each fold, to the rows of each arm outside of the fold.
-
-    `fitted` has one model per arm and fold.
-    """
+    """A learner's fits (one per arm and fold) to the rows of each arm outside of each fold."""
 
     name: str
     fitted: tuple[tuple[Any, ...], ...]
@@ -143,10 +139,7 @@ def _predicted_by_fold(models: Sequence[Any], features: Array, fold: Numbers | N
 
 
 def cross_fit(learner: Learner, training: Training, workers: int) -> CrossFitted:
-    """For each fold, fit a learner to the rows of each arm in other folds.
-
-    The rows are in memory, unless every model is "smooth".
-    """
+    """For each fold, fit a learner to the rows of each arm in other folds."""
     arms = range(len(learner.models))
     fitted = {
         a: smooth_fits(learner.models[a], a, training, workers) for a in arms if isinstance(learner.models[a], Smooth)
@@ -190,12 +183,7 @@ def learner_errors(what: str, where: str) -> Iterator[None]:
 def fitted_copy(
     model: Any, entropy: list[int], X: Array, y: Any, weights: Array | None, *, counts: bool, instead: str
 ) -> Any:
-    """Fit a copy of a model under observation weights, if there are any.
-
-    Rows are repeated as often as weights count them if the model has no sample_weight. The same holds for a pipeline,
-    because all of its steps need the weights. Each `random_state` that is None is replaced by a number that `entropy`
-    determines. `instead` is the advice of the error for a model without sample_weight, if weights are not counts.
-    """
+    """Fit a copy of a model under observation weights. Rows are repeated if weights are counts and need it."""
     model = copy.deepcopy(model)
     if hasattr(model, "get_params") and hasattr(model, "set_params"):
         names = [name for name, value in model.get_params().items() if name.endswith("random_state") and value is None]
@@ -212,7 +200,7 @@ def fitted_copy(
         repeated = np.repeat(np.arange(len(y)), np.rint(weights).astype(np.intp))
         model.fit(X[repeated], y[repeated])
     else:
-        problem = f"{type(last).__name__}.fit has no sample_weight, and the weights are not counts of rows"
+        problem = f"{type(last).__name__}.fit has no sample_weight, and the weights are not frequencies"
         raise OptionError(f"{problem}.\nUse {instead}, or a model whose fit has sample_weight.")
     if hasattr(model, "predict_proba") and not hasattr(model, "classes_"):
         raise LearnerError(f"{type(model).__name__} has no `classes_`.\nSet `self.classes_ = np.unique(y)` in `fit`.")

@@ -67,11 +67,7 @@ def coefficients_of(solution: Array, unit: Array, origin: float = 0.0) -> Array:
 
 
 def ridge_problem(products: Array, count: float, kinds: Numbers, unit: Array | None = None) -> RidgeProblem:
-    """Return the ridge problem for columns multiplied by `unit`.
-
-    By default, `unit` is 1 / (standard deviation of the column), and 0 for a constant column. `products` has the result
-    of `SmoothBasis.products`.
-    """
+    """Return the ridge problem of columns times `unit`: by default 1 / (standard deviation), and 0 for a constant."""
     total = float(products[0, 0])
     mean = products[0, 1:] / total
     centred = products[1:, 1:] - total * np.outer(mean, mean)
@@ -89,7 +85,7 @@ class RidgeProblem:
     `total` is the sum of the weights. `count` is the number of observations. `mean` (q + 1,) has the weighted means of
     the q columns and, last, of the outcome. `unit` (q,) has the factors by which columns are multiplied. `kinds` is as
     in `SmoothBasis`. `square` is the outcome's sum of squares about its mean. `gram` (q, q) has the products of the
-    columns with each other. `inner` (q,) has the products of the columns with the outcome.
+    columns with each other, and `inner` (q,) with the outcome.
     """
 
     total: float
@@ -133,9 +129,6 @@ class RidgeProblem:
         In the model, coefficients are normal, and their variance is the noise variance divided by the penalty. The
         noise variance maximises the likelihood. The result is infinite if the fit has more than half a degree of
         freedom per row. With few rows, a smooth outcome cannot be distinguished from a close fit by chance.
-
-        Generalised cross-validation needs the same numbers, but sometimes overfits, above all with few rows.
-        A factor against overfitting (`gamma` in R's mgcv) loses more signal if there are many columns.
         """
         values, _, along = self.spectrum(shares)
         inside = float(along @ along)
@@ -155,8 +148,7 @@ class RidgeProblem:
 class Choice(NamedTuple):
     """Penalty of the covariates' coefficients, and `shares` of curves and products.
 
-    A share is the standard deviation of coefficients relative to the coefficients of covariates. A share of 0 leaves
-    columns out.
+    A share is the ratio of the coefficients' standard deviation to the covariates'. 0 leaves columns out.
     """
 
     shares: tuple[float, float]
@@ -171,9 +163,8 @@ class SmoothBasis:
     """Columns of the smooth regression: covariates, their curves and their products.
 
     `centre` (p,) and `scale` (p,) are mean and standard deviation of each covariate. The scale of a constant is
-    infinite, which makes its column zero. `curved` (c,) has the positions of the covariates with a curve. `knots`
-    (K, c) has their K knots, in standard deviations about the mean. `paired` says whether products of the covariates
-    are among the columns.
+    infinite. `curved` (c,) has the positions of the covariates with a curve, and `knots` (K, c) their K knots, in
+    standard deviations about the mean. `paired` says whether there are products of the covariates.
     """
 
     centre: Array
@@ -219,10 +210,7 @@ class SmoothBasis:
         return found.T
 
     def products(self, X: Array, y: Array, weights: Array) -> Array:
-        """Return the weighted sum of products of each pair among constant, columns and outcome, (q + 2, q + 2).
-
-        To lose no digits, subtract a number near their mean from the outcomes.
-        """
+        """Return the weighted sums (q + 2, q + 2) of products of each pair among constant, columns and outcome."""
         total = np.zeros((len(self.kinds) + 2, len(self.kinds) + 2))
         for rows in row_blocks(len(y), ROWS):
             joint = np.vstack([np.ones(len(y[rows])), self.columns(X[rows]).T, y[rows]])
@@ -236,10 +224,7 @@ class SmoothBasis:
 
 
 def smooth_basis(X: Array, weights: Array) -> SmoothBasis:
-    """Return the basis of covariates (n, p) of training rows under positive weights.
-
-    A covariate with fewer than five distinct values has no curve.
-    """
+    """Return the basis of covariates (n, p). A covariate with fewer than five distinct values has no curve."""
     centre = weights @ X / weights.sum()
     scale = np.sqrt(weights @ (X - centre) ** 2 / weights.sum())
     scale[(X[0] == X).all(axis=0)] = np.inf
@@ -351,11 +336,7 @@ def smooth_fits(model: Smooth, a: int, training: Training, workers: int = 1) -> 
 def _reweighted(
     basis: SmoothBasis, family: OutcomeFamily, mean: float, count: float, training: Training, fit: tuple[int, int]
 ) -> tuple[Array, Choice]:
-    """Return the coefficients that minimise the penalised loss of an arm outside of a fold, both given in `fit`.
-
-    The search starts from a constant, whose working weights are proportional to the row weights. Therefore the
-    columns are standardised once, and the candidate penalties are the same in every step.
-    """
+    """Return the coefficients that minimise the penalised loss of an arm outside of a fold, both given in `fit`."""
 
     def working(coefficients: Array) -> tuple[Array, float]:
         def of_rows(rows: LearnerRows) -> tuple[Array, float]:
@@ -406,10 +387,7 @@ def _reweighted(
 
 @dataclass(frozen=True)
 class LearnerRows:
-    """Rows to which learners are fitted and for which they predict: `features` (n, k), outcomes `y` (n,), arms, folds.
-
-    Rows whose outcome is NaN are only predicted. `number` is the position of each row in the data.
-    """
+    """Rows of learners: `features` (n, k), outcomes `y` (n,), arms and folds. NaN outcomes are only predicted."""
 
     features: Array
     y: Array
@@ -435,10 +413,10 @@ class LearnerRows:
 
 @dataclass(frozen=True)
 class Training:
-    """Access to the rows that learners are fitted to, block by block, with labels of the arms and number of folds.
+    """Access to the rows that learners are fitted to, with labels of the arms and number of folds.
 
-    `over(function)` passes over the rows. It calls the function with the `LearnerRows` of each block, in order, and
-    yields the results. `counts` says whether weights count equal rows.
+    `over(function)` calls the function with the `LearnerRows` of each block, in order, and yields the results. `counts`
+    says whether weights count equal rows.
     """
 
     over: Callable[[Callable[[LearnerRows], Any]], Iterator[Any]]

@@ -35,7 +35,7 @@ class ComparisonResults(Shown):
     Parameters
     ----------
     comparison : Comparison
-        Everything the comparison produced.
+        The fits, and their effects in common resamples.
 
     Attributes
     ----------
@@ -75,8 +75,7 @@ class ComparisonResults(Shown):
             Adjusts p-values and makes the intervals simultaneous, as in `CausalResults.pairwise`. "single-step" uses
             the correlations of the differences over the resamples.
         against : str, optional
-            Estimator to subtract from each of the others; "reference" means the first. By default, all pairs are
-            compared.
+            Estimator to subtract from each of the others; "reference" means the first. By default, all pairs.
 
         Returns
         -------
@@ -189,8 +188,8 @@ def simultaneous(
     alpha : float, default 0.05
         Significance level of the intervals.
     names : sequence of str, optional
-        Names of the fits. By default the names of a mapping, else the names of the outcomes if they all differ, else
-        the names of the estimators if they all differ, else numbers.
+        Names of the fits. By default the keys of a mapping. For a list, the names of the outcomes if they all differ.
+        Otherwise the names of the estimators if they all differ, or numbers.
 
     Returns
     -------
@@ -279,8 +278,8 @@ def compare(
     Notes
     -----
     All estimators use the same resamples. The standard error of a difference is computed from the paired differences,
-    so sampling error that two estimators share cancels. If too many resamples fail in a comparison with JRE and
-    `bootstrap` was not given, the bootstrap uses fractional weights instead, as in `JRE.fit`.
+    so sampling error that two estimators share cancels. With JRE, if too many resamples fail and `bootstrap` is not
+    given, the bootstrap uses fractional weights, as in `JRE.fit`.
 
     Examples
     --------
@@ -313,7 +312,7 @@ def compare(
     if of_joint and JRE not in models:
         found = f"{of_joint[0]}= is an option of JRE, which is not in estimators="
         raise errors.OptionError(f'{found}.\nAdd "JRE" to estimators=, or leave {of_joint[0]}= out.')
-    fits = "Use `etable([model.fit(n_boot=200, rng=0) for model in models])`: one seed, equal resamples. "
+    fits = "Use `etable([model.fit(n_boot=200, rng=0) for model in models])`, which use the same resamples. "
     check_in_memory("compare()", data, fits)
     specs = [model.spec for model in models]
     design = design_of(formula, data, options | {"treat": treat}, callers_variables(2), specs)

@@ -77,7 +77,7 @@ class AIPW(CausalModel):
 
     The influence function of the mean mu_a of treatment group a is [t (m_a - mu_a) + 1(A = a) w (Y - m_a)] / mean(t),
     plus terms for the estimated coefficients. Here m_a is the predicted outcome, t the weight of the row in the target
-    population, and w its importance weight. For the ATE, t = 1 and w = 1 / e_a, with e_a the probability of group a.
+    population, and w the importance weight. For the ATE, t = 1 and w = 1 / e_a, with e_a the probability of group a.
 
     Parameters
     ----------
@@ -85,10 +85,10 @@ class AIPW(CausalModel):
         Whether the weights of the residuals add up to one in each treatment group. This makes the estimate more stable
         if some weights are large.
     outcome_predictions : list of str or array_like, or matrix, optional
-        Predicted outcomes in each treatment group, which replace the outcome models. Give columns of the data or
-        arrays, such as ``["m0", "m1"]``, with the reference group first, or a frame with one column per level. With
-        `did`, give predictions of the change. Standard errors ignore the sampling error of the predictions, so use
-        cross-fitted predictions.
+        Predicted outcomes of each row under each treatment. They replace the outcome models. Give a list with one
+        column name or array per treatment group, such as ``["m0", "m1"]``, the reference group first. Or give a data
+        frame with one column per treatment level. With `did`, predict the change. Standard errors ignore the sampling
+        error of the predictions, so use cross-fitted predictions.
     **options
         Options of `from_formula`.
 
@@ -104,12 +104,11 @@ class AIPW(CausalModel):
 
 
 class TMLE(CausalModel):
-    """Targeted maximum likelihood: outcome regression, shifted in each group until weighted residuals are zero.
+    """Targeted maximum likelihood: outcome regression, shifted until each group's weighted mean residual is zero.
 
     The shift is a constant in the linear predictor, fitted to the rows of the treatment group with the importance
     weights [1]_ [2]_. The estimated means stay inside the range of the family, so use ``family="binomial"`` for an
-    outcome between 0 and 1. With a linear outcome model, the estimate equals the estimate of ``AIPW`` with
-    ``normalize=True``.
+    outcome between 0 and 1. With a linear outcome model, it equals ``AIPW`` with ``normalize=True``.
 
     Parameters
     ----------
@@ -199,13 +198,16 @@ class JRE(CausalModel):
     Notes
     -----
     The net bias is the bias of one group's outcome model minus the bias of the other group's model. Only the net bias
-    enters the effect, so the models are fitted jointly, over a distribution of propensity scores [1]_. By default they
-    minimise the expected ATE risk: the squared net bias plus the sampling variance of the effect. This risk is averaged
-    over propensity scores that vary half as much as in repeated samples. The net bias at the fitted score is
-    constrained to zero. The sampling variance excludes the part of IPWRA's estimated effect heterogeneity that is not
-    noise. This exclusion makes JRE doubly robust. ``objective="erm"`` instead minimises the importance-weighted loss
-    plus n^2 / 2 times the squared net bias. Both are averaged over propensity scores that vary as much as in repeated
-    samples.
+    enters the effect, so the models are fitted jointly [1]_. Because the propensity score is estimated, the criterion
+    is averaged over random draws of the score (replicates).
+
+    By default, JRE minimises the expected ATE risk: the squared net bias plus the sampling variance of the effect. The
+    standard deviation of the replicates is half the standard error of the score. The net bias at the fitted score is
+    constrained to zero. Differences between the units' effects add to the sampling variance. IPWRA estimates these
+    differences, and JRE leaves out the share that is not noise (see `share` in `fit`). It is therefore doubly robust.
+
+    ``objective="erm"`` instead minimises the importance-weighted loss plus n^2 / 2 times the squared net bias. The
+    standard deviation of the replicates is then the standard error of the score.
 
     Interpret only the effect, not the group means, coefficients or predictions. Report IPWRA's effect (`start`) too,
     and the difference of the two effects with its standard error (`start_difference`). JRE does not fix poor overlap.
@@ -262,30 +264,31 @@ class JRE(CausalModel):
             Another name of `shrinkage`.
         join_score : bool, optional
             Whether to add the linear predictor of the propensity score to the outcome models as a column ("risk" only).
-            By default it is added if the outcome formula lacks columns of the propensity formula and a robust Wald test
-            finds that these columns matter.
+            By default it is added if the outcome formula lacks columns of the propensity formula, and these columns are
+            significant in a robust Wald test.
         share : float, optional
             Share of IPWRA's estimated effect heterogeneity to exclude from the sampling variance ("risk" only). The
-            default is an estimate of the share that is not noise. It makes JRE doubly robust. It is 1 - 2 N / S, where
-            S is the size of the estimated heterogeneity and N its sampling variance.
+            default is 1 - 2 N / S, or 0 if this is negative. It estimates the share that is not noise, and makes JRE
+            doubly robust. S is the sum of squared deviations of the units' effects from their mean, and N is the noise
+            in S.
         n_replicates : int, optional
             Number B of propensity replicates, which are refits of the propensity model with fractional random weights.
-            By default 200 for "risk" and 500 for "erm". With at least 5,000 units and 2Q < B, for Q propensity
-            coefficients, the default is 2Q points that represent a normal distribution.
+            By default 200 for "risk" and 500 for "erm". With at least 5,000 units and Q propensity coefficients, the
+            default is 2Q fixed points that represent a normal distribution, if 2Q < B.
         spread : float, optional
             Standard deviation of the replicates, relative to the sampling error of the propensity score. By default 0.5
             for "risk" and 1 for "erm".
         replicates : array_like, shape (n, B), optional
             Weights of the replicates, used instead of random weights: one row per row of the sample, one column per
-            replicate. The mean of a row's weights should be 1 or its frequency weight. Probability weights are
-            multiplied in. Each fold or resample centres the same replicates at its own fitted score.
+            replicate. The mean of each row should be 1, or its frequency weight. Probability weights are multiplied in.
+            Each fold or resample centres the same replicates at its own fitted score.
         method : str, optional
             Method of `scipy.optimize.minimize`, by default "trust-exact". The minimisation starts at the IPWRA fit.
         **others
-            Options of `IPWRA.fit`; `cov_type` defaults to "bootstrap". If more than `max_failed` of the resamples fail
-            and `bootstrap` was not given, the "bayesian" bootstrap is used, with a warning. Its weights are never zero,
-            so a resample has perfect separation only if the sample has. If too many of its resamples fail too, the
-            "multiplier" bootstrap is used.
+            Options of `IPWRA.fit`; `cov_type` defaults to "bootstrap". If `bootstrap` is not given and more than
+            `max_failed` of the resamples fail, the "bayesian" bootstrap is used instead, with a warning. Its weights
+            are never zero, so resamples have perfect separation only if the sample has it. If too many of its resamples
+            fail too, the "multiplier" bootstrap is used.
 
         Returns
         -------
@@ -333,7 +336,7 @@ def results_of(record: FitRecord) -> CausalResults:
     return BY_NAME[record.spec.name]._of(record.full_design, record.options)._results(record)
 
 
-def model_named(given: Any, among: Iterable[str] | None = None) -> type[CausalModel]:
+def model_named(given: Any, among: Iterable[str] | None = None, resampled: bool = False) -> type[CausalModel]:
     """Return the class of one of the estimators `among` by its name or an alias, or suggest the nearest."""
     known = BY_NAME if among is None else {name: BY_NAME[name] for name in among}
     if isinstance(given, type) and issubclass(given, CausalModel) and (among is None or given.spec.name in known):
@@ -346,15 +349,16 @@ def model_named(given: Any, among: Iterable[str] | None = None) -> type[CausalMo
     for name, model in known.items():
         if word in (name.casefold(), *model.spec.aliases):
             return model
-    why = answer("package", str(given)) or near(str(given), known) or 'Use `"IPWRA"` or another of these names.'
-    raise OptionError(f"estimator {given!r} is not known; expected one of {listed(tuple(known))}.\n{why}")
+    offered = tuple(name for name in known if not (resampled and known[name].spec.matched))
+    why = answer("package", str(given)) or near(str(given), offered) or 'Use `"IPWRA"` or another of these names.'
+    raise OptionError(f"estimator {given!r} is not known; expected one of {listed(offered)}.\n{why}")
 
 
 def chosen_models(estimators: Any, effect: Any = None) -> list[type[CausalModel]]:
-    """Return the named model classes, by default the usual ones, or those of them that support quantiles."""
+    """Return the named model classes. The default is all usual ones that support the effect."""
     quantiles = effect == specification.QUANTILE.name
     usual = [name for name in USUAL if not quantiles or effect in ABILITIES[name]["effect"]]
     given = usual if estimators is None else estimators.split() if isinstance(estimators, str) else estimators
-    models = [model_named(item) for item in (given if isinstance(given, Iterable) else [given])]
+    models = [model_named(item, resampled=True) for item in (given if isinstance(given, Iterable) else [given])]
     check_distinct("estimators", [model.spec.name for model in models])
     return models

@@ -47,11 +47,11 @@ class EventStudy(Shown):
     Parameters
     ----------
     fits : mapping of (group, time) to CausalResults
-        The fit for each group and period. Its outcome is the change from the earlier to the later of this period and
-        its base period. If the base period is the later one, the effect is minus the effect of the fit.
+        The fit for each group and period. Its outcome is the change between the period and its base period, from the
+        earlier to the later. If the base period is later, the sign of the effect is reversed.
     contributions : ndarray, shape (n, m)
-        Contribution of each unit or cluster to the error of each of the m effects; NaN if the controls of the effect
-        are one cluster.
+        Contribution of each unit or cluster to the error of each of the m effects; NaN for effects with one cluster of
+        controls.
     shares : ndarray, shape (m,)
         For each fit, the share of all units that belong to its group.
     of_shares : ndarray, shape (n, m)
@@ -103,7 +103,7 @@ class EventStudy(Shown):
 
     @property
     def placebos(self) -> NDArray[np.bool_]:
-        """Mask (m,) of the placebo effects, which are from before treatment and anticipation."""
+        """Mask (m,) of the placebo effects: effects in periods before treatment and anticipation."""
         return self.exposure < -self.given["anticipation"]
 
     def cov_params(self) -> pd.DataFrame:
@@ -117,19 +117,18 @@ class EventStudy(Shown):
     def effects(
         self, by: str | None = "exposure", alpha: float = 0.05, *, adjust: str | None = "single-step"
     ) -> pd.DataFrame:
-        """Effects averaged by periods since adoption, group or time, or the effect of each group in each period.
+        """Averages of the effects, or the effect of each group in each period.
 
         Parameters
         ----------
         by : {"exposure", "group", "time", "all", "simple", "over exposure"}, optional
             How to average the effects. Except for "over exposure", groups are weighted by their size.
-            "exposure": one average per number of periods since adoption; negative numbers are placebos.
+            "exposure": one average per number of periods since adoption; numbers below -`anticipation` are placebos.
             "group": one average per group, over its treated periods.
             "time": one average per period, over the groups already treated.
-            "all": one number, the average of the averages by group.
+            "all": one number, the average of the "group" averages.
             "simple": one number, the average over all treated periods of all groups.
-            "over exposure": one number, the average of the averages by periods since adoption from 0 on, with equal
-            weights.
+            "over exposure": one number, the unweighted mean of the "exposure" averages from 0 on.
             None: no average; one row per group and period.
         alpha : float, default 0.05
             Significance level of the intervals.
@@ -295,8 +294,8 @@ def event_study(
         treatment begins after both the period of the effect and its base period.
     base : {"universal", "varying"}
         Base period of the placebos. "universal" (default): the last period before treatment and anticipation, as for
-        the effects. "varying": for each period before adoption, the period just before it, as R's did and Stata's csdid
-        do by default.
+        the effects. "varying": for each period before adoption, the period just before it, the default in R's did and
+        Stata's csdid.
     anticipation : int, default 0
         Number of periods in which the treatment may already have an effect before it begins. The base period is the
         last period before these periods.
@@ -332,9 +331,9 @@ def event_study(
     -----
     The effect on group g in period t is the change in the group since the base period, minus the change in the controls
     [1]_. Covariates are from the earlier of the two periods. In periods before treatment and anticipation, the effect
-    is a placebo effect. Averages weight groups by size; with weights, by their sum in the first period. Standard errors
-    account for the estimation of the sizes. These averages never use treated groups as controls. A two-way fixed
-    effects regression does, which biases it if effects grow after adoption.
+    is a placebo effect. Averages weight groups by size: their number of units, or sum of weights in the first period.
+    Standard errors account for the estimation of the sizes. Groups already treated are never controls. A two-way fixed
+    effects regression uses them as controls, and is biased if effects grow after adoption.
 
     References
     ----------
@@ -460,7 +459,7 @@ def _fits(
         small = "Their standard errors reflect only the controls and are too small."
         notes.warn(f"{found}, so their variation is unknown. {small}", errors.DesignWarning)
     if not fits and (units.begins == len(units.names)).all():
-        raise errors.DesignError(f"no unit begins treatment in a period of the data, by column {units.column!r}.")
+        raise errors.DesignError(f"no unit begins treatment in a period of the data. Check column {units.column!r}.")
     if not fits:
         other = '\nUse `controls="not yet"` to compare with units that begin later.' * (given["controls"] == "never")
         raise errors.DesignError(f"no group has controls in any period, because every unit begins treatment.{other}")

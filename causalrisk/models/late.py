@@ -64,9 +64,9 @@ class LATE:
 
     The LATE is the effect of the instrument on the outcome divided by the effect of the instrument on the treatment.
     Both effects use the same estimator and the same propensity score of the instrument [1]_ [2]_. The LATE is the
-    average effect on the compliers, the units whose treatment changes with the instrument, under three assumptions: the
-    instrument is as good as randomly assigned given the covariates; it affects the outcome only through the treatment;
-    and it moves nobody's treatment in the opposite direction (monotonicity).
+    average effect on the compliers, the units whose treatment changes with the instrument. This needs three
+    assumptions: the instrument is as good as randomly assigned given the covariates; it affects the outcome only
+    through the treatment; and it moves nobody's treatment in the opposite direction (monotonicity).
 
     Parameters
     ----------
@@ -245,7 +245,7 @@ class LATEResults(OneEffect):
     """
 
     estimand, _place, _fits = "LATE", ("late", "res"), ("res.outcome.{}", "res.first_stage.{}")
-    cov_type = property(attrgetter("outcome.cov_type"), doc="Kind of standard errors, as `fit` takes it.")
+    cov_type = property(attrgetter("outcome.cov_type"), doc="Kind of standard errors, as in `fit`.")
     _record = property(attrgetter("outcome._record"))
 
     def __init__(self, model: LATE, outcome: CausalResults, first_stage: CausalResults) -> None:

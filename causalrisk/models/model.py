@@ -114,7 +114,7 @@ class CausalModel:
         formula : str
             Outcome formula, such as "y ~ x1 + x2". The treatment does not appear in it.
         data : DataFrame, mapping of columns or Scan, optional
-            A pandas, polars, pyarrow or other data frame. None uses variables of the calling function. For files that
+            A pandas, polars, pyarrow or other data frame. By default, the caller's variables are used. For files that
             do not fit into memory, use `causalrisk.scan`. Dask data frames and Arrow datasets are scanned too.
         treat : str or array_like
             Treatment: a column name, or one value per row. A 0/1 or bool treatment needs no other option. Any other
@@ -132,18 +132,19 @@ class CausalModel:
             Propensity link. With several arms, the model is a multinomial logit.
         propensity_loss : {"ml", "calibrated"}
             "ml" (default): maximum likelihood.
-            "calibrated": calibrated estimation, which balances the weighted covariates exactly (Tan 2020). Each arm
-            that is weighted has its own coefficients.
+            "calibrated": calibrated estimation, which balances the weighted covariates exactly (Tan 2020). Each arm has
+            its own coefficients, except the target arm of the ATT or ATC.
         propensity_score : str, array_like, float, dict or classifier, optional
-            Known probability of treatment; with several arms, one column per arm. If it is the same in all rows, give a
-            number, or a dict with one number per level. A classifier, which has `fit` and `predict_proba`, is
-            cross-fitted on the columns of the propensity formula, in folds that keep clusters together.
+            Known probability of treatment, or a classifier that estimates it. With several arms, give one column per
+            arm. If the probability is the same in all rows, give a number, or a dict with one number per level. A
+            classifier, with `fit` and `predict_proba`, is cross-fitted on the columns of the propensity formula, in
+            folds that keep clusters together.
         learner : {"smooth", "hist-gradient-boosting", "random-forest", "lasso"}, learner, dict or list, optional
-            Machine learner of the mean outcome in each arm, cross-fitted on the terms of the outcome formula. Give a
-            name; an object with `fit` and `predict` (or `predict_proba` for a 0/1 outcome), as in scikit-learn; a dict
-            with one learner per arm label; or a list of learners. "smooth" is ridge regression on splines and products
-            of the covariates. It needs no other package, and is the only learner for scanned data. The other names
-            stand for scikit-learn models.
+            Machine learner that predicts the outcome in each arm. It is cross-fitted on the terms of the outcome
+            formula. Give a name; an object with `fit` and `predict` (or `predict_proba` for a 0/1 outcome), as in
+            scikit-learn; a dict with one learner per arm label; or a list of learners. "smooth" is ridge regression on
+            splines and products of the covariates. It needs no other package, and is the only learner for scanned data.
+            The other names stand for scikit-learn models.
         smooth : bool, default False
             Short for ``learner="smooth"``.
         learner_use : {"terms", "replace", "stack"}, optional
@@ -185,10 +186,10 @@ class CausalModel:
         exposure : str or array_like, optional
             Time or amount for which each unit was observed. It needs a log link; its logarithm is the offset.
         at_exposure : float or "observed", optional
-            Exposure at which the means are computed. The default, 1, gives rates per unit of `exposure`. "observed"
-            gives mean outcomes at each unit's own exposure. AIPW, TMLE and JRE need "observed", because they use
-            residuals of observed outcomes. Unadjusted and IPW fit a constant rate: under "poisson", the weighted sum of
-            outcomes divided by the weighted sum of exposures.
+            Exposure at which the arm means are computed. The default, 1, gives rates per unit of `exposure`. With
+            "observed", each unit keeps its own exposure. AIPW, TMLE and JRE need "observed", because they use residuals
+            of observed outcomes. Unadjusted and IPW estimate one rate per arm. With "poisson", it is the weighted sum
+            of outcomes divided by the weighted sum of exposures.
         trim : {"crump", "separated"} or tuple of float, optional
             Rows to drop because of their propensity scores. This changes the target population. The models are refitted
             to the remaining rows, and the bootstrap resamples only these rows.
@@ -214,19 +215,19 @@ class CausalModel:
         did : DiD, optional
             The outcome before the treatment, for difference-in-differences. The outcome models then predict the change.
         observed : str, optional
-            For missing outcomes: formula of a logit for whether the outcome is observed, such as "x1 + d" with the
-            treatment d, or "(x1 + x2) * d" for one model per arm. Rows without an outcome stay in the sample. They
-            enter the propensity score, the target population and averages of predictions, but not the outcome models.
-            Weights are divided by the estimated probability of observation, and standard errors account for its
-            estimation. OutcomeRegression and "Unadjusted" have no weights. They assume that outcomes are missing at
-            random in each arm, given the covariates of the outcome formula.
+            For missing outcomes: formula of a logit model of whether the outcome is observed. It may contain the
+            treatment d, as in "x1 + d". "(x1 + x2) * d" gives one model per arm. Rows without an outcome stay in the
+            sample. They enter the propensity score, the target population and averages of predictions, but not the
+            outcome models. Weights are divided by the estimated probability of observation, and standard errors account
+            for its estimation. OutcomeRegression and Unadjusted have no weights. They assume that outcomes are missing
+            at random in each arm, given the covariates of the outcome formula.
         missing : {"drop", "raise", "indicator"}
             "drop" (default): drop rows with a missing value in a variable of either formula.
             "raise": raise an error if there are such rows.
-            "indicator": keep rows in which only covariates are missing. A missing number becomes the weighted mean of
-            the sample, and a column `<name>_missing` is added. Other covariates get an extra level for missing values.
-            This suits randomised trials. In other data, it assumes that the missing values are not confounders. It is
-            not available for target frames, arrays and scanned data.
+            "indicator": keep rows in which only covariates are missing. A missing number is replaced by the variable's
+            weighted mean in the sample, and a column `<name>_missing` is added. Other covariates get an extra level for
+            missing values. This suits randomised trials. In other data, it assumes that the missing values are not
+            confounders. It is not available for target frames, arrays and scanned data.
         collinear : {"drop", "raise"}
             What to do with columns that are linear combinations of earlier columns, in the whole sample or in one arm.
             "drop" (default) removes them from the models of all arms, with a warning. "raise" raises an error.
@@ -342,7 +343,7 @@ class CausalModel:
             return object.__getattribute__(self, name)
         if name in OF_RESULTS_ONLY:
             call = "()" if callable(getattr(JREResults, name, None)) else ""
-            raise UnavailableError(f"a model has no `{name}`, but its results have.\nUse `model.fit().{name}{call}`.")
+            raise UnavailableError(f"a model has no `{name}`, but its results do.\nUse `model.fit().{name}{call}`.")
         raise UnavailableError(attribute("model attribute", "model", name, dir(self)))
 
     endog = property(attrgetter("design.y"), doc="Outcome on the estimation sample, shape (n,).")
@@ -357,7 +358,7 @@ class CausalModel:
 
     @property
     def data(self) -> SimpleNamespace:
-        """The names of the parameters, in the attribute that statsmodels' `summary_col` reads."""
+        """Names of the parameters. statsmodels' `summary_col` reads this attribute."""
         scale = self.options.effect_scale
         return SimpleNamespace(param_names=parameter_names(self.options.estimand, self.design.labels, scale.quantiles))
 
@@ -386,20 +387,20 @@ class CausalModel:
         ----------
         cov_type : {"robust", "HC0", "HC1", "cluster", "jackknife", "HC3", "CR3", "bootstrap"}, optional
             "robust" or "HC0": sandwich errors that account for the estimated propensity score and outcome models.
-            "HC1": "robust", with variances multiplied by n / (n - k), where the outcome models have k coefficients.
+            "HC1": "robust", with variances multiplied by n / (n - k), for k coefficients of the outcome models.
             "cluster": "robust", but rows of one cluster may be correlated.
             "jackknife": repeats every step without each row, or without each cluster, in turn. With G rows or clusters,
             the variance is (G - 1) / G times the sum of squared deviations of the G estimates from their mean. For
             ratios, the deviations are computed on the logarithmic scale.
-            "HC3", "CR3": names of the jackknife of rows, and of clusters.
+            "HC3", "CR3": other names of "jackknife", without and with clusters.
             "bootstrap": repeats every step on resamples.
             The default is "robust", or "cluster" with clusters. It is "bootstrap" for JRE, or if `n_boot`, `bootstrap`
             or `resamples` is given. With scanned data, the jackknife needs clusters.
         cov_kwds : mapping, optional
-            Clusters under the key "groups", as in statsmodels, for a model without clusters. Give one value per row of
-            the data, an array with one value per row of the sample, or the name of a variable of the formulas. For
-            two-way clusters, give a list of two. Missing clusters raise an error. `res.model` has the clusters. The key
-            "use_correction" is another name of `small_sample`.
+            Clusters under the key "groups", as in statsmodels, for a model made without `cluster`. Give one value per
+            row of the data, an array with one value per row of the sample, or the name of a variable of the formulas.
+            For two-way clusters, give a list of two. Missing values raise an error. `res.model` then has these
+            clusters. The key "use_correction" is another name of `small_sample`.
         n_boot : int, optional
             Number of resamples, by default 999. If given, standard errors are from the bootstrap.
         bootstrap : {"pairs", "bayesian", "cluster", "stratified", "rescaled", "multiplier"}, optional
@@ -412,21 +413,21 @@ class CausalModel:
             by a random number with mean 0 and variance 1. Gives bootstrap-t intervals (`conf_int`) and p-values
             (`boot_pvalues`).
         multiplier : {"rademacher", "webb", "mammen"}, optional
-            Distribution of the random numbers of "multiplier": 1 and -1 (the default); Webb's six values, for a dozen
-            clusters or fewer; or Mammen's two values, which are skewed.
+            Distribution of the random numbers of "multiplier". "rademacher" (default): 1 and -1. "webb": Webb's six
+            values, for a dozen clusters or fewer. "mammen": Mammen's two values, which are skewed.
         small_sample : bool, default False
             Whether to apply the factor of "HC1" to bootstrap and clustered variances too, and to variances in groups
             and of differences. With G clusters, the factor is G / (G - 1) (n - 1) / (n - k). With two-way clusters,
-            each of the three variances has its own G, as in R's sandwich; fixest uses the smallest.
+            each of the three variances has its own G, as in R's sandwich. R's fixest uses the smallest G.
         use_t : bool, optional
             Whether to use the t distribution instead of the normal, and F instead of chi-squared. The degrees of
-            freedom are G - 1 with G clusters, n - 1 for the jackknife, else n - k, with k coefficients of the outcome
-            models. The default is True only with a survey design, which has its own degrees of freedom.
+            freedom are G - 1 with G clusters, n - 1 for the jackknife, and n - k otherwise, for k coefficients of the
+            outcome models. The default is True only with a survey design, which has its own degrees of freedom.
         df : float, optional
             Degrees of freedom, instead of the default of `use_t`. If given, the t distribution is used.
         max_failed : float, default 0.05
-            Largest share of resamples that may fail; for the jackknife, share of units without which the fit fails. If
-            more fail, `fit` raises a BootstrapError.
+            Largest share of resamples that may fail. For the jackknife: largest share of units that cannot be left out,
+            because the fit without them fails. If more fail, `fit` raises a BootstrapError.
         rng : int, Generator, SeedSequence or None, default 0
             Seed or source of random numbers. None draws a new seed.
         n_jobs : int, default 1
@@ -434,12 +435,12 @@ class CausalModel:
             processor. Scanned data use threads, or the cluster of a `distributed.Client`. The number does not change
             the results.
         progress : bool, default False
-            Whether to show a progress bar on standard error, which needs tqdm. For scanned data, use
+            Whether to show a progress bar on standard error. This needs tqdm. For scanned data, use
             `dask.diagnostics.ProgressBar` instead.
         resamples : array_like, shape (n, n_boot), optional
-            Resamples to use instead of random draws: how often each row of the sample counts in each, such as
-            ``rng.multinomial(n, np.full(n, 1 / n), size=999).T``. With frequency weights, give the total count of the
-            observations that a row represents. Probability weights are multiplied in.
+            Resamples to use instead of random draws, one per column: how often each row of the sample is drawn, such as
+            ``rng.multinomial(n, np.full(n, 1 / n), size=999).T``. With frequency weights, count the draws of all
+            observations that the row represents. Probability weights are multiplied in.
         **others
             Names of options in other packages, such as ``seed=1``, as in `from_formula`.
 
@@ -453,8 +454,8 @@ class CausalModel:
         SeparationError
             If the propensity model predicts the treatment of some rows perfectly.
         BootstrapError
-            If too many resamples failed, too many units cannot be left out, or a joblib worker died. The `results` of
-            the error are the fit with robust standard errors.
+            If too many resamples failed, if too many units cannot be left out, or if a joblib worker died. The error's
+            attribute `results` has the fit with robust standard errors.
         OptionError
             If an option has a value that is not allowed, or two options contradict each other.
         """

@@ -354,8 +354,8 @@ def permutation_test(
     ----------
     n_permutations : int or "all", optional
         Number of random permutations. The default is 9999 for linear outcome models without importance weights, which
-        are fast. It is 199 for other estimators, which are refitted for each permutation. With "all", or if there are
-        at most this many assignments, each assignment is used once, and the p-value has no Monte Carlo error.
+        are fast. It is 199 for other estimators, which are refitted each time. With "all", each possible assignment is
+        used once, without Monte Carlo error. The same is done if there are no more assignments than this number.
     strata : str, array_like or list of them, optional
         Strata, blocks or pairs within which the treatment was assigned: the name of a variable of the model's formulas
         or of `data`, or one value per row. A list gives one stratum per combination of values.
@@ -365,8 +365,7 @@ def permutation_test(
         "studentized" (default): the effect divided by its robust (clustered) standard error, without a small-sample
         factor. "difference": the effect itself. For ratios, both use the logarithm.
     alternative : {"two-sided", "larger", "smaller"}
-        Alternative hypothesis on the effect. "two-sided" (default) counts effects that are as large in either
-        direction.
+        Alternative hypothesis. "two-sided" (default) counts effects at least as large in either direction.
     arm : level or label, optional
         With several treatment groups, the group whose effect is tested. Only this group and the reference are permuted.
         By default all groups are permuted, and Wald's statistic tests all effects jointly.
@@ -375,7 +374,7 @@ def permutation_test(
     n_jobs : int, default 1
         Number of threads, or of workers of the joblib backend, as in `fit`. The number does not change the results.
     progress : bool, default False
-        Whether to show a progress bar of the permutations.
+        Whether to show a progress bar.
 
     Returns
     -------
@@ -385,10 +384,10 @@ def permutation_test(
     Raises
     ------
     OptionError
-        If strata, clusters or known scores do not allow the permutation, or only one assignment is possible.
+        If strata, clusters or known scores do not allow the permutation, or if only one assignment is possible.
     UnavailableError
-        For scanned data, survey designs, missing outcomes (`observed`) and given `replicates`; or if a standard error
-        is 0, so the effect cannot be studentized.
+        For scanned data, survey designs, missing outcomes (`observed`) and given `replicates`. Also if a standard error
+        is 0, because the effect cannot be studentized.
 
     Warns
     -----
@@ -400,13 +399,13 @@ def permutation_test(
     The p-value is (1 + number of permutations as extreme) / (1 + number of permutations) [1]_. The null hypothesis is
     that the treatment changes no outcome (the sharp null). The p-value is exact for any sample size and any model if
     the treatment was assigned in the way it is permuted. In large samples, the studentized test is also valid for the
-    hypothesis that the average effect is zero. The test of the difference is not, if the variances of the groups differ
-    [2]_, [3]_. In the experiments of [4]_, the studentized test is more reliable than the asymptotic test. Stata's
-    ritest [5]_, R's ri2 and pyfixest permute in the same way.
+    hypothesis that the average effect is zero. The test with "difference" is not valid for this hypothesis if the
+    variances of the groups differ [2]_, [3]_. In the experiments of [4]_, the studentized test is more reliable than
+    the asymptotic test. Stata's ritest [5]_, R's ri2 and pyfixest permute in the same way.
 
     `OutcomeRegression` and `Unadjusted` are computed for many permutations at once. Other estimators repeat every step
     of their fit, including the propensity score, learners and the joint fit. The test is not valid for observational
-    data. The printed result says so if a propensity score was estimated from covariates.
+    data. If a propensity score was estimated from covariates, the printed result warns of this.
 
     References
     ----------

@@ -1,17 +1,15 @@
-"""Multiple imputation of missing values, and pooling of the fits by Rubin's rules."""
+"""Pooling of fits to imputed data sets by Rubin's rules."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from pandas.api.types import is_list_like, is_numeric_dtype
 
 from causalrisk import errors
-from causalrisk.design.tables import as_table, column_of, nearest, plain
 from causalrisk.errors import DesignError, OptionError, is_number
 from causalrisk.estimation.options import InferenceOptions, ModelOptions, defaults_of, typed_options
 from causalrisk.estimation.record import FitRecord
@@ -19,119 +17,7 @@ from causalrisk.inference import hypotheses, intervals
 from causalrisk.inference.covariance import asks_for_factor
 from causalrisk.models.results import CausalResults, OneEffect, given_results
 from causalrisk.numerics.arrays import Array
-from causalrisk.numerics.resampling import seed_sequence
 from causalrisk.report import methods, sections, summary, tidy
-
-# --- imputation ------------------------------------------------------------------------------------------------------
-
-MOST_LEVELS = 50  # text with more levels is names of units, or dates
-LEAF = 10  # minimum number of known values in a leaf
-SWEEPS = 5  # times that each column is imputed from the others
-
-
-@errors.with_other_names
-def impute(
-    data: Any = None, n_imputations: int = 10, *, exclude: Sequence[str] = (), rng: Any = 0
-) -> list[pd.DataFrame]:
-    """Impute missing values several times (multiple imputation).
-
-    Parameters
-    ----------
-    data : DataFrame
-        Data with missing values. It should include the treatment, the outcome and all covariates.
-    n_imputations : int, default 10
-        Number of data sets to return.
-    exclude : list of str, optional
-        Columns that are neither imputed nor used to predict others, such as unit identifiers.
-    rng : int or numpy.random.Generator, default 0
-        Seed.
-
-    Returns
-    -------
-    list of DataFrame
-        Completed copies of `data`, with its columns, dtypes and rows.
-
-    Raises
-    ------
-    DesignError
-        If a column has no known value, infinite values, or text with more than 50 levels, or two columns have one name.
-    UnavailableError
-        If scikit-learn is not installed.
-
-    See Also
-    --------
-    pool : Combine the fits by Rubin's rules.
-
-    Notes
-    -----
-    Missing outcomes are imputed too, because these rows help to impute other variables. Either drop these rows before
-    the fit, with ``completed[data["y"].notna()]``, or keep them and use `observed=` with the original outcomes,
-    ``completed.assign(y=data["y"])``.
-
-    Imputation is by chained equations with regression trees (method "cart" of R's mice; Burgette and Reiter 2010). In
-    each of five rounds, a tree predicts each column with missing values from all other columns. A missing value is
-    replaced by the value of a random row in the same leaf. Known values do not change.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from causalrisk import IPWRA, datasets, impute, pool
-    >>> births = datasets.load_cattaneo2()[["bweight", "mbsmoke", "mage", "medu"]]
-    >>> births.loc[::3, "medu"] = np.nan
-    >>> fits = [
-    ...     IPWRA.from_formula("bweight ~ mage + medu", one, treat="mbsmoke").fit()
-    ...     for one in impute(births, 3)
-    ... ]
-    >>> pool(fits).n_imputations
-    3
-    """
-    with errors.needed("impute() needs scikit-learn", '"causalrisk[learners]"'):
-        from sklearn.tree import DecisionTreeRegressor
-    errors.whole_number("n_imputations", n_imputations, 1, 10)
-    seeds = seed_sequence(rng).spawn(n_imputations)
-    if data is None:
-        raise OptionError("impute() needs data.\nUse `impute(data, 10)`.")
-    table = as_table(data, [])
-    left_out = list(exclude) if is_list_like(exclude) else [exclude]
-    for name in left_out:
-        if name not in table:
-            raise DesignError(f"exclude={name!r} is not a column of the data.\n{nearest(name, table.columns)}")
-    used = table.drop(columns=left_out)
-    if used.shape[1] == 1 and used.isna().any(axis=None):
-        raise DesignError(f"impute(): no other column predicts {used.columns[0]!r}.\nUse data with more columns.")
-    for name in used:
-        known, number = column_of(used, name).dropna(), is_numeric_dtype(used[name])
-        known = plain(known, str(name)) if number else known  # refuses infinite values
-        if known.empty or not (number or known.nunique() <= MOST_LEVELS):
-            many = "dates" if known.dtype.kind in "mM" else f"more than {MOST_LEVELS} levels of text"
-            found = "no known value" if known.empty else many
-            raise DesignError(f"impute(): column {name!r} has {found}.\nUse `exclude={[*left_out, name]}`.")
-        if number:
-            used[name] = used[name].where(used[name] == used[name])  # NaN of Arrow
-        else:
-            arrow = isinstance(used[name].dtype, pd.ArrowDtype)
-            used[name] = (used[name].astype(object) if arrow else used[name]).astype("category")
-    gaps = {name: used[name].isna().to_numpy() for name in used if used[name].isna().any()}
-
-    def completed(seed: np.random.SeedSequence) -> pd.DataFrame:
-        draw, filled = np.random.default_rng(seed), used.copy()
-        for name, gap in gaps.items():  # a random known value, to begin with
-            filled.loc[gap, name] = used[name].array[draw.choice(np.flatnonzero(~gap), gap.sum())]
-        for name, gap in [*gaps.items()] * SWEEPS:
-            others, known = _numbers(filled.drop(columns=name)), np.flatnonzero(~gap)
-            tree = DecisionTreeRegressor(min_samples_leaf=LEAF, random_state=0)
-            leaf = tree.fit(others[known], _numbers(used[[name]].iloc[known])).apply(others)
-            known = known[np.argsort(leaf[known], kind="stable")]
-            first, last = (np.searchsorted(leaf[known], leaf[gap], side) for side in ("left", "right"))
-            filled.loc[gap, name] = used[name].array[known[draw.integers(first, last)]]
-        return pd.concat([filled.astype(table.dtypes[used.columns]), table[left_out]], axis=1)[table.columns]
-
-    return [completed(seed) for seed in seeds]
-
-
-def _numbers(frame: pd.DataFrame) -> np.ndarray:
-    return pd.get_dummies(frame).to_numpy(dtype=float)
-
 
 # --- pooling ---------------------------------------------------------------------------------------------------------
 
@@ -347,7 +233,7 @@ class PooledResults(OneEffect):
         DesignError
             If the groups differ between the imputed data sets.
         OptionError
-            If a list has another number of data sets than there are fits.
+            If the number of data sets in a list differs from the number of fits.
         """
         every = data if isinstance(data, list) else [data] * self.n_imputations
         if len(every) != self.n_imputations:
@@ -382,7 +268,7 @@ class PooledResults(OneEffect):
     def glance(self) -> pd.DataFrame:
         """Return one row that describes the fits, as `CausalResults.glance`, plus the number of "imputations".
 
-        "df" is that of the test of the first effect.
+        "df" has the degrees of freedom of the first effect.
         """
         return tidy.glance(self._record).assign(df=self.df.iloc[0], imputations=self.n_imputations)
 
@@ -416,8 +302,7 @@ def pool(results: Iterable[CausalResults], *more: Any, df_complete: float | None
         If the fits differ in options, formulas, terms, weights, clusters, offset, target frame or number of
         observations.
     OptionError
-        If there are fewer than two fits, `df_complete` is not positive, or `results` contains anything but results of
-        fits.
+        If there are fewer than two fits, `df_complete` is not positive, or `results` contains anything but fits.
 
     Notes
     -----
@@ -482,9 +367,9 @@ def _check_alike(records: list[FitRecord]) -> None:
         for name in sorted({**first, **other}, key=lambda name: (name != "estimator ", name[-1] != "=")):
             if first.get(name) != other.get(name):
                 a, b = (f"{name}{made[name]}" if name in made else f"no {name}" for made in (first, other))
-                found = f"the results are from different models: {a:.120} and {b:.120}; expected fits of one model"
-                advice = "Impute every variable, or leave the same rows out of all data sets."
-                raise DesignError(f"{found}.\nFit the same model to each data set. {advice}")
+                found = f"the results are from different models: one has {a:.120}, another has {b:.120}"
+                rows = " Impute every variable, or leave the same rows out of all data sets." * (name[:4] == "obse")
+                raise DesignError(f"{found}.\nFit the same model to each data set.{rows}")
 
 
 def _model_of(record: FitRecord) -> dict[str, object]:

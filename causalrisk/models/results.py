@@ -106,7 +106,7 @@ def stamped(thing: Any) -> tuple[Any, ...]:
 
 
 class Shown(table.HasSummary):
-    """Results that a notebook shows by their summary, and whose pickles begin with the version."""
+    """Results with a summary in notebooks. Their pickles begin with the version."""
 
     __reduce__ = stamped
     _place: ClassVar = ("results", "res")  # the table of answers, and the name in messages
@@ -195,7 +195,7 @@ def of_record(
 ) -> Callable[Concatenate[Any, P], R]:
     """Make a method from a function of a `FitRecord`. It has the same name and docstring, and uses `self`'s fit.
 
-    Returned data frames print all columns, unless `plain`, for programs.
+    Data frames print all columns unless `plain`, which is for programs.
     """
     signature = inspect.signature(function)
     self, *others = signature.parameters.values()
@@ -260,14 +260,14 @@ class CausalResults(OneEffect):
     model : CausalModel
         The model that was fitted.
     record : FitRecord
-        Everything the fit produced.
+        The fitted outcome models, scores, estimates and standard errors.
 
     Attributes
     ----------
     model : CausalModel
         The model.
     nobs : int
-        Observations in the estimation sample: the sum of frequency weights, otherwise the number of rows.
+        Number of observations in the estimation sample: the sum of frequency weights or, without them, of rows.
     estimand : str
         Estimand, such as "ATE" or "ATT", with the kind of effect if it is not a difference.
     seed : int or SeedSequence
@@ -350,12 +350,12 @@ class CausalResults(OneEffect):
 
     @property
     def dropped_terms(self) -> tuple[str, ...]:
-        """Terms dropped as linear combinations of earlier terms, in the sample or within a treatment group."""
+        """Terms dropped because they are linear combinations of earlier terms, in the sample or in one group."""
         return self._record.design.dropped_terms
 
     @property
     def sample_ledger(self) -> pd.DataFrame:
-        """Rows dropped by variable: "missing" counts the missing values, "dropped" the rows not dropped before."""
+        """Missing and dropped rows by variable. "dropped" excludes rows that an earlier variable dropped."""
         return self._record.design.sample_ledger.copy()
 
     @property
@@ -410,7 +410,11 @@ class CausalResults(OneEffect):
 
     @property
     def importance_weights(self) -> pd.Series:
-        """Importance weights: weight in the target / probability of the own group. They are 1 without a score."""
+        """Each row's weight in the target population divided by the probability of its treatment group.
+
+        The weights are 1 without a propensity score. For Matching, a weight is the number of times the row is used as a
+        match, plus 1 if the row is in the target.
+        """
         record = self._record
         fit = record.weight_fit if record.spec.uses_propensity else None
         weights = np.ones(record.sample.n) if fit is None else fit.raw_weights
@@ -423,10 +427,10 @@ class CausalResults(OneEffect):
 
     @property
     def resid(self) -> pd.Series:
-        """Outcome minus prediction in the row's own group, for each row of the sample (not for JRE and Matching)."""
+        """Outcome minus prediction in the row's own group. Not available for JRE, Matching, `offset` and `exposure`."""
         design = self._record.design
         if self._record.spec.matched or design.offset_name is not None:
-            found = "resid is not available for Matching, which has no outcome models, or with exposure= or offset="
+            found = "resid is not available for Matching, nor with exposure= or offset="
             raise errors.UnavailableError(f"{found}.\nUse `resid` of an `OutcomeRegression` fit, or `res.predict()`.")
         predicted = self.potential_outcomes.to_numpy()
         own = predicted[np.arange(len(predicted)), design.arm]
@@ -538,7 +542,7 @@ class JointView:
     shrinkage : float or None
         Weight of the importance-weighted loss, given or chosen; None for the objective "erm".
     share : float
-        Share of the effect heterogeneity estimated by IPWRA that the risk excludes; 0 for the objective "erm".
+        Share of IPWRA's estimated effect heterogeneity that is excluded from the risk; 0 for the objective "erm".
     score_joined : bool
         Whether the linear predictor of the propensity score is a column of the outcome models.
     """
@@ -553,7 +557,7 @@ class JointView:
 
     @property
     def replicates(self) -> pd.DataFrame:
-        """Bias of each group's outcome model, and net bias, under each replicate used, in units of the outcome."""
+        """Bias of each group's outcome model and net bias, in units of the outcome. One row per replicate used."""
         joint = self._joint
         bias, net = joint.fit.bias, joint.fit.net_bias
         used = np.flatnonzero(joint.replicates.failures == errors.Failure.OK)
@@ -564,19 +568,19 @@ class JointView:
 
     @property
     def optimize_result(self) -> Any:
-        """The `OptimizeResult` of the minimisation by scipy. Its numbers are free of units."""
+        """The `OptimizeResult` of scipy's minimisation. Its numbers do not depend on the outcome's units."""
         return copy.copy(self._joint.fit.result)
 
 
 class JREResults(CausalResults):
-    """Results of the Joint Robust Estimator, and how its outcome models were fitted.
+    """Results of the Joint Robust Estimator, with details of the joint fit.
 
     Parameters
     ----------
     model : CausalModel
         The model that was fitted.
     record : FitRecord
-        Everything the fit produced.
+        The fitted outcome models, scores, estimates and standard errors.
     start : CausalResults
         Results of the IPWRA fit that JRE starts from.
     """
@@ -585,23 +589,23 @@ class JREResults(CausalResults):
         super().__init__(model, record)
         self._start, self._joint = start, joint_of(record)
 
-    start = property(attrgetter("_start"), doc="The IPWRA results JRE started from, with robust standard errors.")
+    start = property(attrgetter("_start"), doc="Results of IPWRA, where JRE starts, with robust standard errors.")
 
     @property
     def joint(self) -> JointView:
-        """How the outcome models were fitted: shrinkage, share, path, risk, replicates, scipy's report (JRE)."""
+        """Details of JRE's joint fit: shrinkage, share, path, risk, replicates and scipy's result."""
         return JointView(self._record)
 
-    share = property(attrgetter("joint.share"), doc="Heterogeneity that the risk leaves out: `joint.share`.")
-    optimize_result = property(attrgetter("joint.optimize_result"), doc="Scipy's report: `joint.optimize_result`.")
-    replicate_bias = property(attrgetter("joint.replicates"), doc="Bias of each group, and net: `joint.replicates`.")
+    share = property(attrgetter("joint.share"), doc="Share of heterogeneity excluded from the risk: `joint.share`.")
+    optimize_result = property(attrgetter("joint.optimize_result"), doc="Scipy's result: `joint.optimize_result`.")
+    replicate_bias = property(attrgetter("joint.replicates"), doc="Group biases and net bias: `joint.replicates`.")
 
     @property
     def model_means(self) -> pd.Series:
         """Mean prediction of each treatment group's outcome model (JRE). Report the means in `params` instead.
 
-        The estimated biases of the groups' models have a common mean, which cancels out of the effect. The means in
-        `params` exclude this common bias; these means include it.
+        The mean of the groups' estimated biases cancels out of the effect. It is removed from the means in `params`,
+        but not from these means.
         """
         labels = list(self._record.design.labels)
         return pd.Series(self._joint.fit.estimate.model_means.copy(), index=labels, name="mean")
@@ -611,7 +615,7 @@ class JREResults(CausalResults):
         """Expected ATE risk over the replicates (JRE), in squared units of the outcome. `risk_table` has its parts.
 
         With objective "risk", the risk is the squared net bias plus the sampling variance. With "erm", it is the
-        squared net bias alone.
+        squared net bias.
         """
         return self._joint.expected_risk
 

@@ -1,7 +1,7 @@
 """Linear algebra on stacks of small problems, and work on blocks of rows: chunks of Dask arrays, sums over blocks.
 
-Least-squares problems use the columns of an orthonormal basis of the design. Their Gram matrix is close to a multiple
-of the identity and loses no digits. Coefficients of the original columns are recovered once, at the end.
+Least-squares problems use an orthonormal basis of the design, which loses no digits. Coefficients of the original
+columns are recovered once, at the end.
 """
 
 from __future__ import annotations
@@ -29,9 +29,8 @@ STEEP = 100.0  # condition number above which one pass does not make columns ort
 class Basis:
     """Orthonormal columns spanning a design matrix: X - shift = Q R, with sum_i s_i q_i q_i' = N times the identity.
 
-    `columns` (n, p) is Q. `factor` (p, p) is R, which is upper triangular. N is the sum of the weights s. `constant` is
-    the position of the constant column. `shift` (p,) has the multiples of this column that are subtracted from each
-    column of X; it is zero without a constant column.
+    `columns` (n, p) is Q. `factor` (p, p) is R, which is upper triangular. N is the sum of the weights s. `shift` (p,)
+    has the multiples of the constant column, at position `constant`, that are subtracted from the columns of X.
     """
 
     columns: Array
@@ -46,11 +45,7 @@ class Basis:
         return beta
 
     def of_rows(self, X: Array) -> Array:
-        """Return rows Q of the basis, shape (m, p), for rows X of the original columns: X - shift = Q R.
-
-        If the original columns are nearly dependent, predictions from coefficients of the basis keep digits that
-        predictions from the original coefficients lose.
-        """
+        """Return rows Q of the basis, shape (m, p), for rows X of the original columns: X - shift = Q R."""
         columns = np.array(X, order="F")  # most work goes column by column
         columns -= np.multiply.outer(columns[:, self.constant], self.shift)
         return solved_rows(columns, self.factor)
@@ -63,11 +58,7 @@ def plain_basis(X: Array) -> Basis:
 
 
 def triangular_factor(rows: Array, root: Array | None = None) -> Array:
-    """Return the upper triangular matrix R, shape (p, p), with R'R = A'A.
-
-    A has the given rows, shape (r, p), each multiplied by its entry of `root`, if given. A has full column rank. R is
-    computed from the stacked factors of blocks of rows, which is as exact as from all rows at once.
-    """
+    """Return the upper triangular matrix R with R'R = A'A, computed in blocks. A has `rows` times `root`, if given."""
     factors = []
     for block in row_blocks(len(rows)):
         part = rows[block] if root is None else rows[block] * root[block, None]
@@ -76,10 +67,7 @@ def triangular_factor(rows: Array, root: Array | None = None) -> Array:
 
 
 def orthonormal_basis(X: Array, weights: Array) -> Basis:
-    """Return an orthonormal basis of the columns of X (n, p), of full rank, under positive weights of its rows.
-
-    If X has a constant column, the other columns are centred first. So a covariate far from zero loses no digits.
-    """
+    """Return an orthonormal basis of the columns of X (n, p), of full rank, under positive weights of its rows."""
     total, columns = float(weights.sum()), np.array(X, order="F")
     steady = np.flatnonzero((X[0] == X).all(axis=0) & (X[0] != 0))
     constant, shift = int(steady[0]) if steady.size else 0, np.zeros(X.shape[1])
@@ -112,7 +100,7 @@ def factored_basis(triangle: Array, origin: Array, constant: int | None) -> Basi
     """Return the result of `orthonormal_basis`, without `columns`, for rows that are not in memory at once.
 
     `triangle` (p + 1, p + 1) is the triangular factor of the columns (1, X - origin), each row times the root of its
-    weight. `origin` (p,) is near the mean of each column. `constant` is the position of the constant column, if any.
+    weight. `origin` (p,) is near the mean of each column.
     """
     p, unit = len(origin), triangle[0, 0]
     columns, shift = triangle[:, 1:] + triangle[:, [0]] * origin, np.zeros(p)
@@ -135,10 +123,7 @@ def weighted_gram(columns: Array, weights: Array) -> Array:
 
 
 def weighted_grams(columns: Array, weights: Array) -> Array:
-    """Return the Gram matrices sum_i w_im x_i x_i', shape (m, p, p), one for each column of `weights` (n, m).
-
-    Products of pairs of columns are computed once for many weights, unless there would be too many pairs to store.
-    """
+    """Return the Gram matrices sum_i w_im x_i x_i', shape (m, p, p), one for each column of `weights` (n, m)."""
     p, turned = columns.shape[1], columns.T
     if p > WIDE and (weights >= 0).all():  # a symmetric product, at half the time
         return np.stack([root @ root.T for root in (turned * np.sqrt(of) for of in weights.T)])
@@ -161,12 +146,7 @@ def inverse_or_nan(matrix: Array) -> Array:
 
 
 def solve_definite(matrices: Array, right: Array) -> tuple[Array, NDArray[np.bool_]]:
-    """Solve symmetric positive definite systems whose matrices are near multiples of the identity.
-
-    `matrices` has shape (m, p, p), and `right` has shape (p, m), or any number of columns for one matrix. Returns the
-    solutions, in the shape of `right`, and a mask (m,) of the matrices that are not positive definite to working
-    precision. The solutions for these matrices are NaN.
-    """
+    """Solve positive definite systems (m, p, p) near multiples of the identity. Return a mask (m,) of failures too."""
     squares = np.where(np.isfinite(matrices).all(axis=(1, 2), keepdims=True), matrices, 0.0)
     values = np.linalg.eigvalsh(squares)
     # The negated ">" is also true for zeros, which replace a matrix that is not finite.
@@ -223,10 +203,7 @@ def chunks_of(rows: Any) -> list[Any]:
 
 
 def in_chunks(function: Callable[..., T], chunks: Sequence[Any], whole: Any, *given: Any) -> list[T]:
-    """Return a list of function(chunk, *given) for delayed chunks or, without chunks, of function(whole, *given).
-
-    Dask arrays in `given` are passed chunk by chunk.
-    """
+    """Return a list of function(chunk, *given) for delayed chunks or, without chunks, of function(whole, *given)."""
     if not chunks:
         return [function(whole, *given)]
     import dask
@@ -258,10 +235,7 @@ def _quietly(function: Callable[..., T], *given: Any) -> T:
 
 
 def add_up(parts: Iterable[T]) -> T:
-    """Add up the results of blocks of rows: arrays, or tuples, lists or dictionaries of arrays.
-
-    Objects with a method `merged` are combined by this method, in the order of the rows.
-    """
+    """Add up results of blocks of rows: arrays, containers of arrays, or objects with a method `merged`."""
     return functools.reduce(_added, parts)
 
 
@@ -274,10 +248,7 @@ def _added(first: Any, second: Any) -> Any:
 
 
 def taken(record: T, which: Any, *names: str) -> T:
-    """Return a copy of a dataclass whose named arrays are indexed by `which`.
-
-    None stays None. Fields that share an array still share the new array.
-    """
+    """Return a copy of a dataclass whose named arrays, unless None, are indexed by `which`."""
     found: dict[int, Any] = {id(None): None}
     for name in names:
         array = getattr(record, name)

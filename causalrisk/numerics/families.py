@@ -1,8 +1,8 @@
-"""Outcome families and links: mean, derivatives and quasi-likelihood, variance functions by statsmodels.
+"""Outcome families and links: mean, derivatives and quasi-likelihood, with variance functions of statsmodels.
 
-Every outcome model is a generalised linear model with mean m = g^{-1}(eta). Only the variance function matters, up to a
-dispersion that cancels. So fractions under "binomial", or non-integers under "poisson", are fitted by quasi-likelihood.
-The propensity score uses the links of binary models too.
+Every outcome model is a generalised linear model with mean m = g^{-1}(eta). Only the variance function matters, because
+the dispersion cancels. Therefore fractions under "binomial", or non-integers under "poisson", are fitted by
+quasi-likelihood. The propensity score uses the links of binary models too.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ CLASSES = {"identity": "Identity", "log": "Log", "logit": "Logit", "probit": "Pr
 class Link:
     """Inverse link of a binary model, as functions of the linear predictor eta and possibly the treatment d.
 
-    `score` returns the first derivative of the log likelihood with respect to eta, and minus the second derivative.
+    `score` returns the first derivative of the log likelihood by eta, and minus the second derivative.
     """
 
     probability: Callable[[Array], Array]
@@ -185,11 +185,7 @@ class OutcomeFamily:
         return 0.5 * np.asarray(self.distribution.resid_dev(np.broadcast_to(y, mean.shape), mean)) ** 2
 
     def score(self, y: Array, eta: Array) -> tuple[Array, Array, Array]:
-        """Return derivatives of the log quasi-likelihood with respect to the linear predictor.
-
-        The first array is the score (y - m) m' / V(m). The second is the score's derivative with the opposite sign. The
-        third is the expectation m'^2 / V(m) of the second. Their shapes broadcast.
-        """
+        """Return the score (y - m) m' / V(m) at linear predictors, minus its derivative, and the derivative's mean."""
         if self.linear:
             one = np.ones_like(eta)
             return y - eta, one, one
@@ -235,11 +231,11 @@ def outcome_family(family: Any, link: Any) -> OutcomeFamily:
     name, alpha = SPELLINGS.get(name, name), getattr(family, "alpha", None)
     if name not in FAMILIES or (name == NEGATIVE_BINOMIAL and alpha is None):
         names = ", ".join(repr(known) for known in FAMILIES if known != NEGATIVE_BINOMIAL)
-        shown = repr(family) if isinstance(family, str) else f"a {type(family).__name__}"
+        shown = f"={family!r} is not known" if isinstance(family, str) else f" is a {type(family).__name__}"
         close = nearest_name(name.partition("(")[0], SPELLINGS)
         advice = answer("family", name) or (f"Use `family={SPELLINGS[close]!r}`." if close else "Use one of them.")
-        such = "a family of statsmodels such as sm.families.NegativeBinomial(alpha=1.0)"
-        raise OptionError(f"family={shown} is not known; expected one of {names}, or {such}.\n{advice}")
+        such = "one of the same families of statsmodels, or sm.families.NegativeBinomial(alpha=1.0)"
+        raise OptionError(f"family{shown}; expected one of {names}, {such}.\n{advice}")
     links = FAMILIES[name].links
     if link is None:
         given = None if isinstance(family, str) else type(family.link).__name__

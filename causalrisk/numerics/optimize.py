@@ -24,11 +24,7 @@ CUTS = 5000  # constraints that are added to a linear programme at a time
 
 
 def minimize(parts: Callable[[Array], tuple[float, Array, Array]], start: Array, method: str) -> OptimizeResult:
-    """Minimise a function by a method of `scipy.optimize.minimize`, and return scipy's result.
-
-    `parts` has one argument, the coefficients (p,). It returns value, gradient (p,) and Hessian (p, p), in units in
-    which the value is about one. The value is infinite at coefficients that are too far away.
-    """
+    """Minimise a function by scipy. `parts` returns value (about one), gradient (p,) and Hessian (p, p)."""
 
     @lru_cache(maxsize=1)  # scipy asks for the parts one by one
     def at(point: bytes) -> tuple[float, Array, Array]:
@@ -58,14 +54,13 @@ def separating_direction(signed: Array) -> Array | None:
     """Find a direction b along which the linear predictor never contradicts the observed arms; None if there is none.
 
     `signed` (n, q) has the rows of the design in an orthonormal basis, negated in the reference arm. No entry of
-    signed @ b is negative. An entry is zero only if it is zero for every direction without negative entries.
+    signed @ b is negative.
 
     Notes
     -----
     The linear programme of Konis (2007) maximises sum_i signed_i'b subject to signed_i'b >= 0 and |b_j| <= 1. The
     programme is solved again for the rows that the solution leaves at zero, until no row can be moved. The direction is
-    the sum of the solutions. The programme has only the constraints that solutions violated so far, which are few
-    compared with the rows.
+    the sum of the solutions. Each programme has only the constraints that earlier solutions violated.
     """
     total, rest, stated = np.zeros(signed.shape[1]), np.ones(len(signed), dtype=bool), np.empty((0, signed.shape[1]))
     while rest.any():

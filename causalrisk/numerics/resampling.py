@@ -1,6 +1,6 @@
 """Seeds, multiplicities of rows in resamples, multipliers, and folds.
 
-How often a unit is drawn is a function of the seed, the number of the unit and the number of the resample.
+How often a unit is drawn depends only on the seed, the number of the unit and the number of the resample.
 """
 
 from __future__ import annotations
@@ -47,11 +47,7 @@ def check_rng(rng: Any) -> None:
 
 
 def seed_sequence(rng: Any) -> np.random.SeedSequence:
-    """Turn what the user gave as `rng` into a seed sequence.
-
-    A Generator or RandomState is advanced once. None draws fresh entropy. `repeating` returns a value of `rng` that
-    gives the same seed sequence again.
-    """
+    """Turn the user's `rng` into a seed sequence. A Generator or RandomState is advanced; None draws fresh entropy."""
     check_rng(rng)
     if isinstance(rng, np.random.SeedSequence):
         return rng
@@ -81,9 +77,13 @@ def stream_generator(seed: np.random.SeedSequence, *key: int) -> np.random.Gener
     return np.random.default_rng(np.random.SeedSequence(seed.entropy, spawn_key=(*seed.spawn_key, *key)))
 
 
-def numbered_blocks(count: int) -> list[tuple[int, int]]:
-    """Return the number and the width of each block of at most `WIDTH` of `count` resamples."""
-    return [(first // WIDTH, min(WIDTH, count - first)) for first in range(0, count, WIDTH)]
+def numbered_blocks(count: int, together: int = 1) -> list[tuple[int, int]]:
+    """Return the number of each block of at most `WIDTH` of `count` resamples, and its width.
+
+    If several blocks are processed together, the number is the first block's, and the width is the sum of the widths.
+    """
+    size = WIDTH * together
+    return [(first // WIDTH, min(size, count - first)) for first in range(0, count, size)]
 
 
 # --- draws of units --------------------------------------------------------------------------------------------------
@@ -95,15 +95,13 @@ class Resampler:
 
     The kind "bayesian" draws fractional weights. The "jackknife" leaves out one unit per column, starting with the
     first unit in column `first`. Other kinds draw units with replacement within strata. `sizes` has frequency weights:
-    the number of equal units that each of the n units represents. Equal units are drawn one by one, and a multiplicity
-    is the total over equal units.
+    the number of equal units that each of the n units represents. A multiplicity is the total over equal units.
 
     Notes
     -----
-    A resample draws as many units as there are, with replacement. A row counts as often as its unit was drawn. "pairs",
-    "cluster" and "stratified" differ only in the units and strata. The number of draws is split among chunks, and the
-    draws of a chunk among its units. Each split has a generator keyed by seed, stream, block of `WIDTH` resamples,
-    stratum, level and number of the part that is split. So some of the units can be drawn without the others.
+    A resample draws as many units as there are. The number of draws is split among chunks, and the draws of a chunk
+    among its units. Each split has a generator keyed by seed, stream, block of `WIDTH` resamples, stratum, level and
+    number of the part that is split. Therefore some of the units can be drawn without the others.
 
     Fractional weights are gamma variables divided by their mean. The shares of the parts in a gamma total are
     independent of the total, so the weights are drawn in the same way.
@@ -117,10 +115,7 @@ class Resampler:
     first: int = 0
 
     def draw(self, stream: int, block: int, width: int, number: NDArray[np.intp]) -> Array:
-        """Draw the multiplicities (m, width) of the units with the given numbers, which may repeat.
-
-        The resamples have the numbers from block * WIDTH to block * WIDTH + width - 1 in the stream.
-        """
+        """Draw multiplicities (m, width) of the units `number`, for the resamples of a block of a stream."""
         if self.kind == JACKKNIFE:
             sizes = np.ones(1) if self.sizes is None else self.sizes[number]
             return sizes[:, None] - (number[:, None] == np.arange(width) + (block * WIDTH - self.first))
@@ -196,11 +191,7 @@ def _dirichlet(spread: float, rng: np.random.Generator, totals: Array, sizes: Ar
 def multipliers(
     law: str, seed: np.random.SeedSequence, block: int, width: int, n: int, sizes: Array | None
 ) -> tuple[Array, Array]:
-    """Return random multipliers of n units, shape (n, width), and the squares of the multipliers.
-
-    `law` is one of `MULTIPLIERS`. `block` and `width` are as in `Resampler.draw`. If a unit represents several equal
-    units (`sizes`), each has its own multiplier, and the sums over equal units are returned.
-    """
+    """Return random multipliers of n units, shape (n, width), and the squares of the multipliers."""
     (values, shares), drawn = MULTIPLIERS[law], np.empty((2, n, width))
     for chunk, first in enumerate(range(0, n, CHUNK)):
         rng, rows = stream_generator(seed, MULTIPLIER_STREAM, block, chunk), slice(first, min(first + CHUNK, n))

@@ -43,9 +43,8 @@ STATISTICS = {
 class Column:
     """One column of the table: the estimates and statistics of one model.
 
-    `estimates` has one row per parameter and the columns `NUMBERS`. `statistics` has texts by the keys of `STATISTICS`.
-    `unit` is the outcome if all estimates are in its units. `groups` are the treatment groups in the order of the
-    effective n.
+    `statistics` has texts by the keys of `STATISTICS`. `unit` is the outcome if all estimates are in its units.
+    `groups` are the treatment groups in the order of the effective n.
     """
 
     name: str
@@ -98,14 +97,15 @@ def etable(
     statistics : sequence of str, optional
         Rows below the estimates: "estimator", "estimand", "learner", "weights", "std_errors", "clusters", "df" (of t
         tests and intervals), "nobs", "units" (of event studies), "effective_n", "first_stage_f", "imputations",
-        "r_squared". By default, all rows with a value in at least one column. The default omits "estimator" if the
-        column heads are the names of the estimators.
+        "r_squared". By default, all rows with a value in at least one column, without "estimator" if the column heads
+        already name the estimators.
     extra : mapping of str to sequence, optional
         Further rows below the estimates: for each label, one value per column.
     digits : int, optional
-        Number of decimals. By default, the smallest standard error has four significant digits. The number of decimals
-        is the same in the whole table if all columns are effects on one outcome in its units. It differs by row if
-        there are also ratios or regressions of this outcome, and by column if there are several outcomes.
+        Number of decimals. By default, the smallest standard error has four significant digits. If all effects are
+        differences in one outcome, this is the smallest of the whole table. If there are other results for this outcome
+        (ratios, regressions, `LATE`, pooled fits), it is the smallest of each row, or of all rows of a kind such as
+        POM. If there are several outcomes, it is the smallest of each column.
     title : str
         Heading.
     notes : sequence of str
@@ -120,8 +120,8 @@ def etable(
     Raises
     ------
     OptionError
-        If `keep`, `drop` or `rename` has an unknown parameter, `rename` gives two parameters of a model the same name,
-        `names` or `extra` has the wrong length, or `results` contains anything but results.
+        If `keep`, `drop` or `rename` has an unknown parameter, or `rename` gives two parameters of a model the same
+        name. Also if `names` or `extra` has the wrong length, or `results` contains anything but results.
 
     Notes
     -----
@@ -275,12 +275,7 @@ def _event_study_column(study: Any, name: str | None, alpha: float, rename: Mapp
 
 
 def _formats(terms: Sequence[str], columns: Sequence[Column], digits: int | None) -> dict[tuple[int, str], str]:
-    """Return the number format of each column and row.
-
-    If all columns are in one unit, the whole table has one format. Otherwise, each row has a format if all columns are
-    about one outcome, but rows such as POM[0] and POM[1] share it. If there are several outcomes, each column has a
-    format.
-    """
+    """Return the number format of each column and row, as described for `digits` in `etable`."""
     parts = [column.estimates.loc[column.estimates.index.isin(terms), ["estimate", "std err"]] for column in columns]
     every, specs = pd.concat(parts), {}
     kinds = every.index.str.partition("[").get_level_values(0)

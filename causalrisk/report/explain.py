@@ -1,4 +1,4 @@
-"""Interpretations of the diagnostics of a fit, each with a verdict, a finding and advice, and a fit in plain words.
+"""Interpretations of the diagnostics of a fit (verdict, finding and advice), and the fit in plain words.
 
 The limits of the verdicts are rules of thumb. The page on the report lists them.
 """
@@ -65,11 +65,7 @@ def read_overlap(
     table: pd.DataFrame, warned: bool, target: TargetPopulation, advice: str, unit_name: str = "row",
     matched: bool = False,
 ) -> Reading:  # fmt: skip
-    """Interpret the table of `overlap()`.
-
-    `warned` says whether the fit gave a warning about poor overlap. The limits of Crump et al. apply only if the target
-    is all rows. If the target is an arm, only rows of this arm need comparable rows. `advice` is for poor overlap.
-    """
+    """Interpret the table of `overlap()`. `warned` says whether the fit warned. `advice` is for poor overlap."""
     surveyed, toward = "survey n" in table, target.toward
     alone = table["survey n" if surveyed else "n"].to_numpy(dtype=float)
     shares = judged_shares(table["effective n"].to_numpy(), alone, toward)
@@ -104,10 +100,7 @@ def read_overlap(
 
 
 def read_balance(table: pd.DataFrame, pvalue: float | None, how: str = "weighting", observed: bool = False) -> Reading:
-    """Interpret the table of `balance()`, with the p-value of `balance_test()` if there is one.
-
-    `how` is "weighting" or "matching". `observed` says whether the rows with an outcome are compared with all rows.
-    """
+    """Interpret the table of `balance()`, with the p-value of `balance_test()` if there is one."""
     covariates = table[table["kind"] != "distance"]
     before, after = covariates["diff before"].abs(), covariates["diff after"].abs()
     if not len(covariates):
@@ -130,11 +123,7 @@ def read_balance(table: pd.DataFrame, pvalue: float | None, how: str = "weightin
 
 
 def read_influence(table: pd.DataFrame, clusters: tuple[str, int] | None = None) -> Reading:
-    """Interpret the table of `influence(top=)`.
-
-    `clusters` has the name of the cluster variable and the number of clusters. On average, a cluster changes the effect
-    by (standard error) / (root of this number).
-    """
+    """Interpret the table of `influence(top=)`. `clusters` has the name of the cluster variable and their number."""
     label, first = table.index[0], table.iloc[0]
     size = abs(float(first["in std errors"])) if np.isfinite(first["in std errors"]) else 0.0
     what, limit = f"row {label}", ONE_ROW
@@ -188,7 +177,7 @@ UNTESTED = "Assumptions that no test can check"
 
 @dataclass(frozen=True, repr=False)
 class Prose:
-    """A text in titled sections, wrapped when it is printed."""
+    """Text in titled sections, wrapped when it is printed."""
 
     title: str
     sections: Mapping[str, tuple[list[str], list[str]]]
@@ -225,8 +214,8 @@ def explain(record: FitRecord, alpha: float = 0.05) -> Prose:
     Returns
     -------
     Prose
-        The steps from the question to the standard error, and the questions that no test answers. For JRE, also what
-        to do if JRE disagrees with IPWRA. Prints as text; `as_html()` gives HTML.
+        The steps from the question to the standard error, and the assumptions that no data can check. For JRE, also
+        what to do if JRE disagrees with IPWRA. Prints as text; `as_html()` gives HTML.
     """
     check_alpha(alpha)
     record.design.check_in_memory("explain()", "Use `res.methods()`. ")
@@ -254,11 +243,7 @@ def explain(record: FitRecord, alpha: float = 0.05) -> Prose:
 
 
 def questions(record: FitRecord, stated: Iterable[str] | None = None, **named: str) -> Mapping[str, tuple[str, str]]:
-    """Return heading and question of each assumption that no data can check. `named` renames the variables.
-
-    If `named` has an instrument, the assumptions of a local average treatment effect are included. The assumptions
-    `stated` by the author must be among them.
-    """
+    """Return heading and question of each assumption that no data can check. `named` renames the variables."""
     design, seen, did = record.design, record.design.observation, record.options.did is not None
     variables = words.variables_of(record) + ([] if design.offset_name is None else [design.offset_name])
     names = {

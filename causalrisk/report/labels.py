@@ -314,7 +314,7 @@ def missing_words(record: FitRecord) -> str:
 
 
 def left_out(design: Design) -> list[tuple[str, int, int]]:
-    """Return why rows are left out, as in "x1 missing", how many lack it, and how many of them lack nothing before."""
+    """Return reasons such as "x1 missing", the rows that lack it, and the rows that lack it but no earlier variable."""
     return [
         (variable if formula in ("trim", "weights") else f"{variable} missing", lacking, own)
         for formula, variable, lacking, own in design.ledger

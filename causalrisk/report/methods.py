@@ -1,4 +1,4 @@
-"""What repeating a fit requires: the methods paragraph, its references, and the call in Python."""
+"""The methods paragraph of a fit, its references, and the Python call that repeats the fit."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def methods(record: FitRecord) -> str:
     -------
     str
         Estimand and population, estimator, models, trimming and clipping, the sample, standard errors, version
-        and seed. References are named by author and year; the report lists them.
+        and seed. References are given by author and year. The report lists them.
 
     Examples
     --------
@@ -198,7 +198,7 @@ def _outcome_sentence(record: FitRecord) -> str:
 
 
 def _sample_sentence(record: FitRecord) -> str:
-    """Describe the sample. Empty if it is just the rows over which the means are averages."""
+    """Describe the sample. Empty if the means are averages over exactly these rows."""
     design = record.design
     size = words.count(design.nobs, design.unit_name)
     text = f"The sample has {size}"

@@ -1,8 +1,7 @@
 """Plots of a fit: balance, overlap, calibration, effects, and the shrinkage of JRE.
 
-Functions take and return matplotlib Axes. Colour-blind readers can distinguish the colours of Okabe and Ito. Markers
-and lines differ too, for print. Texts have the colour that fits the Axes, which may be dark. Labels are wrapped, and
-ticks thinned, to fit the Axes.
+Functions take and return matplotlib Axes. The colours of Okabe and Ito suit colour-blind readers. Markers and lines
+differ too, for print. Texts have a colour that is visible on the Axes, which may be dark.
 """
 
 from __future__ import annotations
@@ -139,11 +138,7 @@ def log_scale(ax: Any) -> None:
 
 
 def panel_by_arm(record: FitRecord, draw: Callable[[int, Any], Any], ax: Any, arm: Any, rows: int | None = None) -> Any:
-    """Draw a plot of one treatment group, or one panel for each group except the reference.
-
-    `draw` takes the position of a group, and the axes. Given axes show the first of several groups, and their label
-    says so. The reference group cannot be plotted. New figures have room for `rows` labelled rows.
-    """
+    """Draw a plot of one treatment group, or one panel for each group except the reference."""
     if arm is not None:
         return draw(record.arm_position(arm, effect=True), axes_or_new(ax, rows))
     count = record.design.n_arms - 1
@@ -186,7 +181,7 @@ def plot_balance(
     ax : matplotlib Axes, optional
         Axes to draw on; by default a new figure.
     binary : {"std", "raw"}
-        For binary covariates, "std" shows standardized differences, as for other covariates, and "raw" shows
+        For binary covariates, "std" (default) shows standardized differences, as for other covariates. "raw" shows
         differences of proportions.
     between, also, data, by, interactions, names
         As in `balance`. With several treatment groups, the plot shows the largest difference.
@@ -374,19 +369,19 @@ def plot_effects_by(
     adjust: Adjustment = "single-step",
     arm: Any = None,
 ) -> Any:
-    """Effects in groups, or along a covariate, with pointwise and simultaneous intervals. Without `by`, all effects.
+    """Effects in groups, or along a covariate, with pointwise and simultaneous intervals.
 
     Parameters
     ----------
     by, data
-        As in `effects_by`. A formula must have one variable, as in "~ bs(age, df=4)". By default, the effects of the
-        summary with pointwise intervals, one row per treatment group or quantile.
+        As in `effects_by`. A formula must have one variable, as in "~ bs(age, df=4)". Without `by`, the plot shows the
+        effects of the summary with pointwise intervals, one row per treatment group or quantile.
     ax : matplotlib Axes, optional
         Axes to draw on; by default a new figure.
     alpha : float, default 0.05
         Significance level of the intervals.
     at : int or array_like, default 101
-        For a formula: values of its variable at which to draw the curve, or their number.
+        For a formula: values of the variable at which the curve is drawn, or the number of such values.
     adjust : str, default "single-step"
         Kind of simultaneous interval, as in `effects_by`. For a formula, the default gives a uniform band.
     arm : level or label, optional
@@ -580,7 +575,7 @@ def plot_anchor_path(record: FitRecord, ax: Any = None, alpha: float = 0.05) -> 
     Returns
     -------
     matplotlib Axes
-        The plot of `anchor_path`. With two treatment groups and effects as differences, it has intervals.
+        The plot of `anchor_path`. It has intervals if there are two treatment groups and the effect is a difference.
     """
     check_alpha(alpha)
     path, joint, ax = risk.anchor_path(record), risk.joint_of(record), axes_or_new(ax)
@@ -610,8 +605,8 @@ def plot_diagnostics(record: FitRecord, figure: Any = None) -> Any:
     Returns
     -------
     matplotlib Figure
-        Overlap, balance, calibration, influence and, after a bootstrap, its distribution. For JRE, also the effect by
-        shrinkage.
+        Overlap, balance, calibration, influence and, after a bootstrap, the distribution of the resamples. For JRE,
+        also the effect by amount of shrinkage.
     """
     record.check_means("plot_diagnostics()")
     scores.overlap(record)  # an estimator without scores is refused before anything is drawn

@@ -68,7 +68,7 @@ def report(
     assumptions: Mapping[str, str] | None = None,
     short: bool = False,
 ) -> Path:
-    """Write a self-contained web page: estimate, diagnostics and their interpretation, assumptions, code to repeat it.
+    """Write a self-contained web page: estimate, interpreted diagnostics, assumptions, and code to repeat the fit.
 
     Parameters
     ----------
@@ -79,10 +79,10 @@ def report(
     alpha : float, default 0.05
         Significance level of the intervals.
     assumptions : mapping, optional
-        Your statements on assumptions that no data can check: "unconfoundedness", "no_post_treatment" and
-        "no_interference". With `did`, "parallel_trends" replaces "unconfoundedness", and repeated cross sections add
-        "same_population". `observed` adds "missing_at_random", and a target frame adds "equal_effects". The page shows
-        assumptions without a statement as open questions.
+        Your statements on the assumptions that no data can check. The keys are "unconfoundedness", "no_post_treatment"
+        and "no_interference". With `did`, "parallel_trends" replaces "unconfoundedness", and repeated cross sections
+        add "same_population". `observed` adds "missing_at_random", and a target frame adds "equal_effects". Assumptions
+        without a statement appear as open questions.
     short : bool, default False
         Whether to write only one printed page: the estimate, the findings, the balance plot and the methods paragraph.
 
@@ -130,10 +130,7 @@ def _asked(
     record: FitRecord, path: str | os.PathLike[str], alpha: float, assumptions: Mapping[str, str] | None,
     variable: str = "res", **named: str,
 ) -> list[Asked]:  # fmt: skip
-    """Check the options of a report. Return the assumptions that it asks about.
-
-    `named` renames the variables of the questions. A message suggests a call of `report` on `variable`.
-    """
+    """Check the options of a report, and return the assumptions that it asks about. `named` renames their variables."""
     check_alpha(alpha)
     if Path(path).suffix.lower() not in ("", ".html", ".htm"):
         found = f"path={os.fspath(path)!r} is not a web page; expected a name that ends in .html"
@@ -154,10 +151,7 @@ def _parts(
     record: FitRecord, alpha: float, rows: Sequence[Row], shown: ResultSummary, text: str, asked: Sequence[Asked],
     then: str = "",
 ) -> list[Part]:  # fmt: skip
-    """Return the parts of a page: a summary, the assumptions, what `rows` make, the methods `text`, and the call.
-
-    A part that this fit does not have says why. `then` is code to add to the call that repeats the fit.
-    """
+    """Return the parts of a page: a summary, the assumptions, what `rows` make, the methods `text`, and the call."""
     own = []
     for anchor, heading, make in rows:
         try:
@@ -185,7 +179,7 @@ def _parts(
 
 
 def _front(record: FitRecord, alpha: float, parts: Sequence[Part], short: bool) -> list[str]:
-    """Return the top of the page below its heading: answer in a sentence, and headlines of all diagnostics."""
+    """Return the top of the page below its heading: the answer in a sentence, and the findings of all diagnostics."""
     uncertain = enumerate(words.uncertainty_words(record, alpha))
     answers = [f"{words.effect_words(record, k)} ({text})." for k, text in uncertain]
     lines = []
@@ -283,7 +277,7 @@ def _sensitivity(record: FitRecord, alpha: float) -> Body:
 
 
 def _ledgers(record: FitRecord, alpha: float) -> Body:
-    """Count the rows from the data to the groups of the sample, and the resamples, with reasons. Repeat warnings."""
+    """Return tables of the rows from the data to the groups and of the resamples, with reasons, and the warnings."""
     design, joint = record.design, record.joint
     flow = [("rows of the data", len(design.in_sample))]
     flow += [("outside the subpopulation", -design.n_outside)] * bool(design.n_outside)
@@ -341,8 +335,8 @@ def study_report(
     alpha : float, default 0.05
         Significance level of the intervals.
     assumptions : mapping, optional
-        Your statements on "parallel_trends", "no_post_treatment" and "no_interference". The page shows assumptions
-        without a statement as open questions.
+        Your statements on "parallel_trends", "no_post_treatment" and "no_interference". Assumptions without a statement
+        appear as open questions.
 
     Returns
     -------
@@ -403,7 +397,7 @@ def late_report(
         Significance level of the intervals.
     assumptions : mapping, optional
         Your statements on "unconfoundedness" (of the instrument), "exclusion", "monotonicity", "no_post_treatment" and
-        "no_interference". The page shows assumptions without a statement as open questions.
+        "no_interference". Assumptions without a statement appear as open questions.
 
     Returns
     -------

@@ -69,7 +69,7 @@ def summary(
     coefficients : bool, default False
         Whether to print the coefficients of the outcome and propensity models.
     slim : bool, default False
-        Whether to show only the estimates and the note that defines them.
+        Whether to show only the estimates, and the note on what they are.
     digits : int, optional
         Decimals of estimates, standard errors and intervals. By default, the smallest standard error has four
         significant digits.
@@ -315,10 +315,7 @@ def _coefficient_tables(record: FitRecord, alpha: float, digits: int | None) -> 
 def numbers_table(
     frame: pd.DataFrame, corner: str, one_unit: bool = True, digits: int | None = None, like: pd.DataFrame | None = None
 ) -> ResultTable:
-    """Return the table of a frame of estimates. The numbers of the frame `like` determine the decimals.
-
-    If all numbers have one unit, they share a format. Otherwise each row has its own format.
-    """
+    """Return the table of a frame of estimates. The numbers of the frame `like` determine the decimals."""
     like, rows = frame if like is None else like, []
     values, names = like.iloc[:, 0].to_numpy(), [name for name in ("std err", "robust se") if name in like]
     errors = intervals.rounded_se(values, like[names].to_numpy())
@@ -489,7 +486,7 @@ def _dropped_notes(design: Design, results: str) -> list[str]:
         several = " (some rows lack several)" * (sum(lacking for _, lacking, _ in found) > design.n_dropped)
         variables = (*design.outcome_encoder.variables, *design.propensity_encoder.variables)
         missing = any(why == f"{name} missing" for why, *_ in found for name in variables)
-        fill = " `causalrisk.impute` fills in missing covariates (multiple imputation)." * missing
+        fill = " `causalrisk.pool` combines fits to imputed data." * missing
         dropped = words.count(design.n_dropped, "row")
         notes.append(f"{dropped} dropped: {reasons}{several}. See `{results}.sample_ledger`.{fill}")
     return notes

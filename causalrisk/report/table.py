@@ -1,8 +1,7 @@
 """Tables of formatted cells: a single table, a summary of several tables with notes, and a table for a paper.
 
-The classes extend the classes of statsmodels, so ``summary.tables[1].data``, ``.as_html()`` and the like work as in
-statsmodels. Unlike in statsmodels, cells are escaped, wide characters count twice, and all tables of a summary have the
-same width. The package maketables makes Word and HTML files.
+The classes extend the classes of statsmodels. For example, ``summary.tables[1].data`` works as in statsmodels. Unlike
+in statsmodels, cells are escaped, wide characters count twice, and all tables of a summary have the same width.
 """
 
 from __future__ import annotations
@@ -52,11 +51,7 @@ def format_number(x: float, digits: int = 7) -> str:
 
 
 def column_format(standard_errors: ArrayLike, estimates: ArrayLike = (), digits: int | None = None) -> str:
-    """Return a number format for numbers in one unit: the smallest standard error has four significant digits.
-
-    Without a standard error that is finite and not zero, the estimates decide. The format has `digits` decimals if
-    given, else 2 to 8. It is scientific if the numbers are too small or too far apart for this.
-    """
+    """Return a number format for numbers in one unit: the smallest standard error has four significant digits."""
     if digits is not None:
         whole_number("digits", digits, 0)
         return f"z.{digits}f"
@@ -333,7 +328,7 @@ class ResultSummary(Summary):
     tables : sequence of ResultTable
         The tables, from top to bottom.
     notes : sequence of str
-        The notes, without their numbers. Empty ones are left out, and each is put on one line.
+        The notes, without their numbers. Empty notes are left out. Each note is put on one line.
 
     Attributes
     ----------
@@ -392,8 +387,8 @@ class ResultSummary(Summary):
         Parameters
         ----------
         label : str, optional
-            Name for ``\ref``. The result is a floating ``table`` if it has a label or a caption (or if a table for a
-            paper has a title).
+            Name for ``\ref``. With a label or a caption, the result is a floating ``table``. A table for a paper is
+            also floating if it has a title.
         caption : str, optional
             Caption; by default the title.
 
@@ -440,7 +435,7 @@ class ResultSummary(Summary):
     _repr_markdown_ = as_markdown
 
     def save(self, path: str | PathLike[str]) -> Path:
-        """Write the summary to a file, in the format that the ending of the file name sets.
+        """Write the summary to a file. The ending of the file name determines the format.
 
         Parameters
         ----------

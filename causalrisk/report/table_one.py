@@ -60,14 +60,14 @@ def table_one(
     Parameters
     ----------
     covariates : str, sequence of str, or None
-        A one-sided formula such as "~ age + C(race)", names of variables, or None for all but `by`.
+        A one-sided formula such as "~ age + C(race)", names of variables, or None for all variables except `by`.
     data : DataFrame or mapping of columns
         The data.
     by : str or array-like, optional
         The treatment, or another grouping variable. None describes all rows together.
     treated, reference : level, optional
-        The treated group of two, or the group that the others are compared with. By default the first group is the
-        reference.
+        `treated` is the treated group if there are two groups. `reference` is the group that others are compared with,
+        by default the first group.
     levels : mapping, optional
         Printed label of each group.
     weights : str or array-like, optional
@@ -100,20 +100,19 @@ def table_one(
     Raises
     ------
     DesignError
-        If a variable is unknown or has more than 200 levels, there are fewer than two or very many groups, or weights
-        are negative.
+        If a variable is unknown or has more than 200 levels, if there are fewer than two or very many groups, or if
+        weights are negative.
     OptionError
         If an option has a value that is not allowed.
 
     Notes
     -----
-    Text, bool, categories and numbers inside ``C()`` are counted level by level; a factor of two levels has one row.
-    Each variable is described on the rows where it is not missing, and missing values are counted. SMD is the
-    standardized mean difference: the mean minus the mean of the reference, divided by the root of the mean variance of
-    the groups. There are no p-values, because p-values mainly reflect the sample size. Weighted variances are as in
-    `balance`: under probability weights
-    sum w (x - m)^2 sum w / ((sum w)^2 - sum w^2). A weighted quantile at level q is the smallest value that has at
-    least a share q of the weight at or below it.
+    Text, bool, categories and numbers inside ``C()`` are factors, counted level by level. A factor with two levels has
+    one row. Each variable is described on the rows where it is not missing, and missing values are counted. SMD is the
+    standardized mean difference: the mean minus the mean of the reference, divided by the root of the groups' mean
+    variance. There are no p-values, because they mainly reflect the sample size. Under probability weights, the
+    variance is sum w (x - m)^2 sum w / ((sum w)^2 - sum w^2), as in `balance`. A weighted quantile at level q is the
+    smallest value that has at least a share q of the weight at or below it.
 
     Examples
     --------
@@ -299,10 +298,7 @@ def balance_for_paper(
 def _weighing(
     given: Any, weight_type: WeightType | None, table: pd.DataFrame, told: list[str]
 ) -> tuple[Array, Array, str | None]:
-    """Return each row's weight (0 if missing), the number of rows that it represents, and the name of the weights.
-
-    Sentences on the weighting are added to `told`.
-    """
+    """Return each row's weight (0 if missing), the number of rows that it represents, and the name of the weights."""
     column = None if given is None else find_column(given, "weights", "weights", table, {}, told)
     name = None if column is None else str(column.name)
     found = read_weights(None if column is None else Source("weights", str(name), column), weight_type)
@@ -325,10 +321,7 @@ def _weighing(
 def _groups(
     by: Any, table: pd.DataFrame, treated: Any, reference: Any, levels: Mapping[Any, str] | None, told: list[str]
 ) -> tuple[tuple[str, ...], list[np.ndarray], str | None]:
-    """Return labels of the groups (reference first), a mask of the rows of each group, and the name of `by`.
-
-    A sentence on rows in no group is added to `told`.
-    """
+    """Return labels of the groups (reference first), a mask of the rows of each group, and the name of `by`."""
     if by is None and (treated is not None or reference is not None):
         option = "reference" if treated is None else "treated"
         raise OptionError(f'{option}= needs groups.\nUse `by="..."` with the name of their column.')
@@ -353,10 +346,7 @@ def _groups(
 
 
 def _indicator(covariate: Covariate) -> Covariate:
-    """Return a two-valued covariate as an indicator of its larger value.
-
-    The name includes the larger value, unless the values are 0 and 1.
-    """
+    """Return a two-valued covariate as an indicator of its larger value, with this value in its name unless 0/1."""
     low, high = covariate.ends
     if (low, high) == (0.0, 1.0) or not (covariate.varies and covariate.binary):
         return covariate
@@ -406,10 +396,7 @@ def _described(c: Covariate, rows: np.ndarray, weights: Array, units: Array) -> 
 def _describe_by_quartiles(
     parts: list[dict[str, Any]], given: list[tuple[Array, Array]], weight_type: WeightType | None, digits: int | None
 ) -> None:
-    """Set the text of each group in `parts` to its weighted median and quartiles. Empty if no value is known.
-
-    `given` has the values and the weights of each group.
-    """
+    """Set the text of each group in `parts` to its weighted median and quartiles, or empty if no value is known."""
     found, levels = np.full((len(parts), 3), np.nan), [0.25, 0.5, 0.75]
     for k, (values, weights) in enumerate(given):
         known = ~np.isnan(values)

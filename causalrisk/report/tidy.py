@@ -34,10 +34,7 @@ class Values(pd.Series):
 
 
 class Frame(pd.DataFrame):
-    """A data frame that prints all its columns, in blocks if it is too wide, and p-values with six decimals.
-
-    It is pickled as a plain data frame.
-    """
+    """A data frame that prints all its columns, in blocks if it is too wide. It is pickled as a plain data frame."""
 
     @property
     def _constructor(self) -> type[pd.DataFrame]:

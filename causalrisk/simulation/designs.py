@@ -69,8 +69,8 @@ class Design:
     """A population, and the formulas that an analyst uses for samples from it.
 
     To define your own design, write a frozen dataclass that inherits from this class. Define `population` and
-    `formula`, and `propensity` if it has other covariates than `formula`. You can also state `effect` and
-    `efficiency_bound`, which are otherwise computed from a large draw.
+    `formula`. Define `propensity` if it has other covariates than `formula`. `effect` and `efficiency_bound` are
+    computed from a large draw, unless you define them.
 
     Attributes
     ----------
@@ -85,7 +85,7 @@ class Design:
 
     @property
     def name(self) -> str:
-        """Name in tables: the name in `DESIGNS` or of the class, and parameters that differ from their usual values."""
+        """Name in tables: the label or class name, and the parameters that differ from the defaults."""
         plain = "".join("_" + c.lower() if c.isupper() else c for c in type(self).__name__).strip("_")
         plain, changed = getattr(self, "label", "") or plain, []
         for field in fields(self):
@@ -96,7 +96,7 @@ class Design:
 
     @property
     def stream(self) -> str:
-        """Name of the design, which is a key of the random numbers: each design has its own random numbers."""
+        """Key of the random numbers, by default the name: each design has its own random numbers."""
         return self.name
 
     @property
@@ -171,7 +171,7 @@ class Design:
     def efficiency_bound(self) -> float:
         """Semiparametric efficiency bound: the smallest asymptotic variance of sqrt(n) times the estimation error [1]_.
 
-        It is infinite if the mean of 1 / score or of 1 / (1 - score) is.
+        It is infinite if the mean of 1 / score or of 1 / (1 - score) is infinite.
 
         References
         ----------
@@ -195,7 +195,7 @@ class Design:
 
 @dataclass(frozen=True)
 class Specified(Design):
-    """The samples of another design, with other formulas of the analyst.
+    """A design with the samples of another design, but other formulas of the analyst.
 
     Parameters
     ----------
@@ -215,9 +215,9 @@ class Specified(Design):
     propensity_formula: str
 
     name = property(attrgetter("label"), doc="Name in tables.")
-    stream = property(attrgetter("base.stream"), doc="Stream of the other design, for the same samples.")
-    effect = property(attrgetter("base.effect"), doc="Effect of the other design.")
-    efficiency_bound = property(attrgetter("base.efficiency_bound"), doc="Efficiency bound of the other design.")
+    stream = property(attrgetter("base.stream"), doc="Stream of `base`, so both have the same samples.")
+    effect = property(attrgetter("base.effect"), doc="Effect of `base`.")
+    efficiency_bound = property(attrgetter("base.efficiency_bound"), doc="Efficiency bound of `base`.")
     formula = property(attrgetter("outcome_formula"), doc="Outcome formula of the analyst.")
     propensity = property(attrgetter("propensity_formula"), doc="Propensity formula of the analyst.")
 

@@ -30,7 +30,7 @@ class StudyResults(Shown):
     designs : tuple of Design
         The designs.
     reference : str
-        Label of the estimator that mean squared errors are compared with.
+        Label of the estimator whose mean squared error is the denominator of "mse_ratio".
     entropy : int or sequence of int
         Value of `rng=` that repeats the study.
     n_boot : int
@@ -63,9 +63,9 @@ class StudyResults(Shown):
 
         Columns: "samples" and "failed"; "bias", "sd" and "rmse" in units of the outcome; "mse_ratio", the mean squared
         error divided by the mean squared error of the reference on the same samples; "mean_se" and "median_se";
-        "coverage" of the 95% interval; and "mse_over_bound", n times the mean squared error divided by the efficiency
-        bound of the design, NaN if that is infinite. A column that ends in _mc has the Monte Carlo error of the column
-        before it.
+        "coverage" of the 95% interval; and "mse_over_bound", n times the mean squared error divided by the design's
+        efficiency bound. It is NaN if the bound is infinite. A column that ends in _mc has the Monte Carlo error of the
+        column before it.
         """
         return self.table_at(0.05)
 
@@ -162,7 +162,7 @@ class StudyResults(Shown):
         return notes
 
     def plot(self, ax: Any = None, estimators: Sequence[str] | None = None) -> Any:
-        """Plot mean squared errors relative to the reference, plus and minus two Monte Carlo errors (log scale).
+        """Plot mean squared errors divided by the reference's, plus and minus two Monte Carlo errors.
 
         Parameters
         ----------
@@ -214,8 +214,7 @@ def mse_ratio(error: Array, reference: Array) -> tuple[float, float]:
     Parameters
     ----------
     error, reference : ndarray, shape (m,)
-        Estimate minus true effect in each sample, for the estimator and for the reference. Samples with a NaN are left
-        out.
+        Estimate minus true effect in each sample, for the estimator and the reference. Samples with NaN are left out.
 
     Returns
     -------
@@ -282,8 +281,8 @@ def power(
     study : StudyResults
         A study of the planned design, at all sample sizes under consideration.
     effect : float, optional
-        True effect, in units of the outcome; by default the design's. Any other effect is assumed to shift all
-        estimates and not to change their spread, as if it were the same for all units.
+        True effect, in units of the outcome; by default the design's. Another effect is assumed to shift all estimates
+        by the same amount, as a constant effect would.
     alpha : float, default 0.05
         Significance level.
     target : float, default 0.8
@@ -292,8 +291,8 @@ def power(
     Returns
     -------
     DataFrame
-        One row per design, size and estimator. "power" has the Monte Carlo error "power_mc". "size" is the share of
-        rejections without an effect. "mde" is the smallest effect, at least zero, with the target power. If "size"
+        One row per design, sample size and estimator. "power" has the Monte Carlo error "power_mc". "size" is the share
+        of rejections without an effect. "mde" is the smallest effect, at least zero, with the target power. If "size"
         clearly exceeds alpha, the estimator is biased or its standard errors are too small. Its power is then
         meaningless.
 
@@ -308,7 +307,7 @@ def power(
     """
     check_alpha(alpha)
     if not isinstance(study, StudyResults):
-        needed = f"power() got a {type(study).__name__}; expected a study"
+        needed = f"power() got a {type(study).__name__}; expected the results of `run_study`"
         raise OptionError(f"{needed}.\nUse `power(run_study(...))`.")
     critical, rows = float(ndtri(1 - alpha / 2)), []
     for design, n, errors, se in study.cells():

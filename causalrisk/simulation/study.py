@@ -102,7 +102,7 @@ def choose_estimators(estimators: Any) -> tuple[Entry, ...]:
     ----------
     estimators : None, name, model class, callable, sequence of these, or mapping
         A mapping has labels as keys. Its values are estimators, or pairs of an estimator and its options. None gives
-        the default estimators.
+        the defaults.
 
     Returns
     -------
@@ -139,7 +139,7 @@ def _entry(label: str | None, item: Any) -> Entry:
     model = model_named(what)
     for name, default in (("effect", "difference"), ("target", "all"), ("trim", None), ("use_t", False), ("df", None)):
         if str(options.get(name)) not in ("None", str(default)):
-            what = "A study compares differences of means over all units with the design's effect, by normal intervals"
+            what = "A study compares differences of means over all units, with normal intervals"
             raise errors.OptionError(f"{name}= is not available in a study. {what}.\nLeave it out, or use a function.")
     return Entry(str(label or model.spec.name), model, dict(options))
 
@@ -168,21 +168,22 @@ def run_study(
     n_sims : int, default 200
         Number of samples per design and size.
     estimators : None, name, model class, callable, sequence of these, or mapping, optional
-        By default "Unadjusted", "OutcomeRegression", "IPW", "IPWRA", "AIPW" and "JRE". A mapping from labels to
-        estimators can also have options of `from_formula` and `fit`: ``{"JRE erm": ("JRE", {"objective": "erm"})}``. A
+        By default "Unadjusted", "OutcomeRegression", "IPW", "IPWRA", "AIPW" and "JRE". A mapping gives each estimator a
+        label and, if needed, options of `from_formula` and `fit`: ``{"JRE erm": ("JRE", {"objective": "erm"})}``. A
         callable takes a `Trial` and its options, and returns an estimate and its standard error.
     rng : int, Generator, SeedSequence or None, default 0
-        Source of randomness. A sample depends only on this seed, the design, n and the number of the sample.
+        Seed or source of random numbers. Sample k depends only on the seed, the design, `n` and k.
     n_jobs : int, default 1
         Number of processes; -1 means one per processor. The number does not change the results. Inside
         ``joblib.parallel_config("dask")``, a number other than 1 uses all workers of the cluster.
     progress : bool, default False
-        Whether to show a progress bar of the samples on standard error, which needs tqdm.
+        Whether to show a progress bar on standard error. This needs tqdm.
     n_boot : int, default 0
-        Number of bootstrap resamples for this package's estimators. With 0, standard errors are robust. They are fast,
-        but a little too small for JRE.
+        Number of bootstrap resamples for this package's estimators. With 0, standard errors are robust. Robust errors
+        are fast, but a little too small for JRE.
     reference : str, default "IPWRA"
-        Label of the estimator that mean squared errors are compared with. Without "IPWRA", the first estimator.
+        Label of the estimator whose mean squared error is the denominator of "mse_ratio". If "IPWRA" is not among the
+        estimators, the default is the first one.
 
     Returns
     -------
@@ -196,8 +197,8 @@ def run_study(
 
     Notes
     -----
-    If an estimator fails on a sample, for example because of separation, its estimate is missing. The results have the
-    number of failures and the reasons.
+    If an estimator fails on a sample, for example because of separation, its estimate is missing. `failures` of the
+    results counts the failures by reason.
 
     Examples
     --------
@@ -287,7 +288,7 @@ def sample_seeds(entropy: Any, design: Design, n: int, sample: int) -> list[np.r
 
 
 def four_cells(design: Any = "doubly_wrong", **options: Any) -> StudyResults:
-    """Compare estimators on the same samples with each of the two models correctly specified or misspecified.
+    """Compare estimators whose outcome and propensity formulas are correct or misspecified, on the same samples.
 
     Parameters
     ----------
@@ -324,7 +325,7 @@ def four_cells(design: Any = "doubly_wrong", **options: Any) -> StudyResults:
     base = find_design(design)
     right, right_propensity = base.oracle_formula, base.oracle_propensity
     if right is None or right_propensity is None or right == base.formula or right_propensity == base.propensity:
-        problem = f"design={base.name!r} lacks misspecified formulas or correct ones; expected both"
+        problem = f"four_cells() needs both correct and misspecified formulas; design={base.name!r} does not have both"
         raise errors.OptionError(f'{problem}.\nUse `design="doubly_wrong"` or `design="kang_schafer"`.')
     cells = [
         Specified(base, "both right", right, right_propensity),

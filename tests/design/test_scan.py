@@ -213,7 +213,7 @@ def test_sources_that_are_none(data, files):
         with pytest.raises(DesignError):
             scan(odd)
     refused("no observations left: all 600 rows", [data.assign(x1=np.nan)])
-    refused("the data have 0 rows", [data[:0]])
+    refused("the data have no rows", [data[:0]])
 
 
 def test_files_without_rows_and_columns_in_another_order(data, files):
@@ -258,7 +258,7 @@ def test_kinds_that_differ_between_blocks(data):
     )
     for column in ("x1", "y"):
         odd = second.assign(**{column: second[column].where(second.index != 400, np.inf)})
-        refused(f"block 2, rows 0 to 299: column '{column}' has 1 infinite values", [first, odd])
+        refused(f"block 2, rows 0 to 299: column '{column}' has infinite values in 1 of 300 rows", [first, odd])
     refused("block 2, rows 0 to 299: weights 'x2' have", [first.assign(x2=1.0), second], weights="x2",
             weight_type="probability")  # fmt: skip
 
@@ -269,13 +269,13 @@ def test_a_file_that_is_named_twice_is_read_once(files):
 
 @pytest.mark.parametrize("formula", ["y ~ I(x1 - x1.mean())", "y ~ I(x1 / np.max(x1))", "I(y - np.mean(y)) ~ x1"])
 def test_terms_that_depend_on_other_rows_are_refused(data, formula):
-    refused("computes rows from other rows", parts(data, 300), formula)
+    refused("computes a row from other rows", parts(data, 300), formula)
 
 
 @pytest.mark.parametrize("formula", ["y ~ I(x1 - x1.mean())", "y ~ I(x1 > x1.mean())", "y ~ I(x1 - x1.max())"])
 @pytest.mark.parametrize("values", [np.arange(N) % 2, np.arange(N) // 300, (np.arange(N) >= 300) * np.arange(N)])
 def test_terms_that_depend_on_other_rows_but_not_in_each_half_of_a_frame(data, formula, values):
-    refused("computes rows from other rows", parts(data.assign(x1=values), 300), formula)
+    refused("computes a row from other rows", parts(data.assign(x1=values), 300), formula)
 
 
 def test_a_first_block_of_one_row(data):

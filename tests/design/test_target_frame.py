@@ -86,11 +86,11 @@ def test_frames_that_cannot_be_used(data, other):
         target_rows(design, other.drop(columns="z"))
     with pytest.raises(DesignError, match=r"the target frame cannot be used: 'g' in the outcome formula .* level 'zz'"):
         target_rows(design, other.assign(g=["zz", *other.g[1:]]))
-    with pytest.raises(DesignError, match=r"(?s)the target frame cannot be used: no observations left: .*0 rows"):
+    with pytest.raises(DesignError, match=r"the target frame cannot be used: the data have no rows"):
         target_rows(design, other[:0])
     with pytest.raises(DesignError, match=r"(?s)the target frame cannot be used: no observations left: all 25 rows"):
         target_rows(design, other.assign(x=np.nan))
-    with pytest.raises(DesignError, match=r"the target frame cannot be used: column 'x' has 1 infinite values"):
+    with pytest.raises(DesignError, match=r"the target frame cannot be used: column 'x' has infinite values in 1 of"):
         target_rows(design, other.assign(x=[np.inf, *other.x[1:]]))
     with pytest.raises(TypeError, match="expected a data frame"):
         target_rows(design, other[["x", "z", "k"]].to_numpy())
@@ -110,7 +110,7 @@ def test_terms_that_depend_on_other_rows_code_no_new_rows(data, other, term):
     """`x.mean()` would be the mean of the new rows."""
     for rows in (data, data.sort_values(["x", "z"]), data.sort_values("d").assign(x=np.arange(N) % 2.0)):
         design = make(rows, f"y ~ {term}", "x", frame={"np": np, "pd": pd})
-        with pytest.raises(DesignError, match=r"computes rows from other rows.*\nWrite the number instead"):
+        with pytest.raises(DesignError, match=r"computes a row from other rows.*\nWrite the mean as a number"):
             target_rows(design, other)
 
 

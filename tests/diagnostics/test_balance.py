@@ -208,7 +208,7 @@ def test_further_covariates_are_as_those_of_the_model(grouped):
     named = built(grouped).balance(also=grouped[["z"]], names={"z": "Zeal"})
     assert "Zeal" in named.index
     for missing, message in (
-        (np.nan, "'na' is missing in all rows"),
+        (np.nan, "'na' has no values"),
         (grouped.x1.where(grouped.x2 > 0), "'na' is missing"),
     ):
         with pytest.raises(cr.DesignError, match=message):

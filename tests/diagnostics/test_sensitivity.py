@@ -294,7 +294,7 @@ MATCHED = cr.Matching.from_formula("y ~ x1", simulate(300), treat="d", target="t
         ({"control": [np.nan, *CONTROL[1:]]}, "without missing values"),
         ({"alternative": "two-sided"}, "alternative"),
         ({"control": None}, "each unit in one pair"),
-        ({"treated": MATCHED, "control": MATCHED}, "the outcomes of the two units of each pair"),
+        ({"treated": MATCHED, "control": MATCHED}, "the outcomes of both units of each pair"),
     ],
 )
 def test_rosenbaum_bounds_refuse(options, match):

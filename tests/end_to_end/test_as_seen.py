@@ -160,7 +160,7 @@ def test_sizes_whose_squares_are_no_numbers_gave_a_standard_error_of_zero_or_oth
 
 def test_a_code_of_missing_values_left_its_covariate_out(data):
     with pytest.raises(
-        cr.DesignError, match=r"column 'x1' .* as large as 8.99e\+307.\nReplace codes of missing values by NaN"
+        cr.DesignError, match=r"column 'x1' .* as large as 8.99e\+307.\nReplace codes for missing values by NaN"
     ):
         fitted(cr.AIPW, data.assign(x1=data.x1.where(data.index != 3, 2.0**1023)))  # as Stata has it
 

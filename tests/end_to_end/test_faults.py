@@ -260,7 +260,7 @@ def test_fault_11_one_sample_for_both_models(data, estimator):
 def test_fault_12_infinite_values(data, column):
     bad = data.assign(w=1.0).astype(float)
     bad.loc[[4, 9], column] = [np.inf, np.inf if column == "w" else -np.inf]
-    with raises_with(cr.DesignError, f"'{column}'", "2 infinite", "finite"):
+    with raises_with(cr.DesignError, f"'{column}'", "infinite", "in 2 of"):
         fit(cr.JRE, bad, weights="w", weight_type="probability")
 
 
@@ -319,7 +319,7 @@ def test_fault_16_duplicate_column_names(data):
 
 
 def test_fault_17_no_observations_left(data):
-    with raises_with(cr.DesignError, "no observations left", "0 rows"):
+    with raises_with(cr.DesignError, "no rows", "read or filtered"):
         build(cr.JRE, data[:0])
     empty = data.assign(x1=np.where(data.index < 100, np.nan, data.x1), d=np.where(data.index >= 100, np.nan, data.d))
     with raises_with(cr.DesignError, "no observations left", f"all {N} rows", "'x1' (outcome, propensity)  100 rows",
@@ -414,7 +414,11 @@ def test_fault_23_level_in_one_arm_only(data, estimator):
 
 @pytest.mark.parametrize(
     ("estimator", "reason"),
-    [(cr.OutcomeRegression, "outcome design"), (cr.IPWRA, "propensity design"), (cr.JRE, "propensity design")],
+    [
+        (cr.OutcomeRegression, "outcome model were collinear"),
+        (cr.IPWRA, "propensity model were collinear"),
+        (cr.JRE, "propensity model were collinear"),
+    ],
 )
 def test_fault_24_level_missing_in_a_resample(data, estimator, reason):
     rare = with_group(data)
@@ -422,7 +426,7 @@ def test_fault_24_level_missing_in_a_resample(data, estimator, reason):
     resamples = np.ones((N, 3))
     resamples[rare.g == "rare", 1] = 0
     options = {"n_replicates": 60} if estimator is cr.JRE else {"cov_type": "bootstrap"}
-    with pytest.warns(cr.ResampleWarning, match=f"1 of 3 resamples.*{reason}.*singular"):
+    with pytest.warns(cr.ResampleWarning, match=f"1 of 3 resamples.*{reason}"):
         res = build(estimator, rare, "y ~ x1 + g").fit(resamples=resamples, max_failed=0.5, **options)
     assert list(res.boot_ledger.used) == [True, False, True]
     assert reason in res.boot_ledger.reason.iloc[1]

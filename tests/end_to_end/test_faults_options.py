@@ -236,7 +236,7 @@ def test_fault_62_errors_survive_pickling(data):
 def test_fault_65_alpha(data, estimator, alpha):
     res = fit(estimator, data)
     for call in (res.conf_int, res.summary, res.summary_frame):
-        with raises_with(cr.OptionError, f"alpha={alpha!r}", "above 0, up to 0.5", "alpha=0.05"):
+        with raises_with(cr.OptionError, f"alpha={alpha!r}", "above 0 and at most 0.5", "alpha=0.05"):
             call(alpha=alpha)
 
 

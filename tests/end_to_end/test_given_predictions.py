@@ -174,7 +174,7 @@ def dict_of(res):
         ({"outcome_predictions": ["m0", "mm"]}, "'mm' is neither a column"),
         ({"outcome_predictions": ["m0", DATA["m1"].to_numpy()[:9]]}, "9"),
         ({"learner": "smooth", "formula": "y ~ x"}, "learner_use"),
-        ({"offset": "w"}, 'offset="column" is not available for outcome_predictions='),
+        ({"offset": "w"}, "offset= .column. is not available for outcome_predictions="),
         ({"effect": "quantile"}, "quantile"),
         ({"target": DATA.head()}, "data frame"),
         ({"estimator": IPWRA}, "only for AIPW, TMLE"),

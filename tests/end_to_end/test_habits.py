@@ -107,11 +107,11 @@ fit.to_docx("t.docx")
 fit.save("table.tex")
     ! res.summary().save("table.tex")
 AIPW.from_formula("bweight ~ mage", b, treat="mbsmoke", target="nonsense")
-    ! (also 'ATE', 'ATT', 'ATC')
+    ! (or 'ATE', 'ATT', 'ATC')
 Hajek.from_formula("bweight ~ mage", b, treat="msmoke", reference="none")
     ! reference="11+ daily"
 IPWRA.from_formula("bweight ~ mage", b, treat="mbsmoke", cluster=b.mage[:40])
-    ! Give one value per row
+    ! one value per row
 cr.DiD()
     ! DiD(before="y0")` or `DiD(time="year", unit="id")
 fit.model.summary()

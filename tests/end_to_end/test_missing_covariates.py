@@ -152,7 +152,7 @@ def test_what_has_no_indicators_is_refused():
         model(data=scan([DATA]))
     with pytest.raises(OptionError, match="from_formula"):
         AIPW(DATA.y, DATA[["x1"]], DATA.d, missing="indicator")
-    with pytest.raises(DesignError, match="'x1_missing', the missing-value indicator of 'x1'"):
+    with pytest.raises(DesignError, match="'x1_missing', the name of the missing-value indicator of 'x1'"):
         model(data=DATA.assign(x1_missing=0))
     with pytest.raises(DesignError, match="Take x1 out"):
         model(data=DATA.assign(x1=np.nan))

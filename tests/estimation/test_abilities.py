@@ -148,7 +148,7 @@ def test_a_trim_curve_needs_trimming(monkeypatch):
     monkeypatch.setitem(ABILITIES, "New", {})
     curve = fitted(New).trim_curve([0, 0.1])
     np.testing.assert_array_equal(curve["effect"].isna(), [False, True])
-    assert 'trim="limits" is not available for New' in curve["note"].iloc[1]
+    assert "trim= (limits) is not available for New" in curve["note"].iloc[1]
     both = cr.compare("y ~ x1", DATA, treat="d", estimators=["IPW", "IPWRA"], learner="smooth", n_boot=5)
     assert both.results["IPW"].trim_curve([0, 0.1])["effect"].notna().all()  # constants have no use for a learner
 

@@ -190,7 +190,7 @@ def test_jre_multiplies_influence_functions_where_fractional_weights_fail_too():
     given = {"formula": f"y ~ {' + '.join(frame.columns[:24])}", "data": frame, "treat": "d"}
     model = cr.JRE.from_formula(**given)
     draws = {"n_boot": 20, "n_replicates": 10}
-    with pytest.raises(cr.BootstrapError, match="singular in a group"):
+    with pytest.raises(cr.BootstrapError, match="collinear in a group"):
         model.fit(bootstrap="bayesian", **draws)
     with pytest.warns(cr.ResampleWarning, match="random multipliers of the influence of the rows"):
         res = model.fit(**draws)
@@ -203,7 +203,7 @@ def test_jre_multiplies_influence_functions_where_fractional_weights_fail_too():
         both = cr.compare(**given, estimators=["IPWRA", "JRE"], n_boot=20)
     assert both.table.loc["JRE", "std err"] > 0
     blocks = cr.JRE.from_formula(**given | {"data": cr.scan([frame[:50], frame[50:]])})  # which has no multipliers
-    with pytest.raises(cr.BootstrapError, match=r"singular in a group.*\n.*err\.results") as caught:
+    with pytest.raises(cr.BootstrapError, match=r"collinear in a group.*\n.*err\.results") as caught:
         blocks.fit(**draws)
     robust = cr.JRE.from_formula(**given).fit(cov_type="robust", n_replicates=10)
     np.testing.assert_allclose(caught.value.results.bse, robust.bse, rtol=1e-6)

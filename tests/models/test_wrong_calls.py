@@ -61,7 +61,7 @@ CALLS = {
     r"power\(\) got a int": lambda f: cr.simulation.power(3),
     "unknown option `short`.*\n.*`path=`": lambda f: f["study"].report(short=True),
     "unknown option `colour`": lambda f: f["study"].plot(colour="red"),
-    "estimator IPWRA and estimator AIPW": lambda f: cr.pool([f["res"], f["other"]]),
+    "one has estimator IPWRA, another has estimator AIPW": lambda f: cr.pool([f["res"], f["other"]]),
 }
 
 

@@ -134,7 +134,7 @@ def test_dropped_rows_are_counted_as_in_the_file():
     data.loc[[20, 21], "y"] = np.nan
     text = " ".join(str(cr.IPWRA.from_formula("y ~ x1 + x2", data, treat="d").fit().summary()).split())
     said = "12 rows dropped: y missing in 2, x1 missing in 6, x2 missing in 7 (some rows lack several)."
-    assert f"{said} See `res.sample_ledger`. `causalrisk.impute` fills in missing covariates" in text
+    assert f"{said} See `res.sample_ledger`. `causalrisk.pool` combines fits to imputed data" in text
 
 
 def test_filled_values_are_noted_below_the_table_of_covariates():
