@@ -21,7 +21,7 @@ ROUNDING = 1e-10  # range of a bias over the replicates, in standard deviations,
 def joint_of(record: FitRecord) -> JointRecord:
     """Return the `JointRecord` of a JRE fit. Raise an UnavailableError for other estimators."""
     if record.joint is None:
-        raise UnavailableError(f"{record.spec.name} has no propensity replicates: only JRE has them.\nUse `JRE.from_formula(...).fit()`.")
+        raise UnavailableError(f"{record.spec.name} has no propensity replicates.\nUse `JRE.from_formula(...).fit()`.")
     return record.joint
 
 

@@ -384,7 +384,7 @@ def event_study(
     first = units.of_units(given["begins"], fixed=False)
     later = (units.begins == len(units.names)) & first.notna() & ~first.astype(object).isin([0, np.inf])
     if late := int(later.sum()):
-        notes.append(f"The never-treated units include {labels.count(late, 'unit')} that will begin after the data end.")
+        notes.append(f"The never-treated units include {labels.count(late, 'unit')} that begin after the data end.")
     if unequal := units.unequal(given["time"]):
         notes.warn(unequal, errors.DesignWarning)
     exposure = np.array([period - group for group, period in fits])

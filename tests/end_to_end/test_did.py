@@ -547,7 +547,7 @@ def test_ways_of_saying_never():
         found = study(SHORT.assign(first=never))
         pd.testing.assert_series_equal(found.params, OF_SHORT)
         later = SHORT[(never > 2004) & (never != np.inf)].id.nunique()
-        said = f"The never-treated units include {later} units that will begin after the data end."
+        said = f"The never-treated units include {later} units that begin after the data end."
         assert (said in found.summary().notes) == (later > 0)
 
 
