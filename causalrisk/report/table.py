@@ -199,10 +199,10 @@ class ResultTable(SimpleTable):
                 alone, texts = [texts[0]], ["", *texts[1:]]
             if self.aligns == "lrlr":
                 texts = [*texts[:2], f"   {texts[2]}", texts[3]]
-            cells = zip(texts, fields, self.aligns, strict=True)
+            cells = list(zip(texts, fields, self.aligns, strict=True))
             if spanned:
-                spans = (list(same) for _, same in groupby(cells, itemgetter(0)))
-                cells = ((of[0][0], sum(size for _, size, _ in of), "c" if of[1:] else of[0][2]) for of in spans)
+                spans = [list(same) for _, same in groupby(cells, itemgetter(0))]
+                cells = [(of[0][0], sum(size for _, size, _ in of), "c" if of[1:] else of[0][2]) for of in spans]
             return [*alone, "".join(pad(cell, size, align) for cell, size, align in cells).rstrip()]
 
         lines = [text for k, row in enumerate(self.heads, 1) for text in line(row, k < len(self.heads))]

