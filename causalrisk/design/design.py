@@ -112,6 +112,8 @@ class Design:
         Names of the columns of `predictions`.
     left : ndarray of int, shape (n,), or None
         Positions of the rows among the rows before trimming, which the encoders have. None without trimming.
+    unit_name : {"row", "observation", "unit"}
+        What `nobs` counts: observations with frequency weights, units of long data, else rows.
 
     Notes
     -----
@@ -157,6 +159,7 @@ class Design:
     predictions: np.ndarray | None = None
     predictions_name: tuple[str, ...] | None = None
     left: np.ndarray | None = None
+    unit_name: str = "row"
 
     def __post_init__(self) -> None:
         of_observation = () if self.observation is None else vars(self.observation).values()
@@ -208,11 +211,6 @@ class Design:
     def nobs(self) -> int:
         """Number of observations: the sum of frequency weights, or the number of rows."""
         return int(self.units.sum())
-
-    @property
-    def unit_name(self) -> str:
-        """Noun for what `nobs` counts: observations with frequency weights, else rows."""
-        return "observation" if self.weight_type == "frequency" else "row"
 
     @property
     def n_arms(self) -> int:

@@ -180,7 +180,7 @@ def table_one(
     )
     said = ["Mean (SD) of numbers, n (%) of categories.", *["Median [quartiles] where shown."] * bool(median), *told]
     if any(np.isnan(c.values).any() for c in found):
-        said.append("Missing: n (%) of all rows; the other numbers leave missing values out.")
+        said.append("Missing: n (%) of all rows. The other numbers exclude missing values.")
     if contrasts:
         said.append(_note_on_differences(threshold, labels[0], "the root of the mean variance of the groups"))
     frame = pd.DataFrame.from_dict(numbers, orient="index").rename_axis("covariate")
@@ -423,5 +423,5 @@ def _marked(differences: Sequence[float] | Array, threshold: float | None) -> li
 
 
 def _note_on_differences(threshold: float | None, reference: str, scale: str) -> str:
-    starred = "" if threshold is None else f"; * above {threshold:g}"
-    return f"SMD: the mean minus that of group {reference}, divided by {scale}{starred}."
+    starred = "" if threshold is None else f" * marks an absolute SMD above {threshold:g}."
+    return f"SMD: the mean minus the mean of group {reference}, divided by {scale}.{starred}"
