@@ -81,8 +81,8 @@ class Design:
         Lines of `sample_ledger`.
     notes : tuple of str
         Text of each warning given while the design was made.
-    weights_name, cluster_name, offset_name, score_name : str or None
-        Names of the weights, the cluster variable, the offset or exposure, and the known propensity score.
+    weights_name, cluster_name, second_cluster_name, offset_name, score_name : str or None
+        Names of the weights, the cluster variables, the offset or exposure, and the known propensity score.
     rules : Rules
         Rules for the columns of X and Z.
     missing : {"drop", "raise", "indicator"}
@@ -98,8 +98,6 @@ class Design:
         The survey design, whose first-stage units are the clusters.
     second_cluster : ndarray of intp, shape (n,), or None
         Cluster of each row by the second variable of two-way clusters.
-    second_cluster_name : str or None
-        Name of the second cluster variable.
     observation : Observation or None
         Observation model, if rows are weighted because some outcomes are missing; `y` is NaN in these rows.
     periods : Periods or None

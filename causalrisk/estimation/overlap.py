@@ -385,7 +385,7 @@ def trim_rows(design: Design, weights: WeightFit, trim: Any, link: str) -> tuple
             limits = limits_at(cut) if sample.n_arms == 2 else None
         if limits is None:
             told = f"sum of inverse propensity scores above {cut:.3g}"
-            left, reason = inverse_sum(scores) <= cut, f"with a {told}"
+            left, reason = inverse_sum(scores) <= cut, f"with sum of 1/score > {cut:.3g}"
         else:
             left = inside(scores[1:] if len(scores) == 2 else scores, *limits)
             reason = "outside [{:.3g}, {:.3g}]".format(*limits)

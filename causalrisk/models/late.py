@@ -391,9 +391,9 @@ class LATEResults(OneEffect):
         moves, level, z = "raises" if self._effects[1] > 0 else "lowers", f"{100 * (1 - alpha):.4g}%", model.instrument
         weak = " The first stage is weak, so this share and its direction are uncertain."
         notes = [
-            f"LATE = (effect of {z} on the outcome) / (effect of {z} on {model.treat}). It is the average effect on "
-            f"compliers, the units for which {z} {moves} {model.treat}. An estimated {self.complier_share:.1%} of the "
-            f"{self._whose} are compliers.{weak * self._weak}",
+            f"LATE = (effect of {z} on the outcome) / (effect of {z} on {model.treat}), the average effect on "
+            f"compliers. Compliers are units for which {z} {moves} {model.treat}: an estimated "
+            f"{self.complier_share:.1%} of the {self._whose}.{weak * self._weak}",
             f"The {level} interval of Anderson and Rubin is valid with a weak instrument: {self._ends(alpha)}.",
             labels.inference_words(record),
             *summary.formulas(record),

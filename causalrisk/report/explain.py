@@ -306,8 +306,7 @@ def _weights(record: FitRecord) -> list[str]:
     weight = f"Each row's weight is {what} / (probability of its own group)."
     if record.spec.matched:
         weight = "Each row's weight is 1 if in the target, plus 1 / (number of matches) for each unit it is matched to."
-    seen = record.design.observation is not None
-    weight += " It is also divided by the probability that the outcome is observed." * seen
+    weight += " It is also divided by the probability that the outcome is observed." * (design.observation is not None)
     weight += " Observation weights multiply these weights." * (design.weight_type == "probability")
     spread = [
         f"Group {label}: effective n {arm.effective_n:.1f} of {words.count(arm.n, design.unit_name)}, largest weight "

@@ -477,7 +477,7 @@ def study_words(study: Any) -> list[str]:
     """Return sentences on the effects of an event study, its units, their weights, and assumptions."""
     record, given, design = study._record, study.given, study._record.design
     early = f" and anticipation ({given['anticipation']})" * bool(given["anticipation"])
-    varying = " Effects before treatment use the change since the previous period." * (given["base"] != "universal")
+    varying = " Effects before treatment use the change since the previous period." * (given["base"] == "varying")
     sizes, limits = study.sizes.items(), [f"`{name}={given[name]!r}`" for name in ("trim", "clip") if given.get(name)]
     parts = [f"{'after the last period or never' if at == NEVER else f'in {at}'} for {n}" for at, n in sizes]
     return [

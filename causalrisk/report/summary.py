@@ -478,10 +478,8 @@ def _score_note(record: FitRecord) -> str:
 
 
 def _dropped_notes(design: Design, results: str) -> list[str]:
-    notes = []
-    if design.n_outside:
-        outside = words.count(design.n_outside, "row")
-        notes.append(f"{outside} outside the subpopulation are used only for the standard errors.")
+    outside = f"{words.count(design.n_outside, 'row')} outside the subpopulation are used only for the standard errors."
+    notes = [outside] * bool(design.n_outside)
     if design.n_dropped:
         found = words.left_out(design)
         reasons = ", ".join(f"{why}{f' in {lacking}' * (len(found) > 1)}" for why, lacking, _ in found)

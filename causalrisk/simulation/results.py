@@ -146,8 +146,8 @@ class StudyResults(Shown):
     def _notes(self, alpha: float) -> list[str]:
         counts, level = self.raw.groupby(["design", "n"])["sample"].nunique(), f"{100 * (1 - alpha):.4g}"
         effects = ", ".join(f"{design.name} {format_number(design.effect)}" for design in self.designs)
-        errors = f"the bootstrap's ({self.n_boot} resamples)" if self.n_boot else "robust"
-        errors += " (slightly too small for JRE)" * (not self.n_boot and "JRE" in self.estimators)
+        robust = f"robust{' (slightly too small for JRE)' * ('JRE' in self.estimators)}"
+        errors = f"the bootstrap's ({self.n_boot} resamples)" if self.n_boot else robust
         notes = [
             f"{counts.min()} samples per design and size. True effects: {effects}.",
             f"ratio: mean squared error divided by the mean squared error of {self.reference} on the same samples. "

@@ -119,7 +119,7 @@ def test_clusters_and_resamples():
     assert abs(clustered.bse.iloc[0] / by_hand - 1) < 0.02  # which takes the score as known
     text = " ".join(str(clustered.summary()).split())
     assert f"Clusters: group ({data['group'].nunique()})" in text and "robust (cluster)" in text
-    assert f"for which z raises d. An estimated {clustered.complier_share:.1%} of the sample" in text
+    assert f"for which z raises d: an estimated {clustered.complier_share:.1%} of the sample" in text
     np.testing.assert_allclose(plain.fit(n_boot=400).bse, plain.fit().bse, rtol=0.1)
     drawn_again = plain.fit(bootstrap="multiplier", n_boot=400)
     moved = [np.asarray(res.boot_params)[:, 0] for res in (drawn_again.outcome, drawn_again.first_stage)]
