@@ -81,8 +81,8 @@ class Design:
         Lines of `sample_ledger`.
     notes : tuple of str
         Text of each warning given while the design was made.
-    weights_name, cluster_name, offset_name, score_name : str or None
-        Names of the weights, the cluster variable, the offset or exposure, and the known propensity score.
+    weights_name, cluster_name, second_cluster_name, offset_name, score_name : str or None
+        Names of the weights, the cluster variables, the offset or exposure, and the known propensity score.
     rules : Rules
         Rules for the columns of X and Z.
     missing : {"drop", "raise", "indicator"}
@@ -97,8 +97,6 @@ class Design:
         The survey design, whose first-stage units are the clusters.
     second_cluster : ndarray of intp, shape (n,), or None
         Cluster of each row by the second variable of two-way clusters.
-    second_cluster_name : str or None
-        Name of the second cluster variable.
     observation : Observation or None
         Model of whether outcomes are observed, if rows are weighted for missing outcomes (NaN in `y`).
     periods : Periods or None
@@ -111,6 +109,8 @@ class Design:
         Names of the columns of `predictions`.
     left : ndarray of int, shape (n,), or None
         Positions of the rows among the rows before trimming; None without trimming.
+    unit_name : {"row", "observation", "unit"}
+        What `nobs` counts: observations with frequency weights, units of long data, else rows.
 
     Notes
     -----
@@ -156,6 +156,7 @@ class Design:
     predictions: np.ndarray | None = None
     predictions_name: tuple[str, ...] | None = None
     left: np.ndarray | None = None
+    unit_name: str = "row"
 
     def __post_init__(self) -> None:
         of_observation = () if self.observation is None else vars(self.observation).values()
@@ -207,11 +208,6 @@ class Design:
     def nobs(self) -> int:
         """Number of observations: the sum of frequency weights, or the number of rows."""
         return int(self.units.sum())
-
-    @property
-    def unit_name(self) -> str:
-        """Noun for what `nobs` counts: observations with frequency weights, else rows."""
-        return "observation" if self.weight_type == "frequency" else "row"
 
     @property
     def n_arms(self) -> int:

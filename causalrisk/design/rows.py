@@ -215,6 +215,8 @@ class ByRows(NamedTuple):
         roles = ("treat", "weights", "cluster", "second_cluster", "offset", "score", "predictions")
         names = {f"{role}_name": getattr(getattr(self, role), "name", None) for role in roles}
         kinds = {"offset_kind": getattr(self.offset, "used_in", None), "weight_type": self.options.weight_type}
+        unit = "unit" if getattr(self.options.did, "unit", None) else "row"
+        kinds["unit_name"] = "observation" if self.options.weight_type == "frequency" else unit
         return {**names, **kinds, "missing": self.options.missing}
 
 

@@ -101,7 +101,7 @@ def _cells(columns: Array) -> tuple[Array, Any]:
 
 def no_influence() -> UnavailableError:
     """Return the error for methods that need an influence function or refits."""
-    problem = "matching has no influence function and no valid bootstrap (Abadie and Imbens 2006, 2008)"
+    problem = "matching has no influence function and no valid bootstrap (Abadie and Imbens 2008)"
     return UnavailableError(f"{problem}.\nUse `AIPW.from_formula(...).fit()`.")
 
 

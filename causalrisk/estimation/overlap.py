@@ -290,12 +290,11 @@ def poor_overlap(
             numbers = f"largest weight {arm.heaviest:.3g}, effective n {arm.effective_n:.1f} of {arm.n}"
             found.append(f"one {unit_name} holds {arm.largest_share:.0%} of the weight of group {label!r} ({numbers})")
         elif share < least_share(target) and arm.n > 1 / SMALL_EFFECTIVE:
-            alone = f" ({arm.alone_n:.1f} by the probability weights alone)" if arm.alone_n < arm.n * ALMOST else ""
-            size = f"{arm.effective_n:.1f}{alone}, of {arm.n} {unit_name}s"
+            alone = f" ({arm.alone_n:.1f} under the probability weights alone)" if arm.alone_n < arm.n * ALMOST else ""
+            size, whole = f"{arm.effective_n:.1f}{alone}", f", out of {arm.n} {unit_name}s"
             if toward is not None and arms[toward].alone_n < arm.alone_n:
-                size = f"{arm.effective_n:.1f}{alone}; the target group {labels[toward]!r} has "
-                size += f"{arms[toward].n} {unit_name}s"
-            found.append(f"after {method}, the effective n of group {label!r} is only {size}")
+                whole = f"; the target group {labels[toward]!r} has {arms[toward].n} {unit_name}s"
+            found.append(f"after {method}, the effective n of group {label!r} is only {size}{whole}")
     return found
 
 
@@ -368,7 +367,7 @@ def trim_rows(design: Design, weights: WeightFit, trim: Any, link: str) -> tuple
     """Leave out the rows that trimming excludes. Return the design, and a text that says how many and why."""
     sample, scores = weights.equations.sample, weights.probabilities
     if trim == "separated":
-        found, reason = separated(weights, "score"), trim
+        found, reason, told = separated(weights, "score"), trim, "group predicted perfectly"
         left = np.ones(sample.n, dtype=bool) if found is None else ~found[0]
     else:
         refuse_separation(weights, design, link)
@@ -377,10 +376,11 @@ def trim_rows(design: Design, weights: WeightFit, trim: Any, link: str) -> tuple
             cut = crump_cut(scores, weights.s)
             limits = limits_at(cut) if sample.n_arms == 2 else None
         if limits is None:
-            left, reason = inverse_sum(scores) <= cut, f"with a sum of inverses above {cut:.3g}"
+            told = f"sum of inverse propensity scores above {cut:.3g}"
+            left, reason = inverse_sum(scores) <= cut, f"with sum of 1/score > {cut:.3g}"
         else:
             left = inside(scores[1:] if len(scores) == 2 else scores, *limits)
             reason = "outside [{:.3g}, {:.3g}]".format(*limits)
-    told = "perfect separation" if trim == "separated" else f"propensity score {reason}"
+            told = f"propensity score {reason}"
     trimmed = design.subset(sample.restore(left), told)
     return trimmed, f"{design.n - trimmed.n} {reason}"

@@ -206,14 +206,14 @@ IPW = Specification(
 IPWRA = Specification(
     "IPWRA", "IPW Regression Adjustment (IPWRA) Results",
     "inverse probability weighted regression adjustment (Wooldridge 2007)",
-    trained="with these weights, so it fits best where the target population lies",
+    trained="with these weights, so it fits best in the target population",
     aliases=("ipw_ra", "wra"), weighted=True,
 )  # fmt: skip
 AIPW = Specification(
     "AIPW", "Augmented IPW (AIPW) Results",
     "augmented inverse probability weighting (Robins, Rotnitzky and Zhao 1994)",
     trained="without propensity weights; its average errors are corrected in the next step",
-    averaged="Then the average of weight times residual, which is 0 in other groups, is added",
+    averaged="Then the average of weight times residual is added, with residuals of 0 in other groups",
     aliases=("dr", "doubly_robust", "doublyrobust", "eif"), corrected=True,
 )  # fmt: skip
 TMLE = Specification(
@@ -231,7 +231,7 @@ JRE = Specification(
     "JRE", "Joint Robust Estimator (JRE) Results",
     "the joint robust estimator, which fits the outcome models of all groups together to minimise the error of the "
     "effect (after Zhang 2025)",
-    averaged="Then the mean of the groups' biases is subtracted", weighted=True, joint=True,
+    averaged="Then the average of the groups' estimated biases is subtracted from each mean", weighted=True, joint=True,
 )  # fmt: skip
 SEPARATE = (UNADJUSTED, OUTCOME_REGRESSION, IPW, IPWRA, AIPW)  # the estimators that JRE is compared with
 

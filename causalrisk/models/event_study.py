@@ -380,7 +380,7 @@ def event_study(
     used, n = [res.model.design.index for res in fits.values()], len(units.units)
     units = units.keeping(used[0].append(used[1:]))
     if unused := n - len(units.units):
-        notes.append(f"Left out of all fits, and not counted: {labels.count(unused, 'unit')}.")
+        notes.append(f"Not counted: {labels.count(unused, 'unit')} that no fit uses.")
     first = units.of_units(given["begins"], fixed=False)
     later = (units.begins == len(units.names)) & first.notna() & ~first.astype(object).isin([0, np.inf])
     if late := int(later.sum()):
@@ -479,7 +479,7 @@ def _warn_once(warned: Sequence[tuple[str, str, Any]], notes: errors.Notes) -> N
     for (fit, text, category), *others in (sorted(each, key=itemgetter(1)) for each in alike.values()):
         text = re.sub(r"\bfit\((?=use_t|small_sample|cov_type)", "event_study(..., ", re.sub(NOT_OF_STUDIES, "", text))
         said, *advice = text.rstrip().split("\n")
-        more = f"; {len(others)} other fits have such a warning" if others else ""
+        more = f"; {labels.count(len(others), 'other fit')} gave a similar warning" if others else ""
         where = f" (In the fit of group {fit}{more}.)"
         notes.warn("\n".join([said + where, *advice]), category)
 

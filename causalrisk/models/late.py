@@ -388,16 +388,16 @@ class LATEResults(OneEffect):
         texts = summary.head_texts(record) | {"Treatment:": model.treat, "Instrument:": model.instrument}
         texts |= {"Model:": f"LATE by {record.spec.name}", "First-stage F:": self._shown_f}
         shown = ("Treatment:", "Instrument:", "Model:", "Weights:", *summary.DESIGN, *own, "First-stage F:")
-        moves, level = "raises" if self._effects[1] > 0 else "lowers", f"{100 * (1 - alpha):.4g}%"
+        moves, level, z = "raises" if self._effects[1] > 0 else "lowers", f"{100 * (1 - alpha):.4g}%", model.instrument
+        weak = " The first stage is weak, so this share and its direction are uncertain."
         notes = [
-            "LATE = effect on the outcome / effect on the treatment. It is the average effect on compliers, for whom "
-            f"{model.instrument} {moves} {model.treat}: an estimated {self.complier_share:.1%} of the {self._whose}."
-            + " The first stage is weak, so this share and its direction are uncertain."
-            * self._weak,
-            f"Anderson and Rubin's {level} interval, valid with a weak instrument: {self._ends(alpha)}.",
+            f"LATE = (effect of {z} on the outcome) / (effect of {z} on {model.treat}), the average effect on "
+            f"compliers. Compliers are units for which {z} {moves} {model.treat}: an estimated "
+            f"{self.complier_share:.1%} of the {self._whose}.{weak * self._weak}",
+            f"The {level} interval of Anderson and Rubin is valid with a weak instrument: {self._ends(alpha)}.",
             labels.inference_words(record),
             *summary.formulas(record),
-            f"LATE is causal only if {model.instrument} is as good as random given the covariates, affects the outcome "
+            f"LATE is causal only if {z} is as good as random given the covariates, affects the outcome "
             f"only through {model.treat}, and never moves {model.treat} in the opposite direction.",
         ]
         title = title or "Local Average Treatment Effect (LATE) Results"

@@ -310,13 +310,13 @@ class PermutationTest(HasSummary):
         )
         count = self.assignment.count
         large_sample = (
-            "In large samples it is also valid for zero average effect, because the statistic uses robust standard "
-            f"errors. The large-sample p-value is {format_p(self.asymptotic_pvalue)}."
+            "In large samples, it is also valid for the hypothesis that the average effect is zero, because the "
+            f"statistic uses robust standard errors. The large-sample p-value is {format_p(self.asymptotic_pvalue)}."
         )
         notes = [
             f"The treatment is permuted among {self.assignment.words}. Each permutation repeats every step of the "
-            "estimator. The p-value is exact for the hypothesis that the treatment changes no outcome, if the "
-            "treatment was randomized in this way.",
+            "estimator. If the treatment was randomized in this way, the p-value is exact for the hypothesis that the "
+            "treatment changes no outcome.",
             large_sample * (self.kind != "difference"),
             f"There are only {count:.0f} assignments, so the p-value cannot be below {1 / count:.2g}." * (count < 40),
             f"{self.failed} permutations have no estimate and count as extreme." * bool(self.failed),

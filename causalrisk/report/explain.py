@@ -81,19 +81,19 @@ def read_overlap(
         verdict, word = CAUTION, "limited"
     others = "the other group" if len(table) == 2 else "another group"
     of = count(rows, unit_name) + ("" if toward is None else f" of group {table.index[toward]}")
-    texts = [f"Outside the range of propensity scores in {others}: {lonely} of {of}."]
+    texts = [f"Propensity scores of {lonely} of {of} are outside the range in {others}."]
     if outside > SOME_OUTSIDE * rows:
         source = "Yang et al. (2016)" if "crump cut" in table else "Crump et al. (2009)"
         share = f"{outside} of {of} ({outside / rows:.0%})"
-        texts.append(f"Outside the limits of {source}: {share}. An average over all rows is imprecise.")
+        texts.append(f"Scores of {share} are outside the limits of {source}. An average over all rows is imprecise.")
     if verdict != GOOD:
         texts.append(advice)
     size = worst if toward is None or alone[worst] <= alone[toward] else toward
-    left = (
-        f"after {'matching' if matched else 'weighting'}, the effective n of group {table.index[worst]} is "
-        f"{table['effective n'].iloc[worst]:.0f}, compared with {count(round(alone[size]), unit_name)} of group "
-        f"{table.index[size]}{' (effective n under the probability weights alone)' * surveyed}"
-    )
+    whole = f"an effective n of {alone[size]:.0f} under the probability weights alone"
+    whole, link = (whole, ", compared with ") if surveyed else (count(round(alone[size]), unit_name), " out of ")
+    link = link if size == worst else f"; the target, group {table.index[size]}, has "
+    left = f"after {'matching' if matched else 'weighting'}, group {table.index[worst]} has an effective n of "
+    left += f"{table['effective n'].iloc[worst]:.0f}{link}{whole}"
     if verdict == CAUTION and not some:
         left = f"{max(outside, lonely)} of {of} have few comparable {unit_name}s in {others}"
     return Reading(verdict, f"Overlap is {word}: {left}.", tuple(texts))
@@ -113,9 +113,7 @@ def read_balance(table: pd.DataFrame, pvalue: float | None, how: str = "weightin
     )
     texts = []
     if pvalue is not None:
-        texts.append(
-            f"Test that the propensity model balances the covariates (Imai and Ratkovic 2014): p {signed_p(pvalue)}."
-        )
+        texts.append(f"Test of the balance by the propensity model (Imai and Ratkovic 2014): p {signed_p(pvalue)}.")
     if left:
         where = "observed=" if observed else "the propensity formula"
         texts.append(f"Add squares and interactions of these covariates to {where}.")
@@ -140,20 +138,18 @@ def read_influence(table: pd.DataFrame, clusters: tuple[str, int] | None = None)
 def read_sensitivity(first: pd.Series, alpha: float) -> Reading:
     """Interpret a row of `sensitivity()`. There is no verdict, because the confounder is unknown."""
     interval, none = f"{100 * (1 - alpha):.4g}% interval", "1" if first["basis"] == "ratio of the means" else "zero"
-    needed = f"a risk ratio of {first['E-value']:.2f} with both treatment and outcome, given the covariates (E-value)"
-    headline = f"To explain the effect away, a confounder would need {needed}."
-    if np.isfinite(first["E-value of limit"]):
-        headline += f" With {first['E-value of limit']:.2f}, the {interval} would include {none}."
-    if first["E-value of limit"] == 1:
-        of = f" of the {first['basis']}" * (none == "1")
-        already = f"The {interval}{of} already includes {none}."
-        headline = f"{already} To explain the estimate away, a confounder would need {needed}."
+    needed = f"a risk ratio of at least {first['E-value']:.2f} with both treatment and outcome, given the covariates"
+    headline = f"To explain the effect away, a confounder would need {needed} (E-value)."
+    if (limit := first["E-value of limit"]) == 1:
+        headline = f"The {interval}{f' of the {first.basis}' * (none == '1')} already includes {none}. {headline}"
+    elif np.isfinite(limit):
+        headline += f" A risk ratio of {limit:.2f} is enough for the {interval} to include {none}."
     texts = ["Compare the E-value with the risk ratios of your strongest covariate (VanderWeele and Ding 2017)."]
     if np.isfinite(first["robustness value"]):
         texts.append(
-            f"A confounder that explains {first['robustness value']:.1%} of the residual variance of the outcome, and "
-            "as much of the variance of the weights, would explain the effect away (robustness value, Chernozhukov et "
-            "al. 2022)."
+            f"A confounder that explains {first['robustness value']:.1%} of the residual variance of the outcome and "
+            f"{first['robustness value']:.1%} of the variance of the weights would explain the effect away (robustness "
+            "value, Chernozhukov et al. 2022)."
         )
     return Reading(UNJUDGED, headline, tuple(texts))
 
@@ -235,8 +231,9 @@ def explain(record: FitRecord, alpha: float = 0.05) -> Prose:
     for k, (title, texts) in enumerate(steps.items(), 1):
         sections[f"{k}. {title}"] = [*filter(None, texts)], []
     if record.joint is not None:
-        found = [read_gaps(record, record.joint).headline, words.ladder_end_words(record.joint)]
-        sections["If JRE and IPWRA disagree"] = [*filter(None, found)], TEXTS["if_they_disagree"]
+        gap, apart = read_gaps(record, record.joint), TEXTS["if_they_disagree"]
+        found = [gap.headline, words.ladder_end_words(record.joint)]
+        sections["JRE and IPWRA"] = [*filter(None, found)], apart * (gap.verdict != GOOD)
     items = [f"{heading}. {question}" for heading, question in questions(record).values()]
     sections[UNTESTED] = ["The effect is causal only if all of these hold:"], items
     return Prose(f"How the {record.spec.name} estimate was computed", sections)
@@ -272,12 +269,12 @@ def _observed(record: FitRecord) -> str:
         mean = ""
         if simple:
             value = np.average(design.y[design.recorded], weights=(members * design.weights)[design.recorded])
-            mean = f", mean {outcome} {format_number(value)}"
+            mean = f", mean {outcome} {format_number(value)}{' where observed' * (design.observation is not None)}"
         groups.append(f"{label} ({words.count(int(n), design.unit_name)}{mean})")
     weighted = "" if design.weight_type is None else ", under the observation weights"
     return (
-        f"Groups as observed{weighted}: {words.joined(groups)}. They may also differ in other ways than the treatment, "
-        "so the raw difference may not be the effect."
+        f"Groups as observed{weighted}: {words.joined(groups)}. They may differ in more than the treatment, so "
+        "the raw difference may not be the effect."
     )
 
 
@@ -293,9 +290,8 @@ def _weights(record: FitRecord) -> list[str]:
         what = f"(probability of group {design.labels[population.toward]})"
     weight = f"Each row's weight is {what} / (probability of its own group)."
     if record.spec.matched:
-        weight = "A row counts once if it is in the target, plus its share each time it is a match."
-    seen = record.design.observation is not None
-    weight += " It is also divided by the probability that the outcome is observed." * seen
+        weight = "Each row's weight is 1 if in the target, plus 1 / (number of matches) for each unit it is matched to."
+    weight += " It is also divided by the probability that the outcome is observed." * (design.observation is not None)
     weight += " Observation weights multiply these weights." * (design.weight_type == "probability")
     spread = [
         f"Group {label}: effective n {arm.effective_n:.1f} of {words.count(arm.n, design.unit_name)}, largest weight "
@@ -321,7 +317,7 @@ def _effects(record: FitRecord) -> list[str]:
     found = words.joined([f"{name} = {mean:{spec}}" for name, mean in zip(names, means, strict=True)])
     what = "Each group's mean" if record.spec.constants else "For each group, the predicted outcomes are averaged"
     what = "Each group's quantiles" if record.options.quantiles else what
-    what = "Each group's outcomes and the means of the matches are averaged" if record.spec.matched else what
+    what = "For each group, a unit's outcome or the mean of its matches is averaged" if record.spec.matched else what
     how = "" if record.stack is not None or record.options.quantiles else record.spec.averaged
     effects = "; ".join(words.effect_words(record, k) for k in range(len(record.effect_names)))
     given = f". {how}. This gives {found}." if how else f": {found}."

@@ -90,7 +90,7 @@ def effect_formula(record: FitRecord) -> str:
     name, label = (f"{record.estimand}[level]", "level") if several else (record.effect_names[0], labels[1])
     if record.options.quantiles:
         name = name if several else record.estimand
-        return f"{name} q = POQ[{label}] q - POQ[{labels[0]}] q, the difference of the quantiles of level q"
+        return f"{name} q = POQ[{label}] q - POQ[{labels[0]}] q. POQ is the potential-outcome quantile of level q"
     return f"{name} = {record.options.effect_scale.form.format(treated=f'POM[{label}]', reference=f'POM[{labels[0]}]')}"
 
 
@@ -99,7 +99,8 @@ def effect_words(record: FitRecord, k: int) -> str:
     params, (effect_format, mean_format) = record.estimate.params, formats(record)
     means = [format(mean, mean_format) for mean in params[record.estimate.block("means")]]
     scale = record.options.effect_scale
-    form = scale.form.format(treated=means[k + scale.per_arm], reference=means[k % scale.per_arm])
+    treated, reference = means[k + scale.per_arm], means[k % scale.per_arm]
+    form = scale.form.format(treated=treated, reference=f"({reference})" if reference[0] == "-" else reference)
     return f"{record.effect_names[k]} = {form} = {format(params[k], effect_format)}"
 
 
@@ -136,7 +137,7 @@ def rows_words(record: FitRecord) -> str:
     )
     text += " after trimming" * bool(record.trimmed)
     if design.survey is not None and design.survey.subpop_name is not None:
-        text += f" of the subpopulation {design.survey.subpop_name}".rstrip()
+        text = f"{text.removesuffix(' used')} in the subpopulation {design.survey.subpop_name}".rstrip()
     weighted = design.weight_type == "probability" and record.frame is None  # the rows of a frame count equally
     return text + ", weighted by the observation weights" * weighted
 
@@ -210,7 +211,7 @@ def matching_words(record: FitRecord) -> str:
     whom = "unit" if toward is None else f"unit of group {record.design.labels[toward]}"
     return (
         f"Each {whom} is matched to the {nearest} of {'each' if several else 'the'} other group by "
-        f"{DISTANCES[options.metric]}{exact}{caliper}. Ties are all used.{adjusted * bool(options.bias_adjust)}"
+        f"{DISTANCES[options.metric]}{exact}{caliper}. All ties are used.{adjusted * bool(options.bias_adjust)}"
     )
 
 
@@ -227,24 +228,24 @@ def learner_words(record: FitRecord) -> str:
     """Return sentences on learners or given predictions, and how the fit uses them. Empty without any."""
     if record.design.predictions is not None:
         where = joined(record.design.predictions_name or ["arrays"])
-        return f"The outcome models are the predictions given in {where}. {TAKEN}"
+        return f"The predictions in {where} replace the outcome models. {TAKEN}"
     if record.learned is None:
         return ""
     names, folds = joined(record.learned.names), record.options.n_folds
     names = f"the learner{'s' * (len(record.learned.names) > 1)} {names}"
     trained = "fitted to the rows of the group" if folds == 1 else f"cross-fitted in {folds} folds"
-    how = f"The outcome models include the predictions of {names} for every group as terms."
+    how = f"The predictions of {names} for all groups are extra terms in the outcome models."
     if record.stack is not None:
-        fits = "JRE on the formula"
+        fits = "JRE with the formula"
         if any(name.endswith("as terms") for name in record.stack.names):
-            fits += f", JRE with the predictions of {names} as terms,"
+            fits += f", JRE with the predictions of {names} as extra terms,"
         how = (
-            f"The estimates are weighted averages of fits: {fits} and AIPW with the predictions of {names} and "
-            "normalised weights. The weights of the fits minimise the variance plus a penalty on unequal "
-            "weights (see `res.stack`)."
+            f"The estimates are weighted averages of these fits: {fits} and AIPW with the predictions of {names} as "
+            "outcome models and normalised weights. The averaging weights minimise the variance plus a penalty on "
+            "unequal weights (see `res.stack`)."
         )
     elif record.spec.given:
-        how = f"The outcome models are the predictions of {names}."
+        how = f"The predictions of {names} replace the outcome models."
     return f"Learners were {trained} (Chernozhukov et al. 2018). {how} {TAKEN}"
 
 
@@ -255,9 +256,9 @@ def repeats_words(record: FitRecord) -> str:
     effects = record.repeats[:, 0]
     return (
         f"The folds were drawn {len(effects)} times, and the fit with the median effect is shown. "
-        f"{record.effect_names[0]} ranges from {format_number(effects.min())} to {format_number(effects.max())}. The "
-        "variance is the median over the repeats of this sum: variance + squared distance from the estimate "
-        "(Chernozhukov et al. 2018)."
+        f"{record.effect_names[0]} ranges from {format_number(effects.min())} to {format_number(effects.max())}. To "
+        "each repeat's variance, we add the squared difference between its effect and the estimate. The median of "
+        "these sums is the variance (Chernozhukov et al. 2018)."
     )
 
 
@@ -328,11 +329,11 @@ def filled_words(record: FitRecord) -> str:
     filled = ledger[ledger["formula"] == INDICATOR]
     if filled.empty:
         return ""
-    found = joined([f"{line.variable} in {count(line.missing, 'row')}" for line in filled.itertuples()])
+    found = joined([f"{line.variable} ({count(line.missing, 'row')})" for line in filled.itertuples()])
     return (
-        f"Missing covariates ({found}): numbers are replaced by the mean, and the models have an indicator of missing "
-        "values; text gets a separate level (Groenwold et al. 2012). This is valid in a randomized trial. With "
-        "observational data, prefer multiple imputation."
+        f"Covariates with missing values: {found}. Missing numbers are replaced by the mean, and the models include an "
+        "indicator of missing values. Missing text is a level of its own (Groenwold et al. 2012). This is valid in a "
+        "randomized trial. With observational data, prefer multiple imputation."
     )
 
 
@@ -341,7 +342,7 @@ def trend_words(record: FitRecord, anticipation: int = 0) -> str:
     periods, did = record.design.periods, record.options.did
     if did is None:
         return ""
-    kind, same = " of repeated cross sections", " Both periods must have the same population."
+    kind, same = " of repeated cross sections", " Both periods must be samples of the same population."
     if periods is None:
         kind, same = ": the outcome is the change over time", ""
     given, name = ("", "") if not variables_of(record) else (" with the same covariates", "conditional ")
@@ -365,7 +366,7 @@ def santanna_words(record: FitRecord) -> str:
         return ""
     kind = "locally efficient doubly robust" if sections else "doubly robust"
     weights = "normalised weights of the controls, as in R's DRDID" if did.normalize else "unnormalised weights"
-    return f" The estimator is the {kind} one of Sant'Anna and Zhao (2020), with {weights}."
+    return f" This is the {kind} estimator of Sant'Anna and Zhao (2020), with {weights}."
 
 
 # --- inference -----------------------------------------------------------------------------------------------------
@@ -425,7 +426,7 @@ def logs_words(record: FitRecord) -> str:
     if record.options.effect_scale.additive:
         return ""
     test = f"test of {record.estimand} = {record.options.effect_scale.null:g}"
-    source = "" if record.boot is None else " and its variation over the resamples"
+    source = "" if record.boot is None else " and its standard error over the resamples"
     return f" The {test} uses the logarithm of the ratio{source}; the interval is transformed back."
 
 
@@ -475,16 +476,16 @@ def ladder_end_words(joint: JointRecord) -> str:
 def study_words(study: Any) -> list[str]:
     """Return sentences on the effects of an event study, its units, their weights, and assumptions."""
     record, given, design = study._record, study.given, study._record.design
-    since = "the last period before the group began"
-    since += f" and its anticipation ({given['anticipation']})" * bool(given["anticipation"])
-    since += " (before adoption, since the previous period)" * (given["base"] != "universal")
+    early = f" and anticipation ({given['anticipation']})" * bool(given["anticipation"])
+    varying = " Effects before treatment use the change since the previous period." * (given["base"] == "varying")
     sizes, limits = study.sizes.items(), [f"`{name}={given[name]!r}`" for name in ("trim", "clip") if given.get(name)]
-    parts = [f"{n} {'never ' * (at == NEVER)}begin{'s' * (n == 1)}{f' in {at}' * (at != NEVER)}" for at, n in sizes]
+    parts = [f"{'after the last period or never' if at == NEVER else f'in {at}'} for {n}" for at, n in sizes]
     return [
-        f"Each effect is the change of a group since {since}, minus the change of the controls. Controls are "
-        f"{CONTROLS[given['controls']]}. Averages weight groups by size; standard errors account for the sampling of "
-        "sizes.",
-        f"There are {study.sizes.sum()} units ({given['unit']}): {joined(parts)} (column {given['begins']}).",
+        f"Each effect is the change of a group since the last period before its treatment{early}, minus the change of "
+        f"the controls.{varying} Controls are {CONTROLS[given['controls']]}. Averages weight groups by size. Standard "
+        "errors account for the estimated sizes.",
+        f"There are {study.sizes.sum()} units (column {given['unit']}). Treatment begins {joined(parts)} (column "
+        f"{given['begins']}).",
         "" if design.weight_type is None else f"Units have {design.weight_type} weights ({design.weights_name}).",
         f"Each fit applied {joined(limits)} to its own propensity scores." * bool(limits),
         trend_words(record, given["anticipation"]) + santanna_words(record),

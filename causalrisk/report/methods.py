@@ -18,7 +18,7 @@ from causalrisk.joint.shrinkage import LADDER
 from causalrisk.numerics.resampling import JACKKNIFE, repeating, seed_text
 from causalrisk.report import labels as words
 
-NET_BIAS = "The net bias is the difference of the biases of the groups"
+NET_BIAS = "The net bias is the difference between the biases of the groups"
 
 
 def facts(record: FitRecord) -> dict[str, list[str]]:
@@ -39,7 +39,7 @@ def facts(record: FitRecord) -> dict[str, list[str]]:
         ],
         "outcome": [
             words.learner_words(record),
-            f"The weights of the fits are {words.joined(weights)}." * bool(weights),
+            f"The averaging weights are {words.joined(weights)}." * bool(weights),
             words.repeats_words(record),
             _outcome_sentence(record),
             words.offset_words(record),
@@ -100,8 +100,8 @@ def late_methods(res: Any) -> str:
     return _paragraph(
         f"We estimated the local average treatment effect (LATE) of {treat} on {outcome}, the average effect on "
         f"compliers, with the instrument {instrument} (Imbens and Angrist 1994). It is the effect of {instrument} on "
-        f"{outcome} divided by its effect on {treat} (Tan 2006), for {words.rows_words(record)}, estimated by "
-        f"{record.spec.how}.",
+        f"{outcome} divided by the effect of {instrument} on {treat} (Tan 2006), over {words.rows_words(record)}. Both "
+        f"effects were estimated by {record.spec.how}.",
         *said["outcome"],
         *said["score"],
         *said["sample"],
@@ -151,8 +151,8 @@ def permutation_methods(test: Any) -> str:
     ratio = "the effect divided by its robust standard error"
     statistic = {"studentized": ratio, "difference": "the effect", "wald": "Wald's, of all effects"}[test.kind]
     return _paragraph(
-        f"We tested the hypothesis that {design.treat_name} has no effect on {design.endog_name} for any "
-        f"{design.unit_name}, by a permutation test ({test.alternative}; Phipson and Smyth 2010).",
+        f"We tested the hypothesis that {design.treat_name} has no effect on {design.endog_name} for any unit, by a "
+        f"permutation test ({test.alternative}; Phipson and Smyth 2010).",
         f"The effect was estimated by {test.record.spec.how}. The statistic is {statistic}. It was computed under "
         f"{f'all {number}' if test.exact else f'{number} random'} assignments of the treatment among "
         f"{test.assignment.words}.",
@@ -183,9 +183,9 @@ def _outcome_sentence(record: FitRecord) -> str:
     formula = without_change(design.formula, options.did) if design.formula else ", ".join(design.exog_names)
     if options.quantiles:
         levels = words.joined([f"{level:g}" for level in options.quantiles])
-        models = f". The outcome models were logits of whether the outcome is at most each quantile: {formula}"
+        models = f". The outcome models were logit models of whether the outcome is at most each quantile: {formula}"
         if spec.constants:
-            models = ", which are weighted quantiles" * spec.weighted
+            models = ", estimated by weighted quantiles" * spec.weighted
         return f"Effects are differences of the quantiles {levels} of the potential outcomes (Firpo 2007){models}."
     if spec.matched:
         return words.matching_words(record)
@@ -201,11 +201,11 @@ def _sample_sentence(record: FitRecord) -> str:
     """Describe the sample. Empty if the means are averages over exactly these rows."""
     design = record.design
     size = words.count(design.nobs, design.unit_name)
-    text = f"The sample has {size}"
+    text, unit = f"The sample has {size}", f"other {design.unit_name.replace('observation', 'row')}"
     if design.weight_type is not None:
         text += f" with {design.weight_type} weights ({design.weights_name})"
     if design.n_dropped:
-        text += f"; {words.count(design.n_dropped, 'other row')} {'was' if design.n_dropped == 1 else 'were'} left out"
+        text += f"; {words.count(design.n_dropped, unit)} {'was' if design.n_dropped == 1 else 'were'} left out"
     if design.n_outside:
         text += f"; {design.n_outside} rows outside the subpopulation are used only for the standard errors"
     return "" if text.endswith(size) and size in words.rows_words(record) else f"{text}."
@@ -289,7 +289,8 @@ def _errors_source(record: FitRecord) -> str:
         score = " and account for the estimated propensity score (Abadie and Imbens 2016)"
         estimated = record.options.metric == "propensity" and record.used_weight_fit.estimated
         return "follow Abadie and Imbens (2006)" + score * estimated
-    text = "are from the stacked estimating equations of all models (Stefanski and Boos 2002)"
+    models = "the models other than the learner" if record.learned is not None else "all models"
+    text = f"are from the stacked estimating equations of {models} (Stefanski and Boos 2002)"
     if record.cov_type == "cluster":
         text += f", clustered by {words.joined(design.cluster_names)}"
     text += " (Cameron, Gelbach and Miller 2011)" * (design.second_cluster is not None)

@@ -30,12 +30,12 @@ DPI = 150
 BADGES = {explain.GOOD: "Fine", explain.CAUTION: "Look closely", explain.BAD: "Problem"}
 TOP, NAMED = 10, 5  # influential rows of the table, and of the plot
 ROWS = (
-    'The effect is a difference of means. "ratio" is the risk ratio behind the E-value, and "basis" says how it was '
-    'computed. "of limit" is for the limit of the interval nearest to no effect.'
+    '"effect" is the difference of means. "ratio" is the risk ratio behind the E-value, and "basis" says how it was '
+    'computed. Rows that end in "of limit" are for the end of the interval nearest to no effect.'
 )
 SCALE = (
-    ' "scale" is S: the bias is at most S sqrt(cf_y cf_d / (1 - cf_d)). cf_y is the share of the residual variance of '
-    "the outcome that the confounder explains, and cf_d the share of the variance of the weights."
+    ' "scale" is S: the bias is at most S sqrt(cf_y cf_d / (1 - cf_d)). The confounder explains the share cf_y '
+    "of the residual variance of the outcome and the share cf_d of the variance of the weights."
 )
 Body = tuple[str, Reading | None]  # HTML below a heading, and what is said in the overview
 Asked = tuple[str, str, str, str]  # key and heading of an assumption, the question, and the author's statement
@@ -160,7 +160,7 @@ def _parts(
             reason = f"Not available for this fit: {str(error).splitlines()[0]}"
             own.append(Part(anchor, heading, paragraph(reason, "soft")))
     page = f'<div class="scroll summary" role="region" tabindex="0" aria-label="Summary">{shown.as_html()}</div>'
-    said = [line for part in own if part.reading for line in (part.reading.headline, *part.reading.texts)]
+    said = [text for part in own for text in (part.reading.texts if part.reading else [part.body])]
     cited = methods.references(" ".join([text, *said]), record.options.population.reference)
     items = "".join(f"<li>{html.escape(reference)}</li>" for reference in cited)
     seed = methods.seeds_text(record).capitalize()
@@ -279,14 +279,15 @@ def _sensitivity(record: FitRecord, alpha: float) -> Body:
 def _ledgers(record: FitRecord, alpha: float) -> Body:
     """Return tables of the rows from the data to the groups and of the resamples, with reasons, and the warnings."""
     design, joint = record.design, record.joint
-    flow = [("rows of the data", len(design.in_sample))]
+    units = design.unit_name.replace("observation", "row") + "s"
+    flow = [(f"{units} of the data", len(design.in_sample))]
     flow += [("outside the subpopulation", -design.n_outside)] * bool(design.n_outside)
     flow += [(f"left out: {why}", -own) for why, _, own in words.left_out(design)]
-    flow.append(("rows of the sample", design.n))
+    flow.append((f"{units} of the sample", design.n))
     groups = zip(design.labels, design.members.sum(axis=1), strict=True)
     flow += [(f"{design.treat_name} = {label}", rows) for label, rows in groups]
-    flow += [("rows of the sample without an outcome", design.n_unrecorded)] * bool(design.n_unrecorded)
-    table = pd.DataFrame(flow, columns=["", "rows"]).set_index("")
+    flow += [(f"{units} of the sample without an outcome", design.n_unrecorded)] * bool(design.n_unrecorded)
+    table = pd.DataFrame(flow, columns=["", units]).set_index("")
     blocks = [table_html(table, "From the data to the sample")]
     drawn = {"Resamples": record.boot, "Propensity replicates": None if joint is None else joint.replicates}
     for what, draws in drawn.items():

@@ -12,6 +12,7 @@ import pandas as pd
 from pandas.api.types import is_list_like
 
 from causalrisk.design.design import Design
+from causalrisk.design.did import without_change
 from causalrisk.errors import NUMBERS, Failure, OptionError
 from causalrisk.estimation.overlap import LARGE_WEIGHT
 from causalrisk.estimation.record import FitRecord
@@ -34,8 +35,8 @@ MODELS = (
 )  # fmt: skip
 DESIGN = ("Clusters:", "Strata:", "PSUs:", "Population:", "Replicates:", "Subpopulation:")
 NOTE_SURVEY_N = (
-    "The column survey n is the effective n of the survey weights alone. The columns after it use these weights times "
-    "the propensity-score weights."
+    "The column survey n is the effective n under the survey weights alone. The columns to its right use the product "
+    "of survey and propensity-score weights."
 )
 NOTE_JRE = "Do not interpret JRE's coefficients or predictions."
 NOTE_BINARY = (
@@ -180,7 +181,7 @@ def summarize_pooled(pooled: Any, alpha: float = 0.05, title: str | None = None)
         *_model_notes([record], "res"),
         words.learner_words(record),
         NOTE_JRE * (record.joint is not None),
-        "Each warning below is shown for the first imputation that has it." * bool(warned),
+        "Each warning below is from the first imputed data set in which it occurs." * bool(warned),
         *map(words.sentence, warned.values()),
     ]
     return ResultSummary(tables, notes)
@@ -214,7 +215,7 @@ def summarize_event_study(study: Any, alpha: float = 0.05, title: str | None = N
     notes = [
         f"{effects} Exposure is the number of periods since adoption. Effects before adoption are placebos"
         f"{', except in the anticipation periods' * bool(given['anticipation'])}. Intervals for several effects are "
-        "simultaneous and match the adjusted p-values; P is not adjusted.",
+        "simultaneous. They match the column adjusted P; the column P is not adjusted.",
         f"Outcome: {given['formula']}",
         f"Propensity: {right}" * (record.uses_score and record.design.score is None),
         f"{units}{words.small_sample_words(record)} Confidence intervals use {words.distribution_of(study.df)}.",
@@ -348,9 +349,9 @@ def _notes(record: FitRecord) -> list[str]:
         _score_note(record),
     ]
     if joint is not None:
-        stacked = "The shrinkage and `res.start` are those of the fit without learners."
-        notes.append(f"{NOTE_JRE} Use those of `res.start`, the IPWRA fit.")
-        notes += [stacked * (record.stack is not None), words.ladder_end_words(joint)]
+        notes.append(f"{NOTE_JRE} Use `res.start`, the IPWRA fit, for these.")
+        notes.append("The shrinkage and `res.start` are from the fit without learners." * (record.stack is not None))
+        notes.append(words.ladder_end_words(joint))
         if record.boot is None or record.boot.start is None:  # else in a table
             pairs, (spec, _) = zip(record.effect_names, joint.start.params, strict=False), words.formats(record)
             notes.append(f"IPWRA's {words.joined([f'{name} is {value:{spec}}' for name, value in pairs])}.")
@@ -389,12 +390,12 @@ def _comparison_notes(comparison: Comparison) -> list[str]:
     uses: dict[str, list[str]] = {}  # what each estimator does with the predictions of learners
     for record in records:
         if record.learned is not None:
-            use = "as the outcome models" if record.spec.given else "as terms of the outcome models"
-            uses.setdefault("in a stack" if record.stack else use, []).append(record.spec.name)
+            use = "instead of outcome models" if record.spec.given else "as extra terms in the outcome models"
+            uses.setdefault("in an average of fits" if record.stack else use, []).append(record.spec.name)
     used = words.joined([f"{use} ({', '.join(names)})" for use, names in uses.items()])
     notes = [
         sources,
-        "Differences are tested with their standard error over the resamples that succeeded for both estimators."
+        "The standard error of a difference is from the resamples in which both estimators succeeded."
         * (len(records) > 1),
         words.logs_words(comparison.drawn[0]).strip(),
         *_model_notes(records, f'res.results["{comparison.names[0]}"]'),
@@ -405,10 +406,10 @@ def _comparison_notes(comparison: Comparison) -> list[str]:
 
 def formulas(*records: FitRecord) -> list[str]:
     """Return one note for each formula that a fit, or any of several fits to the same data, uses."""
-    design = records[0].design
+    design, did, constants = records[0].design, records[0].options.did, all(each.spec.constants for each in records)
     if design.formula is None:
         return []
-    outcome = design.endog_name if all(record.spec.constants for record in records) else design.formula
+    outcome = design.endog_name if constants else without_change(design.formula, did)
     scored = design.score is None and any(record.uses_score for record in records)
     seen = design.observation if any(record.spec.uses_propensity for record in records) else None
     observed = "" if seen is None else f"Observed: {seen.formula}"
@@ -442,10 +443,10 @@ def _overlap_note(record: FitRecord) -> str:
     arm, label = min(zip(record.overlap, design.labels, strict=True), key=lambda pair: pair[0].kept)
     if record.spec.matched or not (record.spec.uses_propensity and everybody and arm.kept < POOR):
         return ""
-    alone = f" ({arm.alone_n:.0f} by the probability weights alone)" * (design.weight_type == "probability")
+    alone = f" ({arm.alone_n:.0f} under the probability weights alone)" * (design.weight_type == "probability")
     left = (
-        f"Overlap is limited. After weighting, the effective n of group {label} is {arm.effective_n:.0f}{alone}, of "
-        f"{words.count(arm.n, design.unit_name)}. See `res.overlap()`. "
+        f"Overlap is limited. After weighting, the effective n of group {label} is {arm.effective_n:.0f}{alone}, out "
+        f"of {words.count(arm.n, design.unit_name)}. See `res.overlap()`. "
     ) * (not words.poor_overlap(record))
     sandwich = record.spec == IPWRA and record.cov_type in ("robust", "HC1", "cluster")
     if not sandwich or record.options.quantiles:
@@ -470,23 +471,21 @@ def _score_note(record: FitRecord) -> str:
     if again or (record.spec.corrected and record.options.population.by_arm):
         return "The propensity scores are cross-fitted."
     return (
-        "The propensity scores are cross-fitted. The standard error treats them as known, which is valid only for AIPW "
-        'with a target that does not depend on them. Use `fit(cov_type="bootstrap")`.'
+        "The propensity scores are cross-fitted. Standard errors ignore their uncertainty. This is valid only for AIPW "
+        'with a target that does not depend on the scores. Use `fit(cov_type="bootstrap")`.'
     )
 
 
 def _dropped_notes(design: Design, results: str) -> list[str]:
-    notes = []
-    if design.n_outside:
-        outside = words.count(design.n_outside, "row")
-        notes.append(f"{outside} outside the subpopulation are used only for the standard errors.")
+    outside = f"{words.count(design.n_outside, 'row')} outside the subpopulation are used only for the standard errors."
+    notes = [outside] * bool(design.n_outside)
     if design.n_dropped:
         found = words.left_out(design)
-        reasons = ", ".join(f"{why} in {lacking}" for why, lacking, _ in found)
+        reasons = ", ".join(f"{why}{f' in {lacking}' * (len(found) > 1)}" for why, lacking, _ in found)
         several = " (some rows lack several)" * (sum(lacking for _, lacking, _ in found) > design.n_dropped)
         variables = (*design.outcome_encoder.variables, *design.propensity_encoder.variables)
         missing = any(why == f"{name} missing" for why, *_ in found for name in variables)
         fill = " `causalrisk.pool` combines fits to imputed data." * missing
-        dropped = words.count(design.n_dropped, "row")
+        dropped = words.count(design.n_dropped, design.unit_name.replace("observation", "row"))
         notes.append(f"{dropped} dropped: {reasons}{several}. See `{results}.sample_ledger`.{fill}")
     return notes

@@ -131,9 +131,9 @@ def table_one(
     mage                                  26.810 (5.645)  25.167 (5.301)   -0.300*
     mmarried                                2839 (75.1%)     409 (47.3%)   -0.596*
     ==============================================================================
-    Notes: Mean (SD) of numbers, n (%) of categories. SMD: the mean minus that
-    of group nonsmoker, divided by the root of the mean variance of the groups; *
-    above 0.1.
+    Notes: Mean (SD) of numbers, n (%) of categories. SMD: the difference from the
+    mean of group nonsmoker, divided by the root of the mean variance of the
+    groups. * marks SMDs beyond 0.1.
     """
     if is_frame(covariates) and not is_frame(data):  # the data came first
         covariates, data = data, covariates
@@ -184,7 +184,7 @@ def table_one(
     )
     said = ["Mean (SD) of numbers, n (%) of categories.", *["Median [quartiles] where shown."] * bool(median), *told]
     if any(np.isnan(c.values).any() for c in found):
-        said.append("Missing: n (%) of all rows; the other numbers leave missing values out.")
+        said.append("Missing: n (%) of all rows. The other numbers exclude missing values.")
     if contrasts:
         said.append(_note_on_differences(threshold, labels[0], "the root of the mean variance of the groups"))
     frame = pd.DataFrame.from_dict(numbers, orient="index").rename_axis("covariate")
@@ -418,5 +418,5 @@ def _marked(differences: Sequence[float] | Array, threshold: float | None) -> li
 
 
 def _note_on_differences(threshold: float | None, reference: str, scale: str) -> str:
-    starred = "" if threshold is None else f"; * above {threshold:g}"
-    return f"SMD: the mean minus that of group {reference}, divided by {scale}{starred}."
+    starred = "" if threshold is None else f" * marks SMDs beyond {threshold:g}."
+    return f"SMD: the difference from the mean of group {reference}, divided by {scale}.{starred}"

@@ -144,14 +144,15 @@ class StudyResults(Shown):
         return ResultSummary(tables, self._notes(alpha))
 
     def _notes(self, alpha: float) -> list[str]:
-        counts = self.raw.groupby(["design", "n"])["sample"].nunique()
+        counts, level = self.raw.groupby(["design", "n"])["sample"].nunique(), f"{100 * (1 - alpha):.4g}"
         effects = ", ".join(f"{design.name} {format_number(design.effect)}" for design in self.designs)
-        errors = f"the bootstrap's ({self.n_boot} resamples)" if self.n_boot else "robust (slightly too small for JRE)"
+        robust = f"robust{' (slightly too small for JRE)' * ('JRE' in self.estimators)}"
+        errors = f"the bootstrap's ({self.n_boot} resamples)" if self.n_boot else robust
         notes = [
-            f"{counts.min()} samples of each. True effects: {effects}.",
-            f"ratio: mean squared error relative to {self.reference} on the same samples, with its Monte Carlo error. "
-            f"Coverage of the {100 * (1 - alpha):.4g}% interval; /bound: n times the mean squared error over the "
-            "efficiency bound.",
+            f"{counts.min()} samples per design and size. True effects: {effects}.",
+            f"ratio: mean squared error divided by the mean squared error of {self.reference} on the same samples. "
+            f"(MC): Monte Carlo error of the ratio. {level}%: coverage of the {level}% interval. /bound: n times the "
+            "mean squared error, divided by the efficiency bound.",
             f"Standard errors of the package's models are {errors}, unless their options say otherwise.",
         ]
         failures = self.failures

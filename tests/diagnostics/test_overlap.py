@@ -101,9 +101,9 @@ def test_controls_far_from_a_target_group_are_no_poor_overlap(target, given, tmp
     worst, many = others.idxmin(), others.min()
     assert many > few and (table["effective n"] / table["n"]).min() < 0.2
     page = " ".join(res.report(tmp_path / "report.html").read_text("utf-8").split())
-    size = f"the effective n of group {worst} is {many:.0f}, compared with {few} rows of group {name}."
+    size = f"group {worst} has an effective n of {many:.0f}; the target, group {name}, has {few} rows."
     assert f"Overlap is good: after weighting, {size}" in page
-    assert f" of {few} rows of group {name}." in page
+    assert f" of {few} rows of group {name} are outside" in page
 
 
 def test_poor_overlap_with_a_target_group_names_its_rows(tmp_path, unprinted_plots):
@@ -115,7 +115,7 @@ def test_poor_overlap_with_a_target_group_names_its_rows(tmp_path, unprinted_plo
     size = f"the effective n of group '0' is only {row['effective n']:.1f}; the target group '1' has {n} rows."
     assert row["n"] > n and size in str(caught[0].message)
     page = res.report(tmp_path / "report.html").read_text("utf-8")
-    assert f"Overlap is poor: after weighting, the effective n of group 0 is {row['effective n']:.0f}, " in page
+    assert f"Overlap is poor: after weighting, group 0 has an effective n of {row['effective n']:.0f}; " in page
 
 
 @pytest.mark.parametrize(("slope", "word"), [(0.3, "good"), (1.0, "limited"), (2.5, "poor")])
@@ -142,14 +142,14 @@ def test_rows_outside_the_limits_are_told_only_before_trimming(trim, said, tmp_p
     share = res.overlap()["outside crump"].sum() / res.nobs
     assert share > 0.05 if trim is None else share > 0
     page = res.report(tmp_path / "report.html").read_text("utf-8")
-    assert ("Outside the limits of Crump" in page) == said
+    assert ("outside the limits of Crump" in page) == said
 
 
 def test_a_few_rows_outside_the_limits_are_not_told():
     frame = pd.DataFrame({"n": [10, 10], "effective n": [10.0, 10.0], "outside support": 0, "outside crump": [1, 0]})
     assert "limits" not in " ".join(read_overlap(frame, False, EVERYBODY, "").texts)
     texts = " ".join(read_overlap(frame.head(1), False, EVERYBODY, "").texts)
-    assert "Outside the limits of Crump et al. (2009): 1 of 10 rows (10%)." in texts
+    assert "Scores of 1 of 10 rows (10%) are outside the limits of Crump et al. (2009)." in texts
 
 
 def coin_flip(n=1000, sd=1.3):

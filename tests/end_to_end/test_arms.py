@@ -298,7 +298,7 @@ def test_trimming_several_arms_is_the_fit_to_the_rows_left():
     np.testing.assert_allclose(res.params, rest.params, rtol=1e-9)
     dropped = int((cost > cut).sum())
     assert 0 < dropped < 500
-    assert f"{dropped} with a sum of inverses above {cut:.3g}" in str(res.summary())
+    assert f"{dropped} with sum of 1/score > {cut:.3g}" in str(res.summary())
     table = plain.overlap()
     assert table["crump cut"].iloc[0] == pytest.approx(cut) and table["outside crump"].sum() == dropped
     assert (~plain.overlap(by="unit")["in crump"]).sum() == dropped

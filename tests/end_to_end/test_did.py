@@ -423,7 +423,7 @@ def test_units_with_missing_values_count_nowhere(column, options):
     for by in ("exposure", "group", "all"):
         pd.testing.assert_frame_equal(missing.effects(by), without.effects(by), rtol=1e-9)
     unused = PANEL["id"][gone].nunique()
-    assert f"Left out of all fits, and not counted: {unused} units." in " ".join(str(missing.summary()).split())
+    assert f"Not counted: {unused} units that no fit uses." in " ".join(str(missing.summary()).split())
 
 
 def test_a_weight_missing_in_one_period_is_that_of_the_others():
@@ -736,7 +736,7 @@ def test_a_summary_has_the_p_values_of_its_intervals():
 
 
 @pytest.mark.parametrize(("estimator", "options", "said"), [
-    (AIPW, {}, "The estimator is the doubly robust one of Sant'Anna and Zhao (2020), with normalised weights of "
+    (AIPW, {}, "This is the doubly robust estimator of Sant'Anna and Zhao (2020), with normalised weights of "
      "the controls, as in R's DRDID."),
     (AIPW, {"did": DiD(before="y0", normalize=False)}, "with unnormalised weights."),
     (AIPW, {"propensity_loss": "calibrated"}, "With calibrated scores, this is the improved estimator of"),
@@ -753,7 +753,7 @@ def test_methods_of_a_study_name_its_models():
     text = study(SHORT, estimator="IPWRA").methods()
     assert "Each effect was estimated by inverse probability weighted regression adjustment" in text and "[" not in text
     assert "Outcome models of the change were linear: y ~ x. The propensity model was logit: x." in text
-    assert "Averages weight groups by size; standard errors account for the sampling of sizes." in text
+    assert "Averages weight groups by size. Standard errors account for the estimated sizes." in text
     assert "The propensity model was logit without covariates." in study(SHORT, "y ~ 1").methods()
     plain = study(SHORT, estimator="Unadjusted").methods()
     assert "[" not in plain and "outcome models" not in plain
@@ -765,7 +765,7 @@ def test_a_study_is_printed_drawn_and_kept(unprinted_plots):
     with pd.option_context("display.max_columns", 0):  # as many as a terminal has room for
         assert "..." not in repr(STUDY.effects())
     assert [label.get_text() for label in STUDY.plot("time").get_xticklabels()] == ["2003", "2004", "2005"]
-    for said in ("Units: id (240)", "begin in 2003", "Propensity: x", "year (5)"):
+    for said in ("Units: id (240)", "Treatment begins in 2003 for", "Propensity: x", "year (5)"):
         assert said in text
     assert "Clusters: c (30)" in " ".join(str(study(SHORT, cluster="c").summary()).split())
     missing = study(SHORT.assign(x=SHORT.x.where(SHORT.id > 5)))

@@ -153,7 +153,7 @@ def test_results_say_what_they_are_of():
     assert "Outcome model:      given predictions" in str(res.summary())
     assert "its models are linear" not in str(fitted(data=DATA.assign(y=DATA.y > 0)).summary())
     text = res.methods()
-    assert "predictions given in m0 and m1" in text and "every step but keep the outcome predictions" in text
+    assert "predictions in m0 and m1 replace the" in text and "every step but keep the outcome predictions" in text
     again = eval(f"AIPW.from_formula('y ~ 1', DATA, treat='d', {dict_of(res)})").fit()
     np.testing.assert_allclose(again.effect, res.effect, rtol=1e-14)
 

@@ -119,7 +119,7 @@ def test_clusters_and_resamples():
     assert abs(clustered.bse.iloc[0] / by_hand - 1) < 0.02  # which takes the score as known
     text = " ".join(str(clustered.summary()).split())
     assert f"Clusters: group ({data['group'].nunique()})" in text and "robust (cluster)" in text
-    assert f"for whom z raises d: an estimated {clustered.complier_share:.1%} of the sample" in text
+    assert f"for which z raises d: an estimated {clustered.complier_share:.1%} of the sample" in text
     np.testing.assert_allclose(plain.fit(n_boot=400).bse, plain.fit().bse, rtol=0.1)
     drawn_again = plain.fit(bootstrap="multiplier", n_boot=400)
     moved = [np.asarray(res.boot_params)[:, 0] for res in (drawn_again.outcome, drawn_again.first_stage)]
@@ -187,7 +187,7 @@ def test_an_instrument_that_lowers_the_treatment():
     )
     np.testing.assert_allclose([turned.effect, turned.complier_share], [res.effect, res.complier_share], rtol=1e-10)
     np.testing.assert_allclose(turned.compliers(), res.compliers(), rtol=1e-8)
-    assert "for whom z lowers d" in " ".join(str(turned.summary()).split())
+    assert "for which z lowers d" in " ".join(str(turned.summary()).split())
 
 
 @pytest.mark.filterwarnings("error")
@@ -259,8 +259,8 @@ def test_options_may_have_their_names_in_other_packages():
 def test_the_summary_says_what_is_assumed():
     res = LATE.from_formula("y ~ x1", drawn(), treat="d", instrument="z").fit()
     text = " ".join(str(res.summary()).split())
-    assert "First-stage F:" in text and "Anderson and Rubin's 95% interval" in text and "only through d" in text
-    assert "Anderson and Rubin's 97.5% interval" in " ".join(res.summary(alpha=0.025).as_text().split())
+    assert "First-stage F:" in text and "The 95% interval of Anderson and Rubin" in text and "only through d" in text
+    assert "The 97.5% interval of Anderson and Rubin" in " ".join(res.summary(alpha=0.025).as_text().split())
 
 
 GIVEN = {"outcome_predictions": ["g0", "g1"], "treatment_predictions": ["r0", "r1"]}

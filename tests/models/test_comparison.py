@@ -209,7 +209,7 @@ def test_one_sample_for_all(frame):
     kept = holes.dropna()
     means = kept.groupby("d").y.mean()
     assert res.table.loc["Unadjusted", "estimate"] == pytest.approx(means[1] - means[0], rel=1e-12)
-    assert "10 rows dropped: x3 missing in 10." in str(res.summary())
+    assert "10 rows dropped: x3 missing." in str(res.summary())
 
 
 def test_formula_in_the_callers_scope(frame):

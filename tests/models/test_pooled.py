@@ -468,7 +468,7 @@ def test_the_summary_repeats_the_warnings_of_the_fits():
     text = " ".join(str(pool(fits).summary()).split())
     assert text.count("Only 12 clusters of 'g' are in the data.") == 1
     assert text.count("Poor overlap: after weighting") == 1
-    assert "Each warning below is shown for the first imputation that has it." in text
+    assert "Each warning below is from the first imputed data set in which it occurs." in text
     assert f"effective n of group '1' is only {fits[0].overlap().loc['1', 'effective n']:.1f}" in text
 
 

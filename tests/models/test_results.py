@@ -288,7 +288,7 @@ def test_warnings_of_the_fit_are_notes(frame):
         res = cr.IPWRA.from_formula(f"y ~ {RHS}", holes, treat="d", cluster="group").fit()
     text = " ".join(str(res.summary()).split())
     assert "Only 6 clusters of 'group'" in text
-    assert "7 rows dropped: x1 missing in 7" in text
+    assert "7 rows dropped: x1 missing." in text
     assert "Rows dropped: 7" in text
 
 

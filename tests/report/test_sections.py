@@ -106,13 +106,13 @@ def test_lalonde_is_told_that_overlap_is_bad(jobs, jobs_page):
     text = read(jobs_page).text
     top = text[: text.index("Contents")]
     row = jobs.overlap().loc["1"]
-    kept = f"{row['effective n']:.0f}, compared with {row['n']:.0f} rows of group 1"
-    assert f"Overlap is poor: after weighting, the effective n of group 1 is {kept}." in top
+    kept = f"{row['effective n']:.0f} out of {row['n']:.0f} rows"
+    assert f"Overlap is poor: after weighting, group 1 has an effective n of {kept}." in top
     assert "3 assumptions to argue for; see Assumptions" in top
     assert '"ratio" is the risk ratio behind the E-value, and "basis" says how it was computed.' in text
     assert f"{jobs.start.effect:.2f}" in top
     outside = int(jobs.overlap()["outside crump"].sum())
-    assert f"{outside} of 614 rows ({outside / 614:.0%}). An average over all rows is imprecise." in text
+    assert f"Scores of {outside} of 614 rows ({outside / 614:.0%}) are outside the limits of Crump et al." in text
 
 
 @pytest.mark.usefixtures("unprinted_plots")
@@ -340,10 +340,10 @@ def test_verdicts_of_the_others():
 def test_an_effect_that_is_not_clear_is_not_to_be_explained_away():
     clear = pd.Series({"E-value": 2.4, "E-value of limit": 2.1, "ratio": 1.5, "basis": "difference over the SD",
                        "robustness value": np.nan})  # fmt: skip
-    assert "With 2.10, the 95% interval would include zero." in read_sensitivity(clear, 0.05).headline
+    assert "A risk ratio of 2.10 is enough for the 95% interval to" in read_sensitivity(clear, 0.05).headline
     unclear = clear.replace({2.1: 1.0})
     headline = read_sensitivity(unclear, 0.1).headline
-    assert headline.startswith("The 90% interval already includes zero. To explain the estimate away, a confounder")
+    assert headline.startswith("The 90% interval already includes zero. To explain the effect away, a confounder")
     ratio = unclear.replace({"difference over the SD": "ratio of the means"})
     assert "The 90% interval of the ratio of the means already includes 1." in read_sensitivity(ratio, 0.1).headline
 
@@ -384,7 +384,7 @@ def test_methods_name_the_effect_that_is_a_ratio(cattaneo, tmp_path, effect, nam
     assert "average treatment effect" not in text
     assert "uses the logarithm of the ratio; the interval is transformed back." in text
     assert "resamples" not in text
-    assert "its variation over the resamples" in model.fit(n_boot=29).methods()
+    assert "its standard error over the resamples" in model.fit(n_boot=29).methods()
     page = read(res.report(tmp_path / "a.html")).text
     assert page.count(name) > 1 and "The average treatment effect" not in page
     amounts = cr.AIPW.from_formula("bweight ~ mage", cattaneo[::4], treat="mbsmoke", effect=effect)

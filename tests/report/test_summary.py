@@ -75,7 +75,7 @@ def test_a_note_says_where_the_interval_of_ipwra_is_too_short():
     worst = (arms["effective n"] / arms["n"]).idxmin()
     assert arms["effective n"][worst] < arms["n"][worst] / 2
     text = " ".join(str(res.summary()).split())
-    left = f"{worst} is {arms['effective n'][worst]:.0f}, of {arms['n'][worst]} rows."
+    left = f"{worst} is {arms['effective n'][worst]:.0f}, out of {arms['n'][worst]} rows."
     assert f"{POOR} {left}" in text and SHORT in text
     assert 'fit(cov_type="jackknife", use_t=True)' in text and "AIPW" in text
     for options in ({"cov_type": "HC1"}, {"use_t": True}):
@@ -142,4 +142,4 @@ def test_filled_values_are_noted_below_the_table_of_covariates():
     data.loc[:5, "x1"] = np.nan
     res = cr.IPWRA.from_formula("y ~ np.exp(x1) + x2", data, treat="d", missing="indicator").fit()
     text = " ".join(str(res.table_one(names={"np.exp(x1)": "Dose"})).split())
-    assert "Missing covariates (x1 in 6 rows): numbers are replaced by the mean" in text and "Dose" in text
+    assert "Covariates with missing values: x1 (6 rows). Missing numbers are replaced by" in text and "Dose" in text

@@ -336,7 +336,7 @@ def test_reference_can_be_another_and_is_the_first_estimator_without_ipwra():
     study = run_study("linear", n=100, n_sims=5, estimators=FAST, reference="AIPW")
     assert study.table.loc[("linear", 100, "AIPW"), "mse_ratio"] == 1
     without = run_study("linear", n=100, n_sims=5, estimators=["AIPW", "IPW"])
-    assert without.table["mse_ratio"].notna().all() and "relative to AIPW" in str(without.summary())
+    assert without.table["mse_ratio"].notna().all() and "error of AIPW" in str(without.summary())
     with pytest.raises(cr.OptionError, match=r"(?s)reference='AIWP'.*expected one of.*'AIPW'"):
         run_study("linear", n=100, n_sims=5, estimators=FAST, reference="AIWP")
 
@@ -350,7 +350,7 @@ def test_errors_of_a_cell(small):
 def test_summary_and_repr(small):
     text = str(small.summary())
     assert repr(small) == "Study of 3 estimators: linear, strong, n 100, 150, 6 samples"
-    for words in ("Monte Carlo Study", "strong, n 150", "6 samples of each", "True effects: linear 1.000"):
+    for words in ("Monte Carlo Study", "strong, n 150", "6 samples per design and size", "True effects: linear 1.000"):
         assert words in text
     assert small._repr_html_() == small.summary().as_html()
     assert "Heading" in str(small.summary(title="Heading", alpha=0.1))
