@@ -215,13 +215,12 @@ class FitRecord(Task):
     def factor_with(self, n_clusters: int | None) -> float:
         """Return the small-sample factor of the variance with `n_clusters` clusters, or one without `small_sample`."""
         count = self.n_coefficients if self.small_sample else 0
-        return fits.small_sample_factor(self.design.nobs + self.sample.n_frame, count, n_clusters)
+        return fits.small_sample_factor(self.design.nobs, count, n_clusters)
 
     @property
     def small_sample_factor(self) -> float:
         """Small-sample factor of the variance over resamples. It is one without `small_sample`."""
-        n_clusters = self.design.n_clusters
-        return self.factor_with(n_clusters + self.sample.n_frame if n_clusters else None)
+        return self.factor_with(self.design.n_clusters or None)
 
     @property
     def uses_score(self) -> bool:
@@ -385,7 +384,9 @@ def _sandwich(record: FitRecord, influence: Array, blocks: Sequence[slice], note
 
     def one_way(codes: NDArray[np.intp] | None) -> Array:
         rows = {"cluster": codes, "stratum": sample.stratum, "strata": design.strata}
-        n_clusters = None if codes is None or design.strata is not None else int(loaded(codes.max())) + 1
+        n_clusters = None  # of the sample; those of a target frame come last
+        if codes is not None and design.strata is None:
+            n_clusters = int(loaded(codes.max())) + 1 - sample.n_frame
         covariance = fits.sandwich(influence, sample.s, sample.total, frequency=record.frequency, **rows)
         return record.factor_with(n_clusters) * covariance
 

@@ -101,8 +101,7 @@ def joint_differences(case: Case, data: Data, res: Any, joint: JointReference) -
     rows[np.r_[joint.n_own + np.arange(sample.n_frame), sample.order]] = influence
     total = joint.problem.s @ joint.own
     wanted = meat(joint.problem, rows) / total**2
-    n = total + sample.n_frame if case.weight_type == "frequency" else len(rows)
-    wanted = wanted * reference.small_sample(case, joint.problem, joint.stack, n)
+    wanted = wanted * reference.small_sample(case, joint.problem, joint.stack)
     yield apart("covariance", res.cov_params(), wanted, np.sqrt(np.outer(se, se) ** 2), ERROR)
     if case.resamples:  # their replicates are points that the package chooses
         yield from resamples(case, res, se, None, trained(case, joint))

@@ -570,13 +570,12 @@ def answer(case: Case, data: Data, basis: Callable[[Vector], Vector] = standardi
     """Return the effects of a case with their covariance."""
     problem = problem_of(case, data, basis)
     stack = Stack(problem)
-    theta, s = stack.solve(problem.s), problem.s
+    theta = stack.solve(problem.s)
     cov = meat_and_bread(problem, stack, theta, stack.bread(theta))
     slope = jacobian(stack.reported, theta, stack.averages)
     values, spread = stack.reported(theta), slope @ cov @ slope.T
     count = 2 * case.arms - 1
-    n = s.sum() if case.weight_type == "frequency" else len(s)
-    factor = small_sample(case, problem, stack, n)
+    factor = small_sample(case, problem, stack)
     cov = factor * cov
     limits, z = intervals(stack, theta, cov)
 
@@ -627,13 +626,16 @@ def meat(problem: Problem, rows: Vector) -> Vector:
     return (rows * (s**power)[:, None]).T @ rows
 
 
-def small_sample(case: Case, problem: Problem, stack: Stack, n: float) -> float:
+def small_sample(case: Case, problem: Problem, stack: Stack) -> float:
+    """The factor of the covariance, from the sample alone: rows of a target frame have cluster numbers from 10,000."""
     if not case.small_sample:
         return 1.0
+    own = problem.cluster < 10_000
+    n = problem.s[own].sum() if case.weight_type == "frequency" else own.sum()
     k = case.arms * stack.X.shape[1]
     if not case.clusters:
         return n / (n - k)
-    groups = len(np.unique(problem.cluster))
+    groups = len(np.unique(problem.cluster[own]))
     return groups / (groups - 1) * (n - 1) / (n - k)
 
 
