@@ -443,7 +443,7 @@ def test_trimming_equals_the_fit_to_the_rows_left(lalonde):
     text = str(res.summary())
     assert f"{dropped} outside [0.1, 0.9]" in text
     assert res.sample_ledger.dropped.sum() == dropped
-    assert f"propensity score outside [0.1, 0.9] in {dropped}" in " ".join(text.split())
+    assert f"{dropped} rows dropped: propensity score outside [0.1, 0.9]." in " ".join(text.split())
 
 
 @pytest.mark.filterwarnings("ignore::causalrisk.OverlapWarning")
