@@ -83,10 +83,12 @@ def complete_rows(
 
 def check_rows_left(lines: Sequence[Line], n: int, left: int) -> None:
     """Raise a DesignError if no row is left, and list from `lines` why the n rows were dropped."""
+    if not n:
+        raise DesignError(EMPTY)
     if not left:
         why = "".join(f"\n    {name!r} ({used_in})  {dropped} rows" for used_in, name, _, dropped in lines if dropped)
-        found = f"no observations left: all {n} rows were dropped, because of:{why}\nFill in missing values, or check"
-        raise DesignError(f"{found} `weights=` and `subpop=`." if n else EMPTY)
+        found = f"no observations left: all {n} rows were dropped, because of:{why}"
+        raise DesignError(f"{found}\nFill in missing values, or check `weights=` and `subpop=`.")
 
 
 def read_weights(given: Source | None, weight_type: str | None) -> np.ndarray | None:

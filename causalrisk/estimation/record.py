@@ -283,7 +283,7 @@ class FitRecord(Task):
 
     @property
     def rows(self) -> FittedRows:
-        """The rows of the design in the order of the data. Without a propensity score, importance weights are one."""
+        """The rows of the design in the order of the data. Without a score, scores are NaN and weights are one."""
         weights, design, sample = self.weight_fit if self.spec.uses_propensity else None, self.design, self.sample
         chances = None
         if weights is not None and "observed" in weights.beta:
@@ -297,7 +297,7 @@ class FitRecord(Task):
             own,
             own if self.frequency else ones,
             importance=ones if weights is None else sample.restore(weights.raw_weights),
-            scores=np.zeros((design.n_arms, len(own))) if weights is None else self.scores,
+            scores=np.full((design.n_arms, len(own)), np.nan) if weights is None else self.scores,
             recorded=(ones if chances is None else sample.restore(sample.with_outcome)) > 0,
             chances=None if chances is None else sample.restore(chances),
         )

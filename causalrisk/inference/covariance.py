@@ -110,7 +110,8 @@ def refit_under(
     try:
         numbers = records[0].sample.n * WIDTH  # of a block
         together = min(max(IN_CACHE // numbers, 1), MOST)
-        blocks = list(in_blocks(block, n_boot, 8.0 * numbers, inference, "bootstrap", "resample", together=together))
+        needed = 8.0 * numbers * together
+        blocks = list(in_blocks(block, n_boot, needed, inference, "bootstrap", "resample", together=together))
     except BrokenExecutor as error:
         why = "a worker process died, so its resamples are lost"
         advice = "Use `n_jobs=1`. `err.results` has the fit without a bootstrap."

@@ -368,8 +368,10 @@ def _check_alike(records: list[FitRecord]) -> None:
             if first.get(name) != other.get(name):
                 a, b = (f"{name}{made[name]}" if name in made else f"no {name}" for made in (first, other))
                 found = f"the results are from different models: one has {a:.120}, another has {b:.120}"
-                rows = " Impute every variable, or leave the same rows out of all data sets." * (name[:4] == "obse")
-                raise DesignError(f"{found}.\nFit the same model to each data set.{rows}")
+                advice = "Fit the same model to each data set."
+                if name.startswith("observations"):
+                    advice = "Impute every variable, or leave the same rows out of all data sets."
+                raise DesignError(f"{found}.\n{advice}")
 
 
 def _model_of(record: FitRecord) -> dict[str, object]:

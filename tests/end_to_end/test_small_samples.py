@@ -454,16 +454,3 @@ def test_few_treated_clusters_among_many_need_their_own_degrees_of_freedom():
         covered[seed] = z <= stats.t.ppf(0.975, 49), z <= stats.t.ppf(0.975, 2)
     assert res.df_resid == 49
     assert covered.mean(axis=0)[0] < 0.92 and covered.mean(axis=0)[1] > 0.93
-
-
-@pytest.mark.parametrize("clusters", [None, "c"])
-@pytest.mark.parametrize("rows", [20, 4000])
-def test_rows_of_a_target_frame_do_not_count_in_the_small_sample_factor(clusters, rows):
-    rng, n, groups = np.random.default_rng(0), 160, 10
-    frame = pd.DataFrame({"x": rng.normal(size=n), "d": rng.integers(0, 2, n), "c": np.arange(n) % groups})
-    frame["y"] = frame.x + frame.d + rng.normal(size=groups)[frame.c] + rng.normal(size=n)
-    target = pd.DataFrame({"x": rng.normal(0.3, 1, rows)})
-    model = cr.AIPW.from_formula("y ~ x", frame, treat="d", target=target, cluster=clusters)
-    ratio = model.fit(small_sample=True).effect_se / model.fit().effect_se
-    of_clusters = groups / (groups - 1) * (n - 1) / n if clusters else 1.0
-    assert ratio**2 == pytest.approx(of_clusters * n / (n - 4), rel=1e-10)

@@ -110,16 +110,17 @@ def test_the_factor_of_a_difference_is_the_larger_and_leaves_equal_estimators_eq
     assert wide["Unadjusted", "IPWRA"] / plain["Unadjusted", "IPWRA"] == pytest.approx(np.sqrt(n / (n - 6)), rel=1e-9)
 
 
-def test_rows_of_a_target_frame_are_no_clusters_in_the_factor():
+@pytest.mark.parametrize(("cluster", "factor"), [("g", 12 / 11 * 239 / 236), (None, 240 / 236)])
+@pytest.mark.parametrize("rows", [20, 4000])
+def test_rows_of_a_target_frame_do_not_count_in_the_small_sample_factor(cluster, factor, rows):
     frame = simulate(240).assign(g=np.arange(240) % 12)
-    model = cr.IPWRA.from_formula("y ~ x1", frame, treat="d", cluster="g", target=simulate(80, seed=2))
+    model = cr.IPWRA.from_formula("y ~ x1", frame, treat="d", cluster=cluster, target=simulate(rows, seed=2))
     robust, resampled = (
         model.fit(cov_type=kind, n_boot=count, small_sample=True).bse / model.fit(cov_type=kind, n_boot=count).bse
-        for kind, count in (("cluster", None), ("bootstrap", 50))
+        for kind, count in (("cluster" if cluster else "robust", None), ("bootstrap", 50))
     )
-    G, n, k = 12, 240, 4
     for found in (robust, resampled):
-        np.testing.assert_allclose(found, np.sqrt(G / (G - 1) * (n - 1) / (n - k)), rtol=1e-9)
+        np.testing.assert_allclose(found, np.sqrt(factor), rtol=1e-9)
 
 
 def test_the_start_of_jre_has_the_factor_and_its_estimate_has_not():
