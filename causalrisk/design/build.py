@@ -169,7 +169,7 @@ def design_from_formula(
     sources = formulas.sources(by.treat.name)
     rows, coding = _drawn(sources, by, table.index, notes)
     counts = rows.of(rows.weights).astype(int) if columns.weight_type == "frequency" else None
-    models = _formula_models(formulas, by.treat.name, coding, sources, rows, counts) | {"filled": filled}
+    models = _formula_models(formulas, by.treat.name, coding, sources, rows, counts, filled)
     if models["observation"] is not None:
         missing = ~models["observation"].recorded
         rows.lines.append((drawing.UNRECORDED, models["endog_name"], int(missing.sum()), 0))
@@ -241,7 +241,13 @@ def check_roles(formulas: Formulas, treat: str, did: DiD | None = None) -> None:
 
 
 def _formula_models(
-    formulas: Formulas, treat: str, coding: Arms, sources: Sequence[Source], rows: Rows, counts: np.ndarray | None
+    formulas: Formulas,
+    treat: str,
+    coding: Arms,
+    sources: Sequence[Source],
+    rows: Rows,
+    counts: np.ndarray | None,
+    filled: tuple[Filled, ...],
 ) -> dict[str, Any]:
     """Return fields of `Design`: the encoders, and the design matrices before any columns are dropped."""
     (outcome, assigned, *observed), n = formulas.models, rows.n
@@ -253,7 +259,7 @@ def _formula_models(
     for formula, scope in zip(formulas.models, formulas.scopes, strict=True):
         own = {name: columns[name] for name in scope.variables}
         check_levels(n, own, formula.coded(), formula.model)
-        encoders.append(FormulaEncoder(formula, Scope(own, scope.constants), counts))
+        encoders.append(FormulaEncoder(formula, Scope(own, scope.constants), counts, filled))
     left = {name: rows.of(values) for name, values in formulas.left.variables.items()}
     seen = ~np.logical_or.reduce([np.zeros(n, dtype=bool), *map(missing_mask, left.values())])
     X = encoders[0].sample_matrix(n)
@@ -267,4 +273,5 @@ def _formula_models(
         "formula": outcome.text,
         "propensity_formula": f"{in_formula(treat)} ~ {assigned.right_text}",
         "observation": Observation(seen, encoders[2].sample_matrix(n), encoders[2]) if observed else None,
+        "filled": filled,
     }

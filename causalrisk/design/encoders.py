@@ -16,7 +16,16 @@ import pandas as pd
 
 from causalrisk.design import formulas as language
 from causalrisk.design.formulas import Formula, Scope, parse, uses
-from causalrisk.design.tables import as_pandas, as_table, column_of, listing, missing_mask, new_column, numbers, plain
+from causalrisk.design.tables import (
+    as_pandas,
+    as_table,
+    column_of,
+    listing,
+    missing_mask,
+    new_column,
+    numbers,
+    plain,
+)
 from causalrisk.errors import DesignError
 
 OF_OTHER_ROWS = (
@@ -109,11 +118,14 @@ class Encoder:
 class FormulaEncoder(Encoder):
     """Coding of a formula's right-hand side: its variables on the sample, its functions and constants.
 
-    patsy's DesignInfo cannot be pickled. Therefore it is rebuilt from the formula, variables and constants.
+    In new data, missing values of the `filled` covariates are filled in as in the sample. patsy's DesignInfo cannot be
+    pickled. Therefore it is rebuilt from the formula, variables and constants.
     """
 
-    def __init__(self, formula: Formula, scope: Scope, counts: np.ndarray | None = None) -> None:
-        self.formula, self.sample_variables = formula, dict(scope.variables)
+    def __init__(
+        self, formula: Formula, scope: Scope, counts: np.ndarray | None = None, filled: Sequence[Filled] = ()
+    ) -> None:
+        self.formula, self.filled, self.sample_variables = formula, filled, dict(scope.variables)
         self._counts = counts if language.stateful_function(formula, scope.constants) else None
         own = np.ndarray | pd.Series | pd.Index | list | tuple | dict  # the caller may change these
         self._constants = {n: copy.deepcopy(v) if isinstance(v, own) else v for n, v in scope.constants.items()}
@@ -159,12 +171,18 @@ class FormulaEncoder(Encoder):
         return is_by_row(lambda rows: language.evaluate(self.info, self.formula, dict(rows), len(rows)), sample)
 
     def variables_like(self, table: pd.DataFrame) -> dict[str, pd.Series]:
-        """Return the variables of new rows with the dtypes of the sample. Errors are as in `encode`."""
-        use = f"the {self.formula.model} model uses"
-        return {
-            name: _like(new_column(table, name, use), fitted, name, name in self.formula.coded())
-            for name, fitted in self.sample_variables.items()
-        }
+        """Return the variables of new rows, filled in, with the dtypes of the sample. Errors are as in `encode`."""
+        use, filled = f"the {self.formula.model} model uses", {covariate.name: covariate for covariate in self.filled}
+        for name, covariate in filled.items():
+            if name in table and covariate.indicator not in (None, *table):
+                table = table.assign(**{covariate.indicator: missing_mask(column_of(table, name)).astype(int)})
+        found = dict[str, pd.Series]()
+        for name, fitted in self.sample_variables.items():
+            column = new_column(table, name, use, complete=name not in filled)
+            known = np.flatnonzero(~missing_mask(column))
+            values = _like(column.iloc[known], fitted, name, name in self.formula.coded()).set_axis(known)
+            found[name] = values.reindex(range(len(column))).fillna(filled[name].value) if name in filled else values
+        return found
 
     def __getstate__(self) -> dict[str, Any]:
         packed = {**self._packed, **{name: _packed(value) for name, value in self._constants.items()}}
@@ -247,12 +265,13 @@ LEVEL = "(missing)"  # level of missing values of a categorical covariate
 class Filled(NamedTuple):
     """A covariate whose missing values were replaced in the `rows` (N,).
 
-    `indicator` is the name of the column that marks these rows. It is None if the covariate has a level for missing
-    values.
+    `value` is the mean of a numeric covariate, and `indicator` the name of the column that marks these rows. Other
+    covariates have a level for missing values, and no indicator.
     """
 
     name: str
     indicator: str | None
+    value: Any
     rows: np.ndarray
 
 
@@ -285,10 +304,11 @@ def fill_covariates(
             what = f"the data already have {indicator!r}, the name of the missing-value indicator of {name!r}"
             raise DesignError(f"{what}.\nRename this column.")
         else:
-            number = np.full(len(rows), np.average(known.astype(float), weights=weights[~rows]))
+            mean = np.average(known.astype(float), weights=weights[~rows])
+            number = np.full(len(rows), mean)
             number[~rows] = known
             columns |= {name: pd.Series(number, values.index), indicator: pd.Series(rows.astype(int), values.index)}
-        found.append(Filled(name, None if leveled else indicator, rows))
+        found.append(Filled(name, None if leveled else indicator, LEVEL if leveled else mean, rows))
     models = []
     for formula in formulas:
         used = {use.name for use in formula.uses("right")}

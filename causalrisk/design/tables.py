@@ -297,10 +297,11 @@ def needed_column(table: pd.DataFrame, name: str, where: str, use: str) -> pd.Se
     return column_of(table, name)
 
 
-def new_column(table: pd.DataFrame, name: str, use: str) -> pd.Series:
-    """Return a column of new rows, which must have no missing values. `use` is as in `needed_column`."""
+def new_column(table: pd.DataFrame, name: str, use: str, complete: bool = True) -> pd.Series:
+    """Return a column of new rows. Missing values raise an error if `complete`. `use` is as in `needed_column`."""
     column = needed_column(table, name, "the new data have", use)
-    check_complete(column, f"column {name!r} of the new data")
+    if complete:
+        check_complete(column, f"column {name!r} of the new data")
     return column
 
 

@@ -175,8 +175,9 @@ def predict(record: FitRecord, data: Any = None, arm: Any = None) -> pd.DataFram
     ----------
     data : DataFrame or array_like, optional
         New rows with the covariates of the outcome formula, coded as in the fit. By default the estimation sample. A
-        treatment column is ignored. If the model has an offset, new rows need its column. If it has an exposure,
-        predictions are at the model's `at_exposure`. With "observed", new rows need the exposure column.
+        treatment column is ignored. With ``missing="indicator"``, missing covariates are filled in as in the fit. If
+        the model has an offset, new rows need its column. If it has an exposure, predictions are at the model's
+        `at_exposure`. With "observed", new rows need the exposure column.
     arm : level or label, optional
         Treatment group to predict. By default all groups.
 

@@ -128,6 +128,18 @@ def test_what_is_said_of_covariates_that_were_filled_in(tmp_path, unprinted_plot
     assert "x1 (" in " ".join(str(table.summary()).split())
 
 
+@pytest.mark.parametrize("options", [{}, {"estimator": IPWRA, "propensity": "x1 * x2"}])
+def test_new_data_are_filled_in_as_the_sample_was(options):
+    res, whole = model(**options).fit(), DATA[DATA.y.notna()]
+    fitted = res.predict()
+    for new in (whole, whole.assign(k=whole.k.astype("Int64")), whole.iloc[:9], whole[whole.x1.isna()]):
+        np.testing.assert_allclose(res.predict(new), fitted.loc[new.index], rtol=1e-12)
+    named = whole.assign(x1=whole.x1.fillna(whole.x1.mean()), x1_missing=whole.x1.isna())  # filled in by the user
+    np.testing.assert_allclose(res.predict(named), fitted, rtol=1e-12)
+    with pytest.raises(DesignError, match="x3"):  # it was complete in the sample
+        model(formula="y ~ x1 + x3", **options).fit().predict(whole.assign(x3=np.nan))
+
+
 def test_nothing_is_said_where_nothing_is_missing():
     res, plain = model(data=FULL).fit(), AIPW.from_formula(FORMULA, FULL, treat="d").fit()
     assert str(res.summary()) == str(plain.summary()) and res.model.design.filled == ()
