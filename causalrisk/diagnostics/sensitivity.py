@@ -322,8 +322,8 @@ def sensitivity(record: FitRecord, alpha: float = 0.05) -> pd.DataFrame:
         from which the E-value is computed. "basis" says how this ratio was computed. "E-value" is for the estimate.
         "E-value of limit" is for the limit of the interval that is nearer to no effect. "scale" is S. The first
         robustness value is the strength cf_y = cf_d at which the bias is as large as the effect. The second is the
-        strength at which the interval includes zero. Scale and robustness values are NaN without a propensity score,
-        for scanned data and for `Matching`.
+        strength at which the interval includes zero. Scale and robustness values are NaN without a propensity score
+        and for `Matching`.
 
     Notes
     -----
@@ -361,7 +361,7 @@ def sensitivity(record: FitRecord, alpha: float = 0.05) -> pd.DataFrame:
     record.check_means("sensitivity()")
     errors.check_alpha(alpha)
     record.check_observed(CONFOUNDER)
-    bounded = record.spec.uses_propensity and not (record.spec.matched or record.design.on_disk)
+    bounded = record.spec.uses_propensity and not record.spec.matched
     scales = bias_scales(record, record.used_weight_fit) if bounded else None
     z, rows, refits = float(critical_value(alpha, record.df)), [], refits_of(record)
     means = record.estimate.params[record.estimate.block("means")]

@@ -184,7 +184,7 @@ MOST_LISTED = 1_000_000  # maximum number of assignments to enumerate
 TIE = 1e-9  # statistics with a smaller relative difference are equal
 ARRAYS = 8  # arrays of shape (rows, permutations) per block
 STATISTICS = {  # kind -> name in the summary, name in the one-line repr
-    "studentized": ("effect / its SE (z)", "z"),
+    "studentized": ("studentized effect (z)", "z"),
     "difference": ("effect as a difference", "difference"),
     "wald": ("Wald's, of all effects", "Wald"),
 }

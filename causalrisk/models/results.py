@@ -524,8 +524,10 @@ def given_results(results: Any, typed: str) -> list[CausalResults]:
     given = list(several) if isinstance(several, Iterable) else [several]
     for res in given:
         if not isinstance(res, CausalResults):
-            found = f"results contains a {type(res).__name__}; expected results of an estimator such as AIPW or JRE"
-            raise errors.OptionError(f"{found}.\nUse `{typed}`.")
+            name, function = type(res).__name__, typed.partition("(")[0]
+            found = f"results contains a {name}; expected results of an estimator such as AIPW or JRE"
+            use = f"`{function}` does not support {name}." if isinstance(res, Shown) else f"Use `{typed}`."
+            raise errors.OptionError(f"{found}.\n{use}")
     return given
 
 

@@ -436,7 +436,8 @@ def small_sample_words(record: FitRecord) -> str:
         return ""
     clusters = record.design.cluster_name is not None
     factor = "G / (G - 1) * (n - 1) / (n - k) for G clusters and" if clusters else "n / (n - k) for"
-    return f" Variances are multiplied by the small-sample factor {factor} k outcome coefficients."
+    each = " Each variable has its own G, and so have the pairs of both." * (record.design.second_cluster is not None)
+    return f" Variances are multiplied by the small-sample factor {factor} k outcome coefficients.{each}"
 
 
 def inference_words(record: FitRecord) -> str:

@@ -393,11 +393,15 @@ def _comparison_notes(comparison: Comparison) -> list[str]:
             use = "instead of outcome models" if record.spec.given else "as extra terms in the outcome models"
             uses.setdefault("in an average of fits" if record.stack else use, []).append(record.spec.name)
     used = words.joined([f"{use} ({', '.join(names)})" for use, names in uses.items()])
+    first = comparison.drawn[0]
+    one_df = len({record.df for record in comparison.drawn}) == 1
+    of = words.distribution_words(first) if one_df else "the t distribution with the estimator's degrees of freedom"
+    of = f"Confidence intervals use {of}." * bool(np.isfinite(first.df))
     notes = [
         sources,
         "The standard error of a difference is from the resamples in which both estimators succeeded."
         * (len(records) > 1),
-        words.logs_words(comparison.drawn[0]).strip(),
+        f"{of}{words.small_sample_words(first)}{words.logs_words(first)}".strip(),
         *_model_notes(records, f'res.results["{comparison.names[0]}"]'),
         f"Predictions of the learner are used {used}. {words.TAKEN}" * bool(uses),
     ]

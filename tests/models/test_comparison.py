@@ -341,6 +341,14 @@ def test_summary_of_few_shows_every_pair(frame):
     assert max(map(len, text.splitlines())) == 78
 
 
+def test_summary_names_the_distribution_and_the_factor_of_intervals(frame):
+    options = {"treat": "d", "estimators": ["IPWRA", "AIPW"], "n_boot": 20}
+    plain, small = (cr.compare(FORMULA, frame, **options, **more) for more in ({}, {"use_t": True, "small_sample": True}))
+    text = " ".join(str(small.summary()).split())
+    assert f"t distribution with {small.results['AIPW'].df_resid:.0f} degrees of freedom" in text and "n / (n - k)" in text
+    assert "t distribution" not in str(plain.summary())
+
+
 def test_plot_is_a_forest(both):
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
