@@ -27,7 +27,7 @@ def load_castle() -> pd.DataFrame:
     Returns
     -------
     DataFrame, shape (550, 10)
-        One row per state and year; a new frame at each call. There are no missing values. Its columns are
+        One row per state and year. There are no missing values. The columns are
 
         - ``state``, ``year``: the fifty states, 2000 to 2010
         - ``begins``: year in which the law took effect, 0 in the 29 states without the law
@@ -64,7 +64,7 @@ def load_cattaneo2() -> pd.DataFrame:
     Returns
     -------
     DataFrame, shape (4642, 23)
-        One row per birth; a new frame at each call. There are no missing values. Its columns are
+        One row per birth. There are no missing values. The columns are
 
         - ``bweight``: birth weight of the infant, grams
         - ``mmarried``: 1 if the mother is married
@@ -127,7 +127,7 @@ def load_lalonde(controls: str = "experimental") -> pd.DataFrame:
     Returns
     -------
     DataFrame, shape (445, 10), (16177, 10) or (614, 10)
-        One row per man; a new frame at each call. There are no missing values. Its columns are
+        One row per man. There are no missing values. The columns are
 
         - ``treat``: 1 if offered training
         - ``age``: years
@@ -176,8 +176,8 @@ def load_nhefs() -> pd.DataFrame:
     Returns
     -------
     DataFrame, shape (1629, 19)
-        One row per person who smoked cigarettes in 1971; a new frame at each call. Weight in 1982 is missing in 63
-        rows, and income in 62 rows. Its columns are
+        One row per person who smoked cigarettes in 1971. Weight in 1982 is missing in 63
+        rows, and income in 62 rows. The columns are
 
         - ``seqn``: identifier of the person
         - ``qsmk``: 1 if the person quit smoking between 1971 and 1982
@@ -227,7 +227,7 @@ def load_tutoring() -> pd.DataFrame:
     Returns
     -------
     DataFrame, shape (2000, 8)
-        One row per pupil; a new frame at each call. Its columns are
+        One row per pupil. The columns are
 
         - ``score``: score of the final test, points
         - ``tutored``: 1 if the pupil had tutoring

@@ -354,7 +354,7 @@ def adoption(data: Any, *, time: str, unit: str, begins: str) -> Adoption:
     unit_codes, unit_names = pd.factorize(units)
     early = start == 0
     if early.any():
-        found = f"in or before the first period ({listing(names[:1])}) for {len(set(unit_codes[early]))} units"
+        found = f"at or before the start of the data ({listing(names[:1])}) for {len(set(unit_codes[early]))} units"
         values, column = listing(pd.unique(first[early])), f'data["{begins}"]'
         never_begin = f"`{column} = {column}.replace([{values}], np.nan)` if these units are never treated"
         advice = f"{never_begin}, or `data=data[~{column}.isin([{values}])]` if they are always treated"

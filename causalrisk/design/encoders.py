@@ -223,7 +223,7 @@ def _like(column: pd.Series, fitted: pd.Series, name: str, codes: bool) -> pd.Se
         odd = list(pd.unique(values))
     if odd:
         found = f"column {name!r} of new data has dtype {column.dtype} and values {listing(odd)}; expected {expected}"
-        raise DesignError(f"{found}.\nLeave rows with other values out of the new data.")
+        raise DesignError(f"{found}.\nLeave these rows out of the new data.")
     if levels is not None:
         return pd.Series(pd.Categorical(values, dtype=fitted.dtype), name=name)
     return values.astype(fitted.dtype) if "b" in (kind, values.dtype.kind) else values

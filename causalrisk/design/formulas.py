@@ -477,7 +477,7 @@ class _Factor(patsy.EvalFactor):
 
 
 def compile_terms(terms: Iterable[Any], formula: Formula, scope: Scope) -> patsy.DesignInfo:
-    """Return the columns of a design matrix, with stateful transforms fixed on the variables of the scope."""
+    """Return the DesignInfo of the terms. Stateful transforms are fitted to the variables of the scope."""
     env = patsy.EvalEnvironment([dict(scope.constants)])
     factors = [patsy.Term([_Factor(factor, formula) for factor in term.factors]) for term in terms]
     with as_design_error(formula), PARSER:

@@ -50,7 +50,7 @@ def check_arm_sizes(size: np.ndarray, labels: Sequence[str], p: int, q: int, con
 
 
 class Dependence(NamedTuple):
-    """A column that depends linearly on earlier columns in an arm, and the combination that is zero there."""
+    """A column that is collinear with earlier columns in an arm, and the linear combination that is zero."""
 
     column: int
     arm: int
@@ -261,9 +261,9 @@ class Rules(NamedTuple):
     `collinear` is "drop" or "raise", for dependent columns. With `constant_outcome` (IPW), the outcome model is one
     constant per arm. With `controls_only` (difference-in-differences), only the controls need an outcome model.
 
-    `scores` is the rule for dependence within an arm in the propensity model. "likely": drop columns that separate an
-    arm, because the likelihood then has no maximum. "balanced": drop all dependent columns, because no weights can
-    balance them. "as they are": drop none.
+    `scores` says which columns of the propensity model to drop if they are collinear within an arm. "likely": those
+    that separate an arm, because with them the likelihood has no maximum. "balanced": all, because no weights can
+    balance them. "as they are": none.
     """
 
     collinear: str

@@ -62,7 +62,7 @@ class SeparationError(CausalRiskError):
 
 
 class BootstrapError(CausalRiskError):
-    """Too many resamples or propensity replicates failed, or a worker process died.
+    """Too many resamples, propensity replicates or jackknife fits failed, or a worker process died.
 
     Parameters
     ----------
@@ -74,8 +74,8 @@ class BootstrapError(CausalRiskError):
     Attributes
     ----------
     results : CausalResults or None
-        Results with the estimate and robust standard errors. None for a simulation study, and if there was no estimate
-        yet, because propensity replicates failed or workers of scanned data died.
+        Results with the estimate and robust standard errors. None if there is no estimate yet, and in simulation
+        studies.
     """
 
     def __init__(self, message: str, results: Any = None) -> None:

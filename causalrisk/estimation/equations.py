@@ -199,7 +199,7 @@ class Classifier:
         if extreme.any() and not clip:
             found = f"{type(self.classifier).__name__} scores {int(extreme.sum())} of {len(scores)} rows as 0 or 1"
             advice = "Use `clip=(0.01, 0.99)`, or regularise the classifier."
-            raise SeparationError(f"{found}, so no weight exists.\n{advice}")
+            raise SeparationError(f"{found}, so weights are infinite.\n{advice}")
         bounded = np.clip(scores, SMALLEST, 1.0)
         return np.asarray(bounded / bounded.sum(axis=1, keepdims=True))
 

@@ -87,7 +87,7 @@ def refuse_separation(weights: WeightFit, design: Design, link: str) -> None:
         advice = f"These data cannot show the effect. Leave the term out of {where} only if it is not a confounder."
     where = f"in {'all' if told.all() else count} row{'' if count == 1 else 's'}"
     problem = f"the propensity model ({link}) predicts {design.treat_name!r} perfectly {where}: {cause}"
-    raise SeparationError(f"{problem}, so no weight exists.\n{advice}", rows=np.asarray(labels)[told])
+    raise SeparationError(f"{problem}, so weights are infinite.\n{advice}", rows=np.asarray(labels)[told])
 
 
 def refuse_other(weights: WeightFit, design: Design) -> None:
@@ -95,12 +95,12 @@ def refuse_other(weights: WeightFit, design: Design) -> None:
     if separated(weights, "member") is not None:
         problem = "the membership model (logit) predicts perfectly which rows are from the target frame"
         advice = "Simplify propensity=, or drop rows of either sample without comparable rows in the other."
-        raise SeparationError(f"{problem}, so no weight exists.\n{advice}")
+        raise SeparationError(f"{problem}, so weights are infinite.\n{advice}")
     if separated(weights, "observed") is not None:
         formula = None if design.observation is None else design.observation.formula
         problem = f"the observation model (logit) predicts perfectly whether {design.endog_name!r} is observed"
         advice = f"Simplify `observed={formula!r}`. Perhaps a group or level has no missing outcomes, or only those."
-        raise SeparationError(f"{problem}, so no weight exists.\n{advice}")
+        raise SeparationError(f"{problem}, so weights are infinite.\n{advice}")
 
 
 def _cells(design: Design, Z: Array, arm: NDArray[Any], told: NDArray[np.bool_]) -> str:

@@ -41,7 +41,7 @@ def task_of(design: Design, spec: Specification, options: ModelOptions, inferenc
     if spec.matched and kind:
         problem = "the bootstrap is not valid for matching (Abadie and Imbens 2008)"
         advice = "Leave cov_type=, bootstrap= and n_boot= out for Abadie and Imbens' standard errors."
-        raise OptionError(f"{problem}.\n{advice} Fit Matching separately, because `compare` needs a bootstrap.")
+        raise OptionError(f"{problem}.\n{advice} `compare` needs a bootstrap, so it cannot include Matching.")
     factor = inference.small_sample or None
     check_able(spec, bool(options.quantiles), cov_type=cov_type, bootstrap=kind, small_sample=factor)
     if cov_type in ("bootstrap", JACKKNIFE):

@@ -274,9 +274,10 @@ def _warn_of_ends(design: Design, fits: Sequence[LevelFit], notes: Notes) -> Non
         if np.isnan(density)
     ]
     if ends:
-        problem = "the robust standard error is NaN for a quantile at the largest outcome of its group, or where the"
+        problem = f"the robust standard error is NaN for {', '.join(ends)}"
+        why = "The quantile is the largest outcome of its group, or the estimated density there is not positive"
         advice = "Use other levels in `quantiles=`, or `IPW`, which has no outcome model."
-        notes.warn(f"{problem} estimated density is not positive: {', '.join(ends)}.\n{advice}", DesignWarning)
+        notes.warn(f"{problem}. {why}.\n{advice}", DesignWarning)
 
 
 def _warn_of_masses(

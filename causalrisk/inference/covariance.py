@@ -181,7 +181,7 @@ def resample_covariance(record: FitRecord, values: Array, estimates: Array) -> A
 
 
 def multiplier_bootstrap(record: FitRecord, n_boot: int) -> Refits:
-    """Draw estimates by the multiplier bootstrap. Effects are drawn on the additive scale (the log of a ratio).
+    """Draw estimates by the multiplier bootstrap. Effects are drawn on the additive scale (logs of ratios).
 
     For JRE, the initial IPWRA fit is also drawn, under the same multipliers. See Kline, P. and Santos, A. (2012). A
     score based approach to wild bootstrap inference. Journal of Econometric Methods 1, 23-41.
@@ -360,7 +360,7 @@ def with_bootstrap(record: FitRecord, boot: Refits, notes: Notes) -> FitRecord:
 
 
 def asks_for_factor(record: FitRecord) -> bool:
-    """Return whether the caller asked for the small-sample factor, which JRE's fallback bootstraps use in any case."""
+    """Return whether the caller asked for the small-sample factor. JRE's fallback bootstraps always use it."""
     return record.inference.small_sample or record.cov_type == "HC1"
 
 

@@ -44,15 +44,15 @@ def spec_in_groups(record: FitRecord) -> Specification:
 
 
 def project_effects(record: FitRecord, columns: Array) -> tuple[Array, Array]:
-    """Project the bias-corrected contributions of the rows, in the order of the sample, on columns (n, k).
+    """Regress the bias-corrected contributions of the rows on columns (n, k), in the order of the sample.
 
     Returns the coefficients (K - 1, k) and their influence function (n, K - 1, k), on the additive scale (the log of a
     ratio). For indicator columns, the coefficients are the effects in the groups.
 
     The contribution of a row to the mean of arm a is phi_a = t m_a(x) + 1{arm = a} w (y - m_a(x)), with t the tilt of
     the target and w the importance weight. The coefficients b_a solve mean[c (phi_a - t c'b_a)] = 0, where c has the
-    row's values of the columns. In a group, b_a is the mean of phi_a over the rows of the group. For a stack, the
-    results of its fits are averaged. See Semenova, V. and Chernozhukov, V. (2021). Debiased machine learning of
+    row's values of the columns. In a group, b_a is the sum of phi_a over the sum of t. If the fit averages
+    several fits, so do the results. See Semenova, V. and Chernozhukov, V. (2021). Debiased machine learning of
     conditional average treatment effects and other causal functions. Econometrics Journal 24, 264-289.
     """
     if record.stack is not None:
@@ -381,7 +381,7 @@ def _projected(record: FitRecord, found: Moderators) -> tuple[Array, Array, Arra
     """Project the effects on the k columns of `found`, with standard errors of the same type as the fit's.
 
     Returns the reported effects, sorted by arm, shape ((K - 1) k,); their standard errors; and their covariance on the
-    additive scale (the log of a ratio).
+    additive scale (logs of ratios).
     """
     columns, scale = found.columns[record.sample.order], record.options.effect_scale
     if record.repeats is not None:

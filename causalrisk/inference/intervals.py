@@ -79,7 +79,7 @@ class Estimates:
     """Estimates, with the standard errors for their tests and intervals.
 
     `values` (d,) and `se` (d,) are reported estimates and standard errors. `errors` (d,) are standard errors on the
-    additive scale (the log of a ratio). `effects` marks the estimates that are effects. Other estimates, such as arm
+    additive scale (logs of ratios). `effects` marks the estimates that are effects. Other estimates, such as arm
     means, are not transformed.
     """
 
@@ -91,12 +91,12 @@ class Estimates:
     df: Array | float = np.inf
 
     def contrast(self, values: Array) -> Array:
-        """Transform reported values to the additive scale (the log of a ratio). Impossible values become NaN."""
+        """Transform reported values to the additive scale (logs of ratios). Impossible values become NaN."""
         with np.errstate(invalid="ignore", divide="ignore"):
             return np.where(self.effects, self.scale.contrast(values), values)
 
     def report(self, values: Array) -> Array:
-        """Transform values from the additive scale (the log of a ratio) to reported values."""
+        """Transform values from the additive scale (logs of ratios) to reported values."""
         with np.errstate(over="ignore"):  # of means, which are not transformed
             return np.where(self.effects, self.scale.report(values), values)
 
@@ -111,7 +111,7 @@ class Estimates:
         return ratio_and_p(self.contrast(self.values), errors, df=self.df)
 
     def limits(self, alpha: float) -> Array:
-        """Return intervals, shape (d, 2), computed on the additive scale (the log of a ratio) and transformed back."""
+        """Return intervals, shape (d, 2), computed on the additive scale (logs of ratios) and transformed back."""
         return self.report(wald_interval(self.contrast(self.values), self.errors, alpha, self.df).T).T
 
     def frame(self, index: Any, alpha: float) -> pd.DataFrame:
@@ -130,7 +130,7 @@ def parameters(record: FitRecord) -> Estimates:
 
 
 def on_scale(record: FitRecord) -> tuple[Array, Array]:
-    """Return the parameters of a fit and their covariance, on the additive scale (the log of a ratio)."""
+    """Return the parameters of a fit and their covariance, on the additive scale (logs of ratios)."""
     found = parameters(record)
     values = found.contrast(found.values)
     unit = np.divide(found.errors, found.se, out=1 / found.slopes(values), where=found.se > 0)
@@ -138,7 +138,7 @@ def on_scale(record: FitRecord) -> tuple[Array, Array]:
 
 
 def contrast_errors(record: FitRecord) -> Array:
-    """Return standard errors of a fit's effects on the additive scale (the log of a ratio), shape (K - 1,).
+    """Return standard errors of a fit's effects on the additive scale (logs of ratios), shape (K - 1,).
 
     After a bootstrap, they come from the transformed effects of the resamples. Otherwise the delta method is used.
     """
@@ -159,7 +159,7 @@ def refits_of(record: FitRecord) -> Refits | None:
 def differences(
     scale: EffectScale, values: Array, covariance: Array, one: NDArray[np.intp], other: NDArray[np.intp]
 ) -> tuple[Array, Array, Array]:
-    """Subtract values at `other` from values at `one`, on the additive scale (the log of a ratio).
+    """Subtract values at `other` from values at `one`, on the additive scale (logs of ratios).
 
     Returns the reported differences, their standard errors, and their covariance on the additive scale.
     """
@@ -187,7 +187,7 @@ def differences_of_arms(
 
 
 def refitted_errors(record: FitRecord, contrasts: Array, scale: EffectScale, values: Array) -> tuple[Array, Array]:
-    """Return standard errors (d,) of reported effects, and their covariance on the additive scale (the log of a ratio).
+    """Return standard errors (d,) of reported effects, and their covariance on the additive scale (logs of ratios).
 
     `contrasts` (m, d) has the effects of the m refits on the additive scale.
     """
@@ -292,7 +292,7 @@ def _check_tail(count: int, level: float) -> None:
 def widened_for_choice(record: FitRecord, values: Array) -> Array:
     """Multiply deviations of resampled estimates (m, d) from the estimates by the root of the variance factors.
 
-    Deviations of effects are multiplied on the additive scale (the log of a ratio).
+    Deviations of effects are multiplied on the additive scale (logs of ratios).
     """
     factor, count = np.sqrt(record.choice_variance * record.small_sample_factor), len(record.effect_names)
     if factor == 1:

@@ -181,7 +181,7 @@ def adjusted_frame(
 ) -> pd.DataFrame:
     """Return the table of `Estimates.frame`. `adjust` adds "adjusted P" and makes the intervals simultaneous.
 
-    `covariance` is on the additive scale (the log of a ratio).
+    `covariance` is on the additive scale (logs of ratios).
     """
     adjust = one_of("adjust", adjust, (None, *get_args(Adjustment)))
     errors = np.sqrt(np.clip(np.diag(covariance), 0, None))

@@ -59,7 +59,7 @@ def check_learner(given: Any) -> None:
 def learners_of(
     given: Any, labels: Sequence[str], levels: Sequence[Any], smooth: Smooth, *, binary: bool
 ) -> list[Learner]:
-    """Return the learners that a checked option names, with a model for each arm."""
+    """Return the learners of a checked `learner=`, with a model for each arm."""
     found = []
     for one in given if isinstance(given, list | tuple) else [given]:
         of_arms = [one] * len(labels)

@@ -280,8 +280,8 @@ class JRE(CausalModel):
             for "risk" and 1 for "erm".
         replicates : array_like, shape (n, B), optional
             Weights of the replicates, used instead of random weights: one row per row of the sample, one column per
-            replicate. The mean of each row should be 1, or its frequency weight. Probability weights are multiplied in.
-            Each fold or resample centres the same replicates at its own fitted score.
+            replicate. The mean of each row should be 1, or its frequency weight. `fit` multiplies by probability
+            weights. Each fold or resample centres the same replicates at its own fitted score.
         method : str, optional
             Method of `scipy.optimize.minimize`, by default "trust-exact". The minimisation starts at the IPWRA fit.
         **others

@@ -393,12 +393,12 @@ class CausalModel:
             the variance is (G - 1) / G times the sum of squared deviations of the G estimates from their mean. For
             ratios, the deviations are computed on the logarithmic scale.
             "HC3", "CR3": other names of "jackknife", without and with clusters.
-            "bootstrap": repeats every step on resamples.
+            "bootstrap": repeats every step on resamples, except with "multiplier".
             The default is "robust", or "cluster" with clusters. It is "bootstrap" for JRE, or if `n_boot`, `bootstrap`
             or `resamples` is given. With scanned data, the jackknife needs clusters.
         cov_kwds : mapping, optional
-            Clusters under the key "groups", as in statsmodels, for a model made without `cluster`. Give one value per
-            row of the data, an array with one value per row of the sample, or the name of a variable of the formulas.
+            Clusters under the key "groups", as in statsmodels, for a model made without `cluster`. Give the name of a
+            variable in the formulas, one value per row of the data, or an array for the rows used.
             For two-way clusters, give a list of two. Missing values raise an error. `res.model` then has these
             clusters. The key "use_correction" is another name of `small_sample`.
         n_boot : int, optional
@@ -416,9 +416,9 @@ class CausalModel:
             Distribution of the random numbers of "multiplier". "rademacher" (default): 1 and -1. "webb": Webb's six
             values, for a dozen clusters or fewer. "mammen": Mammen's two values, which are skewed.
         small_sample : bool, default False
-            Whether to apply the factor of "HC1" to bootstrap and clustered variances too, and to variances in groups
-            and of differences. With G clusters, the factor is G / (G - 1) (n - 1) / (n - k). With two-way clusters,
-            each of the three variances has its own G, as in R's sandwich. R's fixest uses the smallest G.
+            Whether clustered and bootstrap variances have the factor of "HC1", also in `effects_by` and `pairwise`.
+            With G clusters, the factor is G / (G - 1) (n - 1) / (n - k). With two-way clusters, each of the three
+            variances has its own G, as in R's sandwich. R's fixest uses the smallest G.
         use_t : bool, optional
             Whether to use the t distribution instead of the normal, and F instead of chi-squared. The degrees of
             freedom are G - 1 with G clusters, n - 1 for the jackknife, and n - k otherwise, for k coefficients of the
@@ -440,9 +440,9 @@ class CausalModel:
         resamples : array_like, shape (n, n_boot), optional
             Resamples to use instead of random draws, one per column: how often each row of the sample is drawn, such as
             ``rng.multinomial(n, np.full(n, 1 / n), size=999).T``. With frequency weights, count the draws of all
-            observations that the row represents. Probability weights are multiplied in.
+            observations that the row represents. `fit` multiplies by probability weights.
         **others
-            Names of options in other packages, such as ``seed=1``, as in `from_formula`.
+            Options under their names in other packages, such as ``seed=1``.
 
         Returns
         -------

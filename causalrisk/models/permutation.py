@@ -497,7 +497,7 @@ def of_units(design: Design) -> Design:
 
 
 def contrasts_of(record: FitRecord) -> tuple[Array, Array]:
-    """Return a fit's effects (K - 1,) on the additive scale (the log of a ratio), and their covariance."""
+    """Return a fit's effects (K - 1,) on the additive scale (logs of ratios), and their covariance."""
     count = record.design.n_arms - 1
     values, covariance = intervals.on_scale(record)
     return values[:count], covariance[:count, :count]
@@ -506,7 +506,7 @@ def contrasts_of(record: FitRecord) -> tuple[Array, Array]:
 def refitted_contrasts(record: FitRecord, arms: Arms) -> tuple[Array, Array]:
     """Repeat all steps of a fit under m assignments `arms` (n, m) of the design's rows. NaN for failures.
 
-    Effects (m, K - 1) and covariances (m, K - 1, K - 1) are on the additive scale (the log of a ratio).
+    Effects (m, K - 1) and covariances (m, K - 1, K - 1) are on the additive scale (logs of ratios).
     """
     count = record.design.n_arms - 1
     values = np.full((arms.shape[1], count), np.nan)

@@ -50,7 +50,7 @@ def rubin(estimates: Array, covariances: Array, df_complete: float) -> tuple[pd.
 
 
 def _reported(like: intervals.Estimates, pooled: pd.DataFrame) -> intervals.Estimates:
-    """Return estimates that were pooled on the additive scale, reported as the estimates `like`."""
+    """Transform estimates pooled on the additive scale to the reporting scale of the estimates `like`."""
     values, se, df = pooled[TESTED].to_numpy().T
     reported, of_reported = like.report(values), se * np.abs(like.slopes(values))
     return dataclasses.replace(like, values=reported, se=of_reported, errors=se, df=df)

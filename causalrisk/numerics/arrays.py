@@ -67,7 +67,7 @@ def triangular_factor(rows: Array, root: Array | None = None) -> Array:
 
 
 def orthonormal_basis(X: Array, weights: Array) -> Basis:
-    """Return an orthonormal basis of the columns of X (n, p), of full rank, under positive weights of its rows."""
+    """Return a basis of the columns of X (n, p), of full rank, that is orthonormal under positive row weights."""
     total, columns = float(weights.sum()), np.array(X, order="F")
     steady = np.flatnonzero((X[0] == X).all(axis=0) & (X[0] != 0))
     constant, shift = int(steady[0]) if steady.size else 0, np.zeros(X.shape[1])

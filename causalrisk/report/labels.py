@@ -160,7 +160,7 @@ def outcome_words(record: FitRecord) -> str:
 
 
 def outcome_text(record: FitRecord) -> str:
-    """Return the outcome in a sentence, with the exposure of its means if one was stated."""
+    """Return the outcome as text for reports, with the value of `at_exposure` if given."""
     design, stated = record.design, record.stated_exposure
     return outcome_words(record) if stated is None else f"{design.endog_name} at {design.offset_name} = {stated:g}"
 
