@@ -198,6 +198,16 @@ def _named(code: str) -> list[tuple[Any, Use]]:
     return sorted(found, key=lambda each: each[0].col_offset)
 
 
+def whole_variable(code: str) -> str | None:
+    """Return the variable that is all of a factor: x for ``x``, ``Q("x")`` and ``C(x)``. None for other factors."""
+    node = parsed(code).body
+    if _function(node) == "C" and node.args:
+        node = node.args[0]
+    if _function(node) == "Q":
+        return str(node.args[0].value)
+    return node.id if isinstance(node, ast.Name) else None
+
+
 def _function(node: Any) -> str:
     return node.func.id if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) else ""
 

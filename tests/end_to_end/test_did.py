@@ -807,7 +807,7 @@ def test_errors_of_a_study_are_in_its_own_words():
         (lambda: study(design=Survey(weights="w", replicate_weights=["w"], replicate_type="BRR")), OptionError, "psu="),
         (lambda: study(design=Survey(weights=PANEL.w)), OptionError, "weights of design"),
         (lambda: cr.event_study("y ~ x", always, begins="d", time="year", unit="id"), DesignError, ".transform("),
-        (lambda: study(PANEL.assign(first=PANEL["first"].replace(2003, 2001))), DesignError, "start of the data (2001)"),
+        (lambda: study(PANEL.assign(first=PANEL["first"].replace(2003, 2001))), DesignError, "of the data (2001)"),
         (lambda: study(PANEL.assign(first=PANEL["first"].replace(np.inf, -1))), DesignError, "([-1.0], np.nan)"),
         (lambda: study(PANEL.assign(first=(PANEL["first"] < 9999) * 1)), DesignError, ".transform("),
         (lambda: study(SHORT.assign(year=DATES)), DesignError, ".dt.year"),

@@ -140,6 +140,27 @@ def test_new_data_are_filled_in_as_the_sample_was(options):
         model(formula="y ~ x1 + x3", **options).fit().predict(whole.assign(x3=np.nan))
 
 
+@pytest.mark.parametrize("formula", ["y ~ I(c == 'u')", "y ~ c.isin(['u'])", "y ~ k + C(k)", "y ~ C(k > 1) + C(k)"])
+def test_expressions_of_what_becomes_a_level_are_refused(formula):
+    """They would count missing values as one of the others."""
+    with pytest.raises(DesignError, match="become a level"):
+        model(formula=formula)
+
+
+def test_expressions_of_numbers_are_of_the_filled_in_numbers():
+    filled = DATA[DATA.y.notna()].assign(gone=DATA.x1.isna() * 1)
+    filled["x1"] = filled.x1.fillna(filled.x1.mean())
+    for term in ("C(x1 > 0)", "C(np.sign(x1))"):
+        theirs = AIPW.from_formula(f"y ~ {term} + gone", filled, treat="d").fit()
+        np.testing.assert_allclose(model(formula=f"y ~ {term}").fit().params, theirs.params, rtol=1e-10)
+
+
+def test_a_level_may_have_the_name_of_missing_values():
+    named = DATA.assign(c=DATA.c.mask((ROW % 14 == 0), "(missing)"))
+    theirs = AIPW.from_formula("y ~ c", DATA.assign(c=DATA.c.fillna("(missing)")), treat="d").fit()
+    np.testing.assert_allclose(model(data=named, formula="y ~ c").fit().params, theirs.params, rtol=1e-10)
+
+
 def test_nothing_is_said_where_nothing_is_missing():
     res, plain = model(data=FULL).fit(), AIPW.from_formula(FORMULA, FULL, treat="d").fit()
     assert str(res.summary()) == str(plain.summary()) and res.model.design.filled == ()
