@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -13,15 +14,26 @@ from causalrisk.design import treatment
 from causalrisk.design.design import Design, Observation
 from causalrisk.design.did import DiD, Periods, names_before
 from causalrisk.design.encoders import INDICATOR, Encoder, Filled, FormulaEncoder, fill_covariates, outcome_values
-from causalrisk.design.formulas import Formula, Scope, collect, in_formula, parse, quotes_needed, resolve, right_side
+from causalrisk.design.formulas import (
+    Formula,
+    Scope,
+    collect,
+    in_formula,
+    parse,
+    quotes_needed,
+    resolve,
+    right_side,
+    uses,
+)
 from causalrisk.design.rows import ByRows, ColumnOptions, Rows, Source
 from causalrisk.design.support import Rules, check_levels
 from causalrisk.design.survey import survey_design
-from causalrisk.design.tables import align, missing_mask, named_columns, numbers, plain
+from causalrisk.design.tables import align, listing, missing_mask, named_columns, numbers, plain
 from causalrisk.design.treatment import Arms, show
 from causalrisk.errors import DesignError, OptionError
 from causalrisk.runtime import one_blas_thread
 
+OF_MISSING = re.compile(r"\b(fillna|isna|isnull|notna|notnull|isnan|nan_to_num)\(")
 COPY = 1 - 1e-12  # correlation with the outcome above which a covariate is a copy of it
 
 
@@ -167,6 +179,7 @@ def design_from_formula(
     if columns.missing == INDICATOR:
         formulas, filled = _filled(formulas, table, by, frame)
     sources = formulas.sources(by.treat.name)
+    _check_order(formulas, {source.name for source in sources if missing_mask(source.values).any()})
     rows, coding = _drawn(sources, by, table.index, notes)
     counts = rows.of(rows.weights).astype(int) if columns.weight_type == "frequency" else None
     models = _formula_models(formulas, by.treat.name, coding, sources, rows, counts, filled)
@@ -175,8 +188,29 @@ def design_from_formula(
         rows.lines.append((drawing.UNRECORDED, models["endog_name"], int(missing.sum()), 0))
     rows.lines.extend((INDICATOR, one.name, int(rows.of(one.rows).sum()), 0) for one in filled)
     texts = {s.name: rows.of(s.values) for s in sources} | {by.treat.name: rows.of(by.treat.values)}
+    notes += _unused_factors(models)
     notes += treatment.notes_of_spelling({n: v.unique() for n, v in texts.items() if v.dtype.kind not in "bif"})
     return freeze(models, coding, by, rows, rules, notes)
+
+
+def _check_order(formulas: Formulas, missing: set[str]) -> None:
+    """Raise a DesignError if a term handles missing values of a variable, because their rows are dropped first."""
+    for code in (code for formula in formulas.models for code in formula.codes("right")):
+        names = [use.name for use in uses(code) if use.name in missing] if OF_MISSING.search(code) else []
+        if names:
+            problem = f"{code!r} has no effect, because rows where {names[0]!r} is missing are dropped first"
+            raise DesignError(f"{problem}.\nAdd a column with this expression to the data, and use the column.")
+
+
+def _unused_factors(models: Mapping[str, Any]) -> list[str]:
+    """Return a note on the terms without columns, which are factors with one level."""
+    infos = [models[f"{model}_encoder"].info for model in ("outcome", "propensity")]
+    unused = {term.name() for info in infos for term, place in info.term_slices.items() if place.start == place.stop}
+    return (
+        [f"dropped {listing(sorted(unused))} (one level). The effect is the same; no action is needed."]
+        if unused
+        else []
+    )
 
 
 def _filled(

@@ -59,7 +59,10 @@ def moderators(design: Design, by: Any, data: Any = None) -> Moderators:
             raise DesignError(f'{what}.\nUse `data=data.fillna({{"{one.name}": value}})` with a value of your choice.')
     if isinstance(by, str) and by.lstrip().startswith("~"):
         formula = parse(by.lstrip().removeprefix("~"), "effects_by", [])
-        scope = resolve(formula, data_on_sample(design, data), {}, "right")
+        try:
+            scope = resolve(formula, data_on_sample(design, data), {}, "right")
+        except DesignError as error:
+            raise error if data is not None else DesignError(f"{error}\nFor other columns, use `data=data`.") from None
         for name, values in scope.variables.items():
             check_complete(values, f"group {name!r}")
         frequency = design.weight_type == "frequency"
@@ -72,7 +75,7 @@ def moderators(design: Design, by: Any, data: Any = None) -> Moderators:
     groups, found, levels = groups_of(design, by, data)
     for name, values in zip(levels, zip(*found, strict=True), strict=True):
         if len(set(values)) > MANY_LEVELS:
-            typed = f"effects_by({show(f'~ {formulas.in_formula(name)}')})"
+            typed = f"effects_by({show(f'~ {formulas.in_formula(name)}')}{', data' * (data is not None)})"
             raise DesignError(f"{name!r} has more than {MANY_LEVELS} groups.\nUse `{typed}` or `pandas.cut`.")
     indicators = (groups[:, None] == np.arange(len(found))).astype(float)
     return Moderators(indicators, found, tuple(levels), True)

@@ -373,7 +373,7 @@ def _period_of(first: pd.Series, names: pd.Index, begins: str, time: str) -> NDA
         start = np.asarray(names.searchsorted(_without_order(first).array))
     except TypeError as error:
         found = f"begins={begins!r} has the value {listing(first[:1])}, but time={time!r} has {listing(names[:1])}"
-        typed = f'data["{time}"].dt.year'
+        typed = f'data["{begins}"].astype(int)' if pd.api.types.is_number(names[0]) else f'data["{time}"].dt.year'
         raise DesignError(f"{found}.\nUse one type for `time=` and `begins=`, such as `{typed}`.") from error
     if pd.api.types.is_number(names[0]) and names[0] > 0:
         start[(first == 0).to_numpy(dtype=bool)] = len(names)  # as in csdid and did

@@ -83,11 +83,11 @@ def _from_objects(values: np.ndarray, name: str, dtype: Any, codes: bool) -> np.
         return _texts(values, name, dtype, codes)
     if all(issubclass(k, Real | Decimal | np.bool_) for k in kinds):
         return values.astype(np.float64)
-    made = "{0} = {0}.astype(str)"
+    dates = all(issubclass(k, datetime.date) for k in kinds)  # datetimes and pandas' are dates too
+    made = "{0} = {0}.astype(str)`, or a column with `{0}.dt.year" if dates else "{0} = {0}.astype(str)"
     if all(issubclass(k, str | Real | Decimal) for k in kinds):
         made = '{0} = pd.to_numeric({0}, errors="coerce")'
     elif not codes:
-        dates = all(issubclass(k, datetime.date) for k in kinds)  # datetimes and pandas' are dates too
         made = DAYS if dates else NUMBERS_OF.get(dtype.kind, made)
     holds = f" and holds {', '.join(sorted(k.__name__ for k in kinds))}" if dtype.kind == "O" else ""
     raise _other_dtype(name, f"{dtype}{holds}", "numbers, bool, text or categories", made)
@@ -346,5 +346,8 @@ def find_condition(value: Any, role: str, table: pd.DataFrame, frame: Mapping[st
         found = f"the condition {role}={value!r} does not give True or False for each row"
         raise DesignError(f"{found}.\nUse `==` for equality.")
     unknown = np.logical_or.reduce([np.zeros(len(table), dtype=bool), *(missing_mask(table[name]) for name in used)])
+    if unknown.any():
+        lost = f"{role}={value!r} is unknown in {int(unknown.sum())} rows with missing values, which count as outside"
+        notes.append(f"{lost}.\nTo keep these rows inside, add a column of True and False to the data.")
     found = found.mask(unknown, False)
     return (found.astype(bool) if dtypes.is_bool_dtype(found.dtype) else found).rename(value)

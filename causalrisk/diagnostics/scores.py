@@ -12,7 +12,14 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.special import chdtrc, expit
 
-from causalrisk.errors import CausalRiskError, CausalRiskWarning, UnavailableError, one_of, whole_number
+from causalrisk.errors import (
+    CausalRiskError,
+    CausalRiskWarning,
+    OptionError,
+    UnavailableError,
+    one_of,
+    whole_number,
+)
 from causalrisk.estimation.options import InferenceOptions
 from causalrisk.estimation.overlap import crump_cut, inside, inverse_sum, limits_at
 from causalrisk.estimation.record import FitRecord
@@ -139,6 +146,9 @@ def trim_curve(record: FitRecord, grid: Sequence[Any] | None = None) -> pd.DataF
     for limit in [grid] if np.isscalar(grid) else grid:
         trim = limit
         if isinstance(limit, int | float | np.number):  # with several arms, a lower limit is also an upper one
+            if not 0 <= limit < 0.5:
+                problem = f"grid has the limit {limit:g}; expected numbers from 0 to below 0.5"
+                raise OptionError(f"{problem}.\nUse `trim_curve([0, 0.05, 0.1])`.")
             trim = (float(limit), 1 - float(limit)) if limit else None
         options = dataclasses.replace(record.options, trim=trim)
         try:

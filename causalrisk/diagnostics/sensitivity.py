@@ -566,12 +566,12 @@ def rosenbaum_bounds(
         found = f"{expected}, with each unit in one pair. `Matching` can use a unit several times"
         raise errors.OptionError(f"{found}.\nUse `res.sensitivity_bounds()` of AIPW.")
     limits = np.atleast_1d(np.asarray(gamma, dtype=float))
-    pairs = [np.asarray(outcomes, dtype=float) for outcomes in (treated, control)]
+    pairs = [np.asarray(pd.to_numeric(outcomes, errors="coerce"), dtype=float) for outcomes in (treated, control)]
     if not (limits >= 1).all():
         raise errors.OptionError(f"gamma={gamma!r}; expected odds ratios of at least 1.\nUse `gamma=[1, 1.5, 2]`.")
     if pairs[0].ndim != 1 or pairs[0].shape != pairs[1].shape or not all(np.isfinite(one).all() for one in pairs):
         found = f"treated and control have shapes {pairs[0].shape} and {pairs[1].shape}"
-        raise errors.DesignError(f"{found}; expected two vectors of equal length without missing values.")
+        raise errors.DesignError(f"{found}; expected two vectors of numbers of equal length, without missing values.")
     differences = (pairs[0] - pairs[1]) * (1 if alternative == "larger" else -1)
     differences = differences[differences != 0]
     ranks = pd.Series(np.abs(differences)).rank().to_numpy()

@@ -137,7 +137,7 @@ ANSWERS: dict[str, dict[str, str]] = {
         "nearest replace method=nearest": MATCHING,
         "method=glm": 'Leave it out for a logit, or use `propensity_link="probit"`.',
         "method=cbps method=ebal method=ipt": 'Use `propensity_loss="calibrated"`, which balances covariates.',
-        "estimator estimators model method": "Use the class of the estimator: `AIPW.from_formula(...)`, for example.",
+        "estimator estimators model method": "Use `AIPW.from_formula(...)`, for example, or `event_study(estimator=)`.",
         "aequations alpha level conf_level": "Use `res.summary(alpha=, coefficients=)` or `res.conf_int(alpha=)`.",
     },
     "fit": {

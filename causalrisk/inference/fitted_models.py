@@ -249,7 +249,7 @@ def _at_rows(record: FitRecord, data: Any) -> tuple[Array, Array, pd.Index | Non
     """
     design, sample, stated = record.design, record.sample, record.stated_exposure
     if isinstance(data, str):
-        raise OptionError(f"data={data!r}; expected rows with covariates.\nUse `res.potential_outcomes` for means.")
+        raise OptionError(f"data={data!r}; expected rows with covariates.\nUse `pandas.read_csv` for a file.")
     index = design.index if data is None else data.index if isinstance(data, pd.DataFrame) else None
     if record.spec.constants:
         rows = np.ones((design.n if data is None else len(data), 1))

@@ -117,9 +117,9 @@ def effects_by(
         One row per group, column of the formula or value of `at` (and per effect, with several treatments). Columns
         are estimate, std err, z, P>|z| (or t, P>|t|), "adjusted P" if `adjust` is given, and limits of the interval.
         Groups also have n, the number of rows that the effect is averaged over (or the sum of their frequency weights).
-        For the ATT, these are the treated rows. Standard errors are robust, or clustered if the fit's are. With
-        ``cov_type="jackknife"``, replicate weights or JRE's bootstrap, they come from the same refits as the fit's
-        standard errors.
+        For the ATT, these are the treated rows. Standard errors are robust, or clustered if the fit's are, also for a
+        fit with a bootstrap. With ``cov_type="jackknife"``, replicate weights or JRE's bootstrap, they come from the
+        same refits as the fit's standard errors.
 
     Warns
     -----

@@ -42,10 +42,10 @@ def _check_column(frame: Any, role: str, name: Any) -> None:
         raise errors.DesignError(f"{problem}.\nUse `{role}=` with one of {known}.")
     found = sorted(pd.unique(frame[name].dropna()).tolist(), key=str)
     if not set(found) <= {0, 1}:
-        text = f"{role}={name!r} has the values {found[:5]}; expected 0 and 1."
         if len(found) != 2:
-            raise errors.DesignError(f"{text}\nUse a column with two values.")
-        low, high = found
+            text = f"{role}={name!r} has {len(found)} values, such as {errors.listed(found[:3])}; expected 0 and 1"
+            raise errors.DesignError(f"{text}.\nUse a column with two values.")
+        text, (low, high) = f"{role}={name!r} has the values {found}; expected 0 and 1.", found
         use = f'data["{name}"] = data["{name}"].map({{{low!r}: 0, {high!r}: 1}})'
         raise errors.DesignError(f"{text}\nUse `{use}` if {high!r} counts as 1.")
 

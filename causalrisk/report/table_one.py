@@ -140,7 +140,7 @@ def table_one(
     given = covariates.strip() if isinstance(covariates, str) else ""
     grouped = re.fullmatch(r"(?:(\w+) *~|~?)([^|~]+)(?:\| *(\w+))?", given)
     if grouped and (group := grouped[1] or grouped[3]):
-        use = f'table_one("{grouped[2].strip()}", data, by="{group}")'
+        use = f'table_one("{grouped[2].strip()}", data, by="{by or group}")'
         raise OptionError(f"covariates={given!r} names a group; expected covariates alone.\nUse `{use}`.")
     check_threshold(threshold)
     weight_type = one_of("weight_type", weight_type, (None, "frequency", "probability"))

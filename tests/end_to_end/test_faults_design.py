@@ -164,3 +164,20 @@ def test_fault_64_other_order_and_fewer_levels(data, use):
     only = groups[groups.g == "b"].drop(columns=["y", "d"])  # neither outcome nor treatment, one level of three
     pd.testing.assert_frame_equal(use(res, only), whole[groups.g == "b"])
     pd.testing.assert_frame_equal(use(res, only.astype({"g": "category"})), whole[groups.g == "b"])
+
+
+# --- terms that would do nothing ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("term", ["x1.fillna(0)", "I(x1.isna() * 1)", "np.nan_to_num(x1)", "I(pd.isna(x1) * 1)"])
+def test_a_term_on_missing_values_that_are_dropped_before_is_refused(data, term):
+    gaps = data.assign(x1=data.x1.where(data.index > 5))
+    with raises_with(cr.DesignError, "no effect", "'x1' is missing"):
+        cr.IPWRA.from_formula(f"y ~ {term} + x2", gaps, treat="d")
+
+
+@pytest.mark.parametrize("term", ["city", "C(k)"])
+def test_a_factor_with_one_level_is_said_to_be_left_out(data, term):
+    with pytest.warns(cr.DesignWarning, match=r"one level"):
+        model = cr.AIPW.from_formula(f"y ~ x1 + {term}", data.assign(city="Bern", k=1), treat="d")
+    assert model.fit().effect == cr.AIPW.from_formula("y ~ x1", data, treat="d").fit().effect
