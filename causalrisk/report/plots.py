@@ -543,7 +543,8 @@ def draw_changes(record: FitRecord, table: pd.DataFrame, ax: Any, top: int, posi
     """Draw the influences of the rows, or of the clusters, on the effect of a treatment group."""
     for k, label in enumerate(dict.fromkeys([*record.design.labels, *table["arm"]])):
         rows, (marker, colour, _, name) = table[table["arm"] == label], series(record, k, label)
-        ax.plot(100 * rows["weight share"], rows["change"], marker, color=colour, label=name, **DOTS)
+        if len(rows):
+            ax.plot(100 * rows["weight share"], rows["change"], marker, color=colour, label=name, **DOTS)
     ax.axhline(0, **LINE)
     named = table.iloc[table["change"].abs().fillna(-1).to_numpy().argsort()[::-1][:top]].sort_values("change")
     low, high = ax.get_ylim()
@@ -556,7 +557,7 @@ def draw_changes(record: FitRecord, table: pd.DataFrame, ax: Any, top: int, posi
         look: dict[str, Any] = {"fontsize": "small", "va": "center", "ha": "right" if right else "left"}
         ax.annotate(f"  {verbatim(name)}  ", point, (point[0], height), arrowprops=line, **look)
     ax.set_ylim(low, max(high, heights.max(initial=high) + LABEL_GAP * (high - low)))
-    left_out = "cluster" if clusters else "row"
+    left_out = "cluster" if clusters else record.design.unit_name
     across = f"{'largest ' * clusters}share of the total weight of {'a' if clusters else 'its'} group (%)"
     upright = f"change in {record.effect_names[position - 1]} if the {left_out} is left out"
     return finish(ax, across, upright, columns=record.design.n_arms)
