@@ -284,7 +284,7 @@ def fill_covariates(
     term of the formulas that use the covariate. Other covariates get a level for missing values. `weights` (N,) are
     zero outside the sample. Returns the table, the formulas, and the covariates that were filled in.
     """
-    codes = dict.fromkeys(code for formula in formulas for code in formula.codes("right"))
+    codes = [code for formula in formulas for code in formula.codes("right")]
     coded = set().union(*(formula.coded() for formula in formulas))
     columns, found = dict[str, pd.Series](), list[Filled]()
     for name in names:
@@ -295,15 +295,7 @@ def fill_covariates(
         if not weights[~rows].any():
             raise DesignError(f"covariate {name!r} is missing in all rows.\nTake {name} out of the formulas.")
         known, indicator = plain(values[~rows], name, name in coded), f"{name}_missing"
-        used = [code for code in codes if any(use.name == name and use.role != "called" for use in uses(code))]
-        whole = [code for code in used if language.whole_variable(code) == name]
-        in_levels = [code for code in whole if code.startswith("C(")]
-        leveled = bool(in_levels) or known.dtype.kind not in "if"
-        other = [code for code in used if code not in (in_levels if known.dtype.kind in "if" else whole)]
-        if leveled and other:
-            problem = f"missing values of {name!r} become a level, but the formulas use {other[0]!r}"
-            use = in_levels[0] if in_levels else language.in_formula(name)
-            raise DesignError(f"{problem}.\nUse `{use}`, or a new column that is missing in the same rows.")
+        leveled = _has_levels(name, codes, known.dtype.kind in "if")
         if leveled:
             integers = known.dtype.kind == "f" and (known % 1 == 0).all()  # stored as floats
             own = known.astype(int if integers else known.dtype).astype("category").set_axis(np.flatnonzero(~rows))
@@ -324,3 +316,18 @@ def fill_covariates(
         more = [language.in_formula(one.indicator) for one in found if one.indicator is not None and one.name in names]
         models.append(parse(" + ".join([formula.text, *more]), formula.model, []) if more else formula)
     return table.assign(**columns), models, tuple(found)
+
+
+def _has_levels(name: str, codes: Sequence[str], numeric: bool) -> bool:
+    """Return whether a covariate is used by its levels. Other uses of such a covariate raise a DesignError."""
+    used = [code for code in codes if any(use.name == name and use.role != "called" for use in uses(code))]
+    whole = [code for code in used if language.whole_variable(code) == name]
+    in_levels = [code for code in whole if code.startswith("C(")]
+    if numeric and not in_levels:
+        return False
+    by_level = in_levels if numeric else whole
+    for code in (code for code in used if code not in by_level):
+        problem = f"missing values of {name!r} become a level, but the formulas use {code!r}"
+        use = in_levels[0] if in_levels else language.in_formula(name)
+        raise DesignError(f"{problem}.\nUse `{use}`, or a new column that is missing in the same rows.")
+    return True
