@@ -174,7 +174,7 @@ class FormulaEncoder(Encoder):
         """Return the variables of new rows, filled in, with the dtypes of the sample. Errors are as in `encode`."""
         use, filled = f"the {self.formula.model} model uses", {covariate.name: covariate for covariate in self.filled}
         for name, covariate in filled.items():
-            if name in table and covariate.indicator not in (None, *table):
+            if name in table and covariate.indicator is not None and covariate.indicator not in table:
                 table = table.assign(**{covariate.indicator: missing_mask(column_of(table, name)).astype(int)})
         found = dict[str, pd.Series]()
         for name, fitted in self.sample_variables.items():
@@ -312,8 +312,8 @@ def fill_covariates(
         found.append(Filled(name, None if leveled else indicator, LEVEL if leveled else mean, rows))
     models = []
     for formula in formulas:
-        names = {use.name for use in formula.uses("right")}
-        more = [language.in_formula(one.indicator) for one in found if one.indicator is not None and one.name in names]
+        used = {use.name for use in formula.uses("right")}
+        more = [language.in_formula(one.indicator) for one in found if one.indicator is not None and one.name in used]
         models.append(parse(" + ".join([formula.text, *more]), formula.model, []) if more else formula)
     return table.assign(**columns), models, tuple(found)
 

@@ -200,7 +200,7 @@ def _named(code: str) -> list[tuple[Any, Use]]:
 
 def whole_variable(code: str) -> str | None:
     """Return the variable that is all of a factor: x for ``x``, ``Q("x")`` and ``C(x)``. None for other factors."""
-    node = parsed(code).body
+    node: Any = parsed(code).body
     if _function(node) == "C" and node.args:
         node = node.args[0]
     if _function(node) == "Q":
