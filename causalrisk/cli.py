@@ -195,7 +195,7 @@ estimator tests."""
 
 
 def read_file(options: argparse.Namespace) -> pd.DataFrame:
-    """Read the local data file of a command, whose ending gives the format."""
+    """Read the local data file `options.file`, whose ending gives the format."""
     import pandas as pd
 
     from causalrisk.design.scan import read_csv, reading

@@ -140,7 +140,7 @@ def shown_levels(levels: Iterable[Any]) -> tuple[str, ...]:
 
 
 def data_on_sample(design: Design, data: Any = None) -> pd.DataFrame:
-    """Return the rows of the data that are in the sample or, without data, the variables of both formulas."""
+    """Return a table of the rows in the sample: the columns of `data` or, if None, the variables of both formulas."""
     filled = {name for one in design.filled for name in (one.name, one.indicator)}
     variables = design.propensity_encoder.sample_variables | design.outcome_encoder.sample_variables
     left = slice(None) if design.left is None else design.left
@@ -251,7 +251,7 @@ def covariates_of_design(design: Design, keep: np.ndarray, of_observation: bool 
 def covariates_of_block(
     design: Design, variables: pd.DataFrame | None = None, of_observation: bool = False
 ) -> list[Covariate]:
-    """Return each covariate of the models once, except terms with the treatment, on the sample or the given rows."""
+    """Return each covariate of the models once, without terms that use the treatment, on the sample or `variables`."""
     encoders = [(design.propensity_encoder, "Z"), (design.outcome_encoder, "X")]
     if of_observation and design.observation is not None:
         encoders.append((design.observation.encoder, ""))

@@ -401,7 +401,7 @@ class Design:
         )
 
     def supported(self, notes: list[str]) -> Design:
-        """Return the design without columns whose coefficients are not identified. They are listed in `notes`."""
+        """Return the design without columns whose coefficients are not identified. `notes` gets the reasons."""
         support.check_magnitude(self.y[self.recorded], f"outcome {self.endog_name!r}")
         arm, k, rows = self.arm, self.n_arms, self.recorded
         cell, cells = (arm, self.labels) if self.periods is None else self.periods.cells(arm, self.labels)
@@ -433,11 +433,11 @@ class Design:
     ) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
         """Return masks of the columns to keep in both models, and the names of all dropped columns.
 
-        Among dependent columns the earlier ones are kept, as in R's ``lm``. Propensity columns that are dependent only
-        within an arm are dropped as `Rules.scores` says: if their combination, zero in this arm, has one sign in every
-        other arm, it separates the arm. Dropped columns add lines to `notes`. A DesignError is raised if there are too
-        few observations for the coefficients, if columns are dependent and `collinear` is "raise", or if no column is
-        left.
+        Among dependent columns the earlier ones are kept, as in R's ``lm``. `Rules.scores` says which of the propensity
+        columns that are dependent within an arm are dropped. They separate the arm if their combination, which is zero
+        there, has one sign in every other arm. Dropped columns add lines to `notes`. A DesignError is raised if there
+        are too few observations for the coefficients, if columns are dependent and `collinear` is "raise", or if no
+        column is left.
 
         `X` has the moments of the outcome columns in each cell, over the rows with an outcome. A cell is an arm or,
         with repeated cross sections, an arm in one period. `size` has the number of observations with an outcome in

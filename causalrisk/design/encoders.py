@@ -278,7 +278,7 @@ class Filled(NamedTuple):
 def fill_covariates(
     table: pd.DataFrame, formulas: Sequence[Formula], names: Sequence[str], weights: np.ndarray
 ) -> tuple[pd.DataFrame, list[Formula], tuple[Filled, ...]]:
-    """Fill in missing values of the covariates in `names`, if any are in the sample.
+    """Fill in the covariates in `names` that have missing values in the sample.
 
     Missing numbers are replaced by the weighted mean. An indicator, 1 where the covariate was missing, is added to the
     table and to each formula that uses the covariate. Other covariates get a level for missing values. `weights` (N,)

@@ -200,7 +200,7 @@ class Coding:
         return outcome_values(self.formulas.models[0], self.formulas.left, table, np.ones(len(table), dtype=bool))
 
     def check_by_row(self, found: Sequence[FrameSummary]) -> None:
-        """Raise a DesignError if the columns of a row depend on other rows. Nine rows of different frames are tried."""
+        """Raise a DesignError if the columns of a row depend on other rows. Nine rows of several frames are tried."""
         some = list[pd.DataFrame]()
         for share in np.linspace(0, 1, 9):  # not from one frame, within which a variable may be constant
             table, _ = pd.read_pickle(found[round(share * (len(found) - 1))].path)
@@ -348,7 +348,7 @@ class DesignOnDisk(Design):
         return lazily_mapped(one.file[0], [f"{part.file[1]}-{array}" for part in self.parts])
 
     def variables(self, block: CodedRows) -> pd.DataFrame:
-        """Return the variables on the right-hand sides of both formulas, for some rows."""
+        """Return the variables on the right-hand sides of both formulas for the rows of a block."""
         path, first = block.table
         table, _ = pd.read_pickle(path)
         return table.loc[block.row - first]

@@ -50,7 +50,7 @@ def check_arm_sizes(size: np.ndarray, labels: Sequence[str], p: int, q: int, con
 
 
 class Dependence(NamedTuple):
-    """A column that is collinear with earlier columns in an arm, and the linear combination that is zero."""
+    """A column that is collinear with earlier columns in an arm. `direction` (p,) is their combination that is zero."""
 
     column: int
     arm: int
@@ -90,7 +90,7 @@ class _Span:
         self.columns, self.sines = columns, np.abs(np.diag(triangle))
 
     def direction(self, j: int) -> Array | None:
-        """Return the coefficients (p,) of a combination of columns up to j that is zero, or None if there is none."""
+        """Return coefficients (p,) with which column j and earlier columns add up to zero, or None without any."""
         direction, place = np.zeros(len(self.norms)), self.columns.index(j)
         direction[j] = 1.0
         if not self.norms[j]:
@@ -112,7 +112,7 @@ class _Span:
 class ColumnMoments:
     """Summary of the columns of a design in each of K arms: number of rows, limits, and a triangular factor.
 
-    The factor is of the columns (1, columns - origin), with rows multiplied by the square root of their weights.
+    The factor is of the matrix (1, columns - origin), with rows multiplied by the square root of their weights.
     """
 
     origin: Array

@@ -1,4 +1,4 @@
-"""Columns of the data: convert frames of any library to pandas, align columns by row, and use five plain dtypes."""
+"""Columns of the data: convert frames of any library to pandas, align columns by row, and reduce dtypes to five."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def _texts(values: np.ndarray, name: str, dtype: Any, codes: bool) -> np.ndarray
 
 
 def _other_dtype(name: str, found: str, expected: str, made: str) -> DesignError:
-    """Return the error for a column of an unsupported dtype. `made` is code that converts the column {0}."""
+    """Return the error for a column of an unsupported dtype. `made` is code that converts the column, called {0}."""
     typed = made.format(f'data["{name}"]')
     return DesignError(f"column {name!r} has dtype {found}; expected {expected}.\nUse `{typed}`.")
 

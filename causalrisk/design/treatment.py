@@ -219,7 +219,8 @@ def score_matrix(score: ByArm, keep: np.ndarray, coding: Arms) -> np.ndarray:
         if outside.any():
             found = f"outside the open interval (0, 1) in {int(outside.sum())} rows (e.g. {values[outside][0]})"
             expected = f"expected the probability of group {arm!r}"
-            raise DesignError(f"propensity score {column.name!r} is {found}; {expected}.\nDivide percentages by 100.")
+            advice = "Divide percentages by 100, or leave out rows with 0 or 1."
+            raise DesignError(f"propensity score {column.name!r} is {found}; {expected}.\n{advice}")
         columns.append(values)
     if len(columns) == 1:
         return np.column_stack([1 - columns[0], columns[0]])

@@ -140,7 +140,7 @@ class ResampleWarning(CausalRiskWarning):
 
 
 class UnavailableError(CausalRiskError, AttributeError):
-    """The results do not have what was asked for; the message says which results do."""
+    """The results or data do not allow what was asked for, or a package is missing. The message says what to use."""
 
 
 @contextlib.contextmanager
@@ -213,7 +213,7 @@ def one_of(name: str, value: Any, allowed: Sequence[object]) -> Any:
 
 
 def is_number(value: object) -> bool:
-    """Return True for a real number, which a bool is not."""
+    """Return True for a real number, False for a bool or anything else."""
     return isinstance(value, numbers.Real) and not isinstance(value, bool)
 
 

@@ -248,7 +248,7 @@ class Linear(Design):
     shape : {"square", "wave", "product"}
         The nonlinear term: x1^2 - 1, sin(3 x1) or x1 x2.
     score_curvature : float
-        Coefficient of x1^2 - 1 in the log odds of treatment, which the analyst's propensity formula omits.
+        Coefficient of x1^2 - 1 in the log odds of treatment. The analyst's propensity formula omits this term.
     heterogeneity : float
         Slope of the effect in x1.
     n_covariates : int
