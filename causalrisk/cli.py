@@ -29,7 +29,7 @@ EPILOG = """examples:
   causalrisk report births.csv "bweight ~ mage" --treat mbsmoke -o births.html
 
 Python also has learners, surveys, missing outcomes, difference-in-differences,
-effects by group, hypothesis tests, data beyond memory and simulation.
+effects by group, hypothesis tests, data larger than memory and simulation.
 """
 
 
@@ -74,8 +74,8 @@ def _add_options(command: argparse.ArgumentParser, name: str) -> None:
     add("file", metavar="FILE", type=Path, help=f"data with column names: {', '.join((*TEXT, *OTHERS))}")
     add("formula", metavar="FORMULA", help='outcome formula, such as "y ~ x1 + C(site)"')
     add("--treat", required=True, metavar="COLUMN", help="treatment column")
-    add("--treated", metavar="LEVEL", help="level of the treatment that is treated")
-    add("--reference", metavar="LEVEL", help="level that others are compared with")
+    add("--treated", metavar="LEVEL", help="treatment level of the treated group")
+    add("--reference", metavar="LEVEL", help="treatment level of the comparison group")
     add("--propensity", metavar="FORMULA", help="propensity formula (default: right side of FORMULA)")
     add("--family", help="gaussian, binomial, poisson, gamma (default: binomial if the outcome is 0/1)")
     add("--effect", default="difference", help="difference (default), ratio, odds_ratio, percent, quantile")
@@ -88,14 +88,14 @@ def _add_options(command: argparse.ArgumentParser, name: str) -> None:
     else:
         add("--estimator", default="AIPW", metavar="NAME", help="OutcomeRegression, IPW, IPWRA, AIPW or JRE")
         add("--cov-type", metavar="TYPE", help="robust (default; bootstrap for JRE), HC1, jackknife, bootstrap")
-    add("--n-boot", type=int, metavar="N", help="bootstrap resamples (default 999); asks for the bootstrap")
+    add("--n-boot", type=int, metavar="N", help="number of bootstrap resamples (default 999); implies the bootstrap")
     add("--seed", type=int, default=0, metavar="N", help="seed of the random numbers (default 0)")
     add("--alpha", type=float, default=0.05, metavar="P", help="1 - confidence level (default 0.05)")
-    add("--sep", metavar="SIGN", help='separator of a text file (default ",")')
+    add("--sep", metavar="SIGN", help='separator of a text file (default ","; tab for .tsv)')
     add("--decimal", default=".", metavar="SIGN", help='decimal mark of a text file (default ".")')
     add("--encoding", default="utf-8", metavar="NAME", help="encoding of a text file (default utf-8)")
     add("--na", metavar="WORDS", help="further words for missing values, such as NA,unknown")
-    page = {"default": Path("report.html"), "help": "the page (default report.html)"}
+    page = {"default": Path("report.html"), "help": "file to write (default report.html)"}
     other = {"help": f"write to FILE: {', '.join(FORMATS)}"}
     add("-o", "--output", type=Path, metavar="FILE", **(page if name == "report" else other))
 
@@ -195,7 +195,7 @@ estimator tests."""
 
 
 def read_file(options: argparse.Namespace) -> pd.DataFrame:
-    """Read the local data file of a command, whose ending gives the format."""
+    """Read the local data file `options.file`, whose ending gives the format."""
     import pandas as pd
 
     from causalrisk.design.scan import read_csv, reading
@@ -234,11 +234,11 @@ def check_formula(text: str, data: pd.DataFrame, model: str) -> None:
 
     try:
         for side in filter(str.strip, text.split("~")):
-            # `a:b` is not Python, `a*b` is; what is hostile with one is hostile with the other. Quotes are left alone.
+            # `a:b` is not Python, so check `a*b` instead, which has the same parts. Quoted text is left as it is.
             code = re.sub(r"(\"[^\"]*\"|'[^']*')|:", lambda m: m[1] or "*", side).strip()
             _check_part(ast.parse(code, mode="eval").body, [*map(str, data)])
     except (SyntaxError, ValueError, MemoryError, RecursionError) as error:
-        refuse_foreign(text, model)  # another package's notation is answered with what to type here
+        refuse_foreign(text, model)  # for the notation of R and Stata, an error that says what to type here
         if isinstance(error, cr.DesignError):
             raise
         why = str(getattr(error, "msg", error)).rstrip(".")

@@ -42,8 +42,8 @@ def load_judged(files: Mapping[str, Any], questions: Any) -> pd.DataFrame:
     -------
     DataFrame, shape (questions x arms, 7 to 9)
         One row per question and arm, answered or not. Within an arm, the answered questions come first, in the order of
-        its file. Columns: ``id``; ``arm``; ``correct`` (1 or 0; 0 without an answer, as in the benchmark);
-        ``confidence`` (percent; NaN if none is stated); ``answered``; ``category``; ``answer_type``; and
+        the file. Columns: ``id``; ``arm``; ``correct`` (1 or 0; 0 without an answer, as in the benchmark);
+        ``confidence`` (percent; NaN without an answer); ``answered``; ``category``; ``answer_type``; and
         ``raw_subject`` and ``has_image`` if the questions have these columns. Question texts are left out.
 
     Raises
@@ -163,7 +163,7 @@ def _parsed(text: bytes, where: str) -> Any:
         raise DesignError(f"{where} is not JSON: {error}.\nCheck that the file is complete.") from error
 
 
-# Category: share of the questions, chance of a right answer without tools, chance of running out of time with them.
+# Category: share of the questions, chance of a correct answer without tools, chance of running out of time with tools.
 CATEGORIES = {
     "Math": (0.41, 0.10, 0.45),
     "Biology/Medicine": (0.11, 0.35, 0.10),
@@ -197,8 +197,8 @@ def write_example(folder: Any, n: int = 600, rng: Any = 0) -> dict[str, Path]:
     Returns
     -------
     dict of str to Path
-        ``"questions"`` (JSON lines), and the judged files ``"tools off"``, ``"tools on"`` and ``"tools on, no time
-        limit"``.
+        Paths of ``"questions"`` (JSON lines) and of the judged files ``"tools off"``, ``"tools on"`` and ``"tools on,
+        no time limit"``.
 
     Notes
     -----
@@ -246,7 +246,7 @@ def write_example(folder: Any, n: int = 600, rng: Any = 0) -> dict[str, Path]:
 
 
 def score(frame: pd.DataFrame, binning: str = "all", *, n_boot: int = 999, rng: Any = 0) -> pd.DataFrame:
-    """Score every arm as the benchmark does, and also among its answered questions only.
+    """Score every arm as the benchmark does, and also on its answered questions alone.
 
     Parameters
     ----------
@@ -284,11 +284,11 @@ def score(frame: pd.DataFrame, binning: str = "all", *, n_boot: int = 999, rng: 
     -----
     DesignWarning
         If binning is "published" and an arm has fewer than 200 answers. Its only bin is left out, and the error is 0.
-        Also if the confidences of an arm are between 0 and 1, as in `load_judged`.
+        Also if the confidences of an arm are all between 0 and 1, as in `load_judged`.
 
     Notes
     -----
-    The half width is for one arm, not for a difference between arms: the arms answer the same questions. For a
+    The half width is for one arm, not for a difference between arms, which answer the same questions. For a
     difference, fit a model with ``cluster="id"``.
 
     Examples
@@ -334,7 +334,7 @@ def _arms(frame: pd.DataFrame) -> dict[Any, pd.DataFrame]:
     frame = frame.assign(confidence=stated).astype({"answered": bool, "correct": int})
     arms = frame.groupby("arm", sort=False, observed=True)
     for arm, stated in arms["confidence"]:
-        if stated.max() <= 1 and (stated % 1 > 0).any():  # they would pass as percentages
+        if stated.max() <= 1 and (stated % 1 > 0).any():  # shares, which would count as percentages
             problem = "every confidence is between 0 and 1; expected percentages, so 0.8 counts as 0.8%"
             warn_user(f"arm {arm!r}: {problem}.\nIf they are shares, multiply them by 100.", DesignWarning)
     return dict(iter(arms))

@@ -1,9 +1,9 @@
 """Memory and files of the computer, threads of BLAS, and maps over items in threads or processes.
 
-BLAS uses one thread for matrix products while the package works. The previous number is restored afterwards. There are
-many products of long and narrow matrices, inside which threads would wait for each other. On a busy machine with two
-processors, two threads took 1.6 to 15 times as long as one, for 4,642 rows by 10 columns to 20,000 by 400.
-Threads and processes give the same digits: results come in the order of the items, and the caller adds them up.
+BLAS uses one thread while the package works. The previous number of threads is restored afterwards. Most matrices are
+long and narrow, and threads within their products wait for each other. On a busy machine with two processors, two
+threads took 1.6 to 15 times as long as one, for matrices from 4,642 x 10 to 20,000 x 400. The number of threads or
+processes does not change the digits: results come in the order of the items, and the caller adds them up.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from threadpoolctl import ThreadpoolController
 
 from causalrisk.errors import needed
 
-USUAL_MEMORY = 16e9  # bytes, where the system does not say
+USUAL_MEMORY = 16e9  # bytes, if the system does not say
 
 
 def memory() -> float:
@@ -34,11 +34,11 @@ def memory() -> float:
         return USUAL_MEMORY
 
 
-PART = ".part"  # ending of a file that is not yet whole
+PART = ".part"  # ending of a file that is not yet complete
 
 
 def write_whole(path: str | os.PathLike[str], content: str | bytes) -> Path:
-    """Write a file completely or not at all, by a new file that replaces the target. Text is encoded in UTF-8."""
+    """Write a file completely or not at all: a new file, once complete, replaces the target. Text is UTF-8."""
     given = Path(path)
     target, data = given.resolve(), content.encode() if isinstance(content, str) else content
     if target.exists() and not target.is_file():
@@ -53,14 +53,14 @@ def write_whole(path: str | os.PathLike[str], content: str | bytes) -> Path:
             stream.flush()
             os.fsync(stream.fileno())  # else a crash could leave an empty file under the name
         os.replace(part, target)
-    except OSError as error:  # which names the new file, or none
+    except OSError as error:  # its message names the new file, or none
         raise OSError(error.errno, error.strerror, str(given)) from error
     finally:
         part.unlink(missing_ok=True)
     return given
 
 
-_running = 0  # blocks of `one_blas_thread` that have begun and not ended
+_running = 0  # blocks of `one_blas_thread` that have begun but not ended
 _limiter: Any = None
 _lock = threading.Lock()
 _libraries = functools.cache(ThreadpoolController)  # finding the libraries is slow

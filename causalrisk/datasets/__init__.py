@@ -22,7 +22,7 @@ def _read(name: str) -> pd.DataFrame:
 
 
 def load_castle() -> pd.DataFrame:
-    """Return homicide rates and castle doctrine laws of the states of the United States, 2000 to 2010.
+    """Return homicide rates and castle doctrine laws of the US states, 2000 to 2010.
 
     Returns
     -------
@@ -122,7 +122,7 @@ def load_lalonde(controls: str = "experimental") -> pd.DataFrame:
     controls : {"experimental", "cps", "cps3"}, default "experimental"
         Control group of the 185 treated men. "experimental": the 260 men of the National Supported Work experiment who
         were randomised to no training. "cps": 15,992 men of the Current Population Survey (CPS-1). "cps3": 429 of the
-        CPS-1 men, the ones more similar to the treated men (CPS-3).
+        CPS-1 men, who are more similar to the treated men (CPS-3).
 
     Returns
     -------
@@ -176,8 +176,8 @@ def load_nhefs() -> pd.DataFrame:
     Returns
     -------
     DataFrame, shape (1629, 19)
-        One row per person who smoked cigarettes in 1971. Weight in 1982 is missing in 63
-        rows, and income in 62 rows. The columns are
+        One row per person who smoked cigarettes in 1971. Weight in 1982 is missing in 63 rows, and income in 62. The
+        columns are
 
         - ``seqn``: identifier of the person
         - ``qsmk``: 1 if the person quit smoking between 1971 and 1982
@@ -202,7 +202,7 @@ def load_nhefs() -> pd.DataFrame:
     -----
     The data are from the National Health and Nutrition Examination Survey I Epidemiologic Follow-up Study (United
     States National Center for Health Statistics). They are in the public domain, and were prepared for the book [1]_.
-    The package causaldata (MIT license) has 67 columns. Here, 19 columns are included.
+    The copy in the package causaldata (MIT license) has 67 columns. The 19 columns listed above are included here.
 
     References
     ----------

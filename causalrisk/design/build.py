@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -28,12 +27,11 @@ from causalrisk.design.formulas import (
 from causalrisk.design.rows import ByRows, ColumnOptions, Rows, Source
 from causalrisk.design.support import Rules, check_levels
 from causalrisk.design.survey import survey_design
-from causalrisk.design.tables import align, listing, missing_mask, named_columns, numbers, plain
+from causalrisk.design.tables import OF_MISSING, align, listing, missing_mask, named_columns, numbers, plain
 from causalrisk.design.treatment import Arms, show
 from causalrisk.errors import DesignError, OptionError
 from causalrisk.runtime import one_blas_thread
 
-OF_MISSING = re.compile(r"\b(fillna|isna|isnull|notna|notnull|isnan|nan_to_num)\(")
 COPY = 1 - 1e-12  # correlation with the outcome above which a covariate is a copy of it
 
 
@@ -99,7 +97,7 @@ def freeze(models: dict[str, Any], coding: Arms, by: ByRows, rows: Rows, rules: 
     columns = zip((*made.exog_names, *made.propensity_names), (*made.X.T, *made.Z.T), strict=True)
     for name, column in dict(columns).items():
         if min(np.ptp(column), np.ptp(made.y)) > 0 and abs(np.corrcoef(column, made.y)[0, 1]) > COPY:
-            copy = f"covariate {name!r} is the outcome {outcome!r} in another unit, so it removes the effect"
+            copy = f"covariate {name!r} is a linear function of the outcome {outcome!r}, so it removes the effect"
             notes.append(f"{copy}.\nTake it out of the formulas.")
     return made.with_notes(notes)
 
@@ -171,7 +169,7 @@ def design_from_formula(
 ) -> Design:
     """Make a design from formulas and data. `frame` has the caller's variables for names that are not columns."""
     notes, filled = list[str](), tuple[Filled, ...]()
-    if getattr(data, "shape", ()) == (0, 0):  # else a column would be missing
+    if getattr(data, "shape", ()) == (0, 0):  # otherwise the error would name a missing column
         raise DesignError(drawing.EMPTY)
     formulas, table = read_formulas(formula, propensity, columns, data, frame, notes)
     by = drawing.by_rows(table, columns, frame, notes)
@@ -203,7 +201,7 @@ def _check_order(formulas: Formulas, missing: set[str]) -> None:
 
 
 def _unused_factors(models: Mapping[str, Any]) -> list[str]:
-    """Return a note on the terms without columns, which are factors with one level."""
+    """Return a list with one note on the terms that have no columns: factors with one level."""
     infos = [models[f"{model}_encoder"].info for model in ("outcome", "propensity")]
     unused = {term.name() for info in infos for term, place in info.term_slices.items() if place.start == place.stop}
     return (
@@ -216,7 +214,7 @@ def _unused_factors(models: Mapping[str, Any]) -> list[str]:
 def _filled(
     formulas: Formulas, table: pd.DataFrame, by: ByRows, frame: Mapping[str, Any]
 ) -> tuple[Formulas, tuple[Filled, ...]]:
-    """Fill in missing covariates, and add indicators of missing values as terms. Return formulas and covariates."""
+    """Fill in missing covariates, and add their indicators as terms. Return the formulas and the filled covariates."""
     used = dict.fromkeys(use.name for model in formulas.models for use in model.uses("right") if use.role != "called")
     names = [name for name in used if name not in (by.treat.name, *formulas.left.variables) and name in table]
     needed = [source for source in formulas.sources(by.treat.name) if source.name not in names]

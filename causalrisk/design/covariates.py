@@ -52,7 +52,7 @@ class Moderators(NamedTuple):
 
 
 def moderators(design: Design, by: Any, data: Any = None) -> Moderators:
-    """Find moderators on the sample: a variable, a list of grouping variables, or a one-sided formula such as "~ x"."""
+    """Return the moderators on the sample. `by` is a variable, a list of grouping variables, or a formula ("~ x")."""
     for one in design.filled if data is None and isinstance(by, str) else ():
         if re.search(rf"\b{re.escape(one.name)}\b", by):
             what = f"{one.name!r} has missing values, which missing='indicator' filled in for the models only"
@@ -82,7 +82,7 @@ def moderators(design: Design, by: Any, data: Any = None) -> Moderators:
 
 
 def groups_of(design: Design, by: Any, data: Any = None) -> tuple[np.ndarray, list[tuple[str, ...]], list[str]]:
-    """Return each row's combination of grouping values, the values of each combination, and the variables' names."""
+    """Return each row's group number, each group's values of the grouping variables, and these variables' names."""
     # A list names several variables, unless it has one value per row.
     listed = isinstance(by, (list, tuple)) and len(by) not in (0, design.n, len(design.in_sample))
     several = listed and all(isinstance(part, str) or not is_scalar(part) for part in by)
@@ -118,10 +118,10 @@ def _values_on_sample(
 
 
 def clustered(design: Design, groups: Any) -> Design:
-    """Return the design with clusters, given by name or as one value per row. A list of two gives two-way clusters."""
+    """Return the design with clusters, given by name or one value per row, or two-way clusters (a list of two)."""
     if design.cluster is not None or design.survey is not None:
-        own = "the survey design" if design.survey is not None else f"cluster={design.cluster_name!r}"
-        raise OptionError(f"cov_kwds= gives clusters, but the model has {own}.\nLeave cov_kwds= out.")
+        own = "a survey design" if design.survey is not None else f"cluster={design.cluster_name!r}"
+        raise OptionError(f"cov_kwds= gives clusters, but the model already has {own}.\nLeave cov_kwds= out.")
     (first, second), table = ways_of(groups, design.n), data_on_sample(design)
     cluster, names = cluster_codes(_values_on_sample(design, first, "groups", "cluster", table))
     design = replace(design, cluster=cluster, cluster_name=str(names.name), clusters=names)
@@ -132,7 +132,7 @@ def clustered(design: Design, groups: Any) -> Design:
 
 
 def shown_levels(levels: Iterable[Any]) -> tuple[str, ...]:
-    """Format levels: whole floats without a decimal point, others with six significant digits unless ambiguous."""
+    """Return levels as text: whole floats without ".0", other floats with six digits; `repr` if texts coincide."""
     raw = list(levels)
     rounded = [float(f"{level:.6g}") if isinstance(level, float) and level % 1 else level for level in raw]
     shown = labels_of(rounded)
@@ -140,7 +140,7 @@ def shown_levels(levels: Iterable[Any]) -> tuple[str, ...]:
 
 
 def data_on_sample(design: Design, data: Any = None) -> pd.DataFrame:
-    """Return the rows of the data that are in the sample or, without data, the variables of both formulas."""
+    """Return a table of the rows in the sample: the columns of `data` or, if None, the variables of both formulas."""
     filled = {name for one in design.filled for name in (one.name, one.indicator)}
     variables = design.propensity_encoder.sample_variables | design.outcome_encoder.sample_variables
     left = slice(None) if design.left is None else design.left
@@ -164,7 +164,7 @@ def data_on_sample(design: Design, data: Any = None) -> pd.DataFrame:
     if changed:
         raise DesignError(f"{listing(changed)} in data differ from the model's data.\n{advice}")
     if position is None and not shared and not isinstance(table.index, pd.RangeIndex):
-        text = "data has neither the row labels of the model's data nor a variable of its formulas"
+        text = "data has neither the row labels of the model's data nor a variable of the formulas"
         raise DesignError(f"{text}.\n{advice}")
     return pd.DataFrame(found, index=design.index, copy=False)
 
@@ -218,7 +218,7 @@ class Covariate:
 
 
 def display_name(code: str) -> str:
-    """Return the display name of a factor: without ``C()``, ``Q()``, ``I()`` and ``np.``, powers with ^.
+    """Return a factor's name for tables: without ``C()``, ``Q()``, ``I()`` and ``np.``, and with ^ for powers.
 
     Examples
     --------
@@ -251,7 +251,7 @@ def covariates_of_design(design: Design, keep: np.ndarray, of_observation: bool 
 def covariates_of_block(
     design: Design, variables: pd.DataFrame | None = None, of_observation: bool = False
 ) -> list[Covariate]:
-    """Return each covariate of the models once, except terms with the treatment, on the sample or the given rows."""
+    """Return each covariate of the models once, without terms that use the treatment, on the sample or `variables`."""
     encoders = [(design.propensity_encoder, "Z"), (design.outcome_encoder, "X")]
     if of_observation and design.observation is not None:
         encoders.append((design.observation.encoder, ""))
@@ -273,7 +273,7 @@ def covariates_of_block(
 
 
 def covariates_in(covariates: Any, table: pd.DataFrame, most: int | None = None) -> list[Covariate]:
-    """Return the columns of a one-sided formula ("~ age + C(race)"), a list of names, or the whole table (None)."""
+    """Return the covariates of a one-sided formula ("~ age + C(race)"), a list of names, or all columns (None)."""
     if isinstance(covariates, str):
         text = covariates.strip().removeprefix("~")
     else:
@@ -290,7 +290,7 @@ def covariates_in(covariates: Any, table: pd.DataFrame, most: int | None = None)
         if not term.factors or (covariates is None and not keep.any()):
             continue
         if not keep.any():
-            raise DesignError(f"{listing(names)} has no values.\nLeave the variable out.")
+            raise DesignError(f"{term.name()!r} has no values.\nLeave it out.")
         named = [name for name in dict.fromkeys(display_name(factor.code) for factor in term.factors) if name in known]
         leveled = [name for name in named if name in codes or known[name].dtype.kind not in "bif"]
         levels = math.prod(int(known[name].nunique()) for name in leveled)
@@ -348,7 +348,7 @@ def renamed(covariates: Iterable[Covariate], names: Mapping[str, str] | None) ->
 
 
 def _products(term: Any, info: Any, formula: Formula, variables: Mapping[str, pd.Series]) -> Iterator[Covariate]:
-    """Yield the products of a compiled term's columns, one from each factor."""
+    """Yield the columns of a compiled term: each is a product of one column per factor."""
     factors = (_columns(info.factor_infos[factor], formula, variables) for factor in term.factors)
     for parts in itertools.product(*factors):
         if len(parts) == 1:
@@ -359,7 +359,7 @@ def _products(term: Any, info: Any, formula: Formula, variables: Mapping[str, pd
 
 
 def _columns(known: Any, formula: Formula, variables: Mapping[str, pd.Series]) -> list[Covariate]:
-    """Return the columns of a factor before contrasts code its levels. `known` is patsy's FactorInfo."""
+    """Return a factor's numbers, or indicators of its levels (one for two levels). `known` is patsy's FactorInfo."""
     code, name = known.factor.code, display_name(known.factor.code)
     with formulas.as_design_error(formula):
         value = known.factor.eval(known.state, variables)

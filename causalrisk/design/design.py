@@ -1,4 +1,4 @@
-"""`Design`, one frozen set of arrays on one estimation sample, and functions that code new rows in the same way."""
+"""`Design`, the read-only arrays of one estimation sample, and functions that code new rows in the same way."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Observation:
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
 class Design:
-    """All data of an estimator: one frozen set of arrays.
+    """All data of an estimator, as read-only arrays.
 
     Parameters
     ----------
@@ -60,7 +60,7 @@ class Design:
     cluster : ndarray of intp, shape (n,), or None
         Cluster of each row, 0 .. G-1.
     offset : ndarray of float64, shape (n,), or None
-        Known part of the linear predictor of the outcome models. For an exposure, it is the logarithm.
+        Known part of the linear predictor of the outcome models: the offset, or the log of the exposure.
     offset_kind : {None, "offset", "exposure"}
         Whether the caller gave an offset or an exposure.
     score : ndarray of float64, shape (n, K), or None
@@ -88,17 +88,17 @@ class Design:
     missing : {"drop", "raise", "indicator"}
         Whether rows with missing values are dropped, raise an error, or have their covariates filled in.
     dropped_terms : tuple of str
-        Names of the columns that were dropped from either model because they depend linearly on earlier columns.
+        Names of the columns dropped from either model because of linear dependence, in all rows or within an arm.
     outcome_encoder, propensity_encoder : Encoder
         Encoders, which code new rows as the columns of X and Z.
     clusters : pandas.Index, shape (G,), or None
-        Names of the clusters; None also if the rows are on disk.
+        Names of the clusters. None without clusters, and for rows on disk.
     survey : SurveyDesign or None
         The survey design, whose first-stage units are the clusters.
     second_cluster : ndarray of intp, shape (n,), or None
         Cluster of each row by the second variable of two-way clusters.
     observation : Observation or None
-        Model of whether outcomes are observed, if rows are weighted for missing outcomes (NaN in `y`).
+        Model of whether outcomes are observed. With it, missing outcomes are NaN in `y`.
     periods : Periods or None
         The periods of repeated cross sections. Arm means are then differences between the periods.
     filled : tuple of Filled
@@ -110,7 +110,7 @@ class Design:
     left : ndarray of int, shape (n,), or None
         Positions of the rows among the rows before trimming; None without trimming.
     unit_name : {"row", "observation", "unit"}
-        What `nobs` counts: observations with frequency weights, units of long data, else rows.
+        What `nobs` counts: "observation" with frequency weights, "unit" for long data, otherwise "row".
 
     Notes
     -----
@@ -191,7 +191,7 @@ class Design:
         return np.arange(self.n)
 
     def check_in_memory(self, what: str, instead: str = "") -> None:
-        """Raise an UnavailableError if the rows are on disk. `what` needs them in memory. `instead` is advice."""
+        """Raise an UnavailableError if the rows are on disk. `what` names what needs them; `instead` is advice."""
         if self.on_disk:
             raise not_on_disk(what, instead)
 
@@ -236,7 +236,7 @@ class Design:
 
     @property
     def sample_ledger(self) -> pd.DataFrame:
-        """Dropped rows by variable: a table with the columns formula, variable, missing and dropped."""
+        """Missing values and dropped rows by variable. Columns: "formula", "variable", "missing" and "dropped"."""
         frame = pd.DataFrame(list(self.ledger), columns=["formula", "variable", "missing", "dropped"])
         return frame.astype({"missing": np.int64, "dropped": np.int64})
 
@@ -258,7 +258,7 @@ class Design:
 
     @property
     def arm_clusters(self) -> list[int]:
-        """Number of clusters with rows in each arm, shape (K,). With two-way clusters, the smaller of both numbers."""
+        """Number of clusters with rows in each arm, shape (K,). With two-way clusters, the smaller of two numbers."""
         ways = [cluster for cluster in (self.cluster, self.second_cluster) if cluster is not None]
         return [min((len(np.unique(cluster[rows])) for cluster in ways), default=0) for rows in self.members]
 
@@ -279,7 +279,7 @@ class Design:
 
     @property
     def outcome_deviation(self) -> float:
-        """Standard deviation of the outcome under the observation weights."""
+        """Standard deviation of the outcome, with observation weights."""
         return float(np.sqrt(np.cov(self.y[self.recorded], aweights=self.weights[self.recorded], ddof=0)))
 
     @property
@@ -322,7 +322,7 @@ class Design:
         return smaller.with_notes([f"after trimming: {note}" for note in notes if note not in self.notes])
 
     def for_scores(self, rule: str) -> Design:
-        """Return the design for another rule of the propensity columns, `Rules.scores`."""
+        """Return the design under another rule for dropping propensity columns (see `Rules.scores`)."""
         if rule == self.rules.scores:
             return self
         if rule == support.AS_THEY_ARE and self.dropped_terms:
@@ -348,7 +348,7 @@ class Design:
 
     @property
     def strata(self) -> Factors | None:
-        """Weights of the strata in the variance, if any. The last stratum has the rows of a target frame."""
+        """Weights of the strata in the variance, if any. The last stratum is for the rows of a target frame."""
         if self.survey is None or self.survey.replication is not None:
             return None
         own = self.survey.factors
@@ -373,7 +373,7 @@ class Design:
         )
 
     def under(self, arm: np.ndarray) -> Design:
-        """Return the same rows under another treatment assignment `arm` (n,), after checking the columns again."""
+        """Return the design under another treatment assignment `arm` (n,) of its rows. Columns are checked again."""
         return replace(self, arm=arm).supported([])
 
     def extended(self, step: Callable[[Any], Any], encoder: Encoder, notes: list[str], *, given: bool) -> Design:
@@ -383,7 +383,7 @@ class Design:
         return made if given else made.supported(notes)
 
     def without(self, names: Collection[str]) -> Design:
-        """Return the design without the columns, in both models, that use any of these covariates."""
+        """Return the design without the columns of either model that use any of these covariates."""
         keep, keep_z = ~self.outcome_encoder.made_of(names), ~self.propensity_encoder.made_of(names)
         if keep.all() and keep_z.all():
             known = listing(dict.fromkeys([*self.outcome_encoder.variables, *self.propensity_encoder.variables]))
@@ -401,7 +401,7 @@ class Design:
         )
 
     def supported(self, notes: list[str]) -> Design:
-        """Return the design without the columns that its rows cannot identify, and add notes on them to `notes`."""
+        """Return the design without columns whose coefficients are not identified. `notes` gets the reasons."""
         support.check_magnitude(self.y[self.recorded], f"outcome {self.endog_name!r}")
         arm, k, rows = self.arm, self.n_arms, self.recorded
         cell, cells = (arm, self.labels) if self.periods is None else self.periods.cells(arm, self.labels)
@@ -431,17 +431,17 @@ class Design:
     def kept(
         self, X: ColumnMoments, Z: ColumnMoments, size: np.ndarray, cells: tuple[str, ...], notes: list[str]
     ) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
-        """Return masks of the columns of both models that can have coefficients, and the names of all dropped columns.
+        """Return masks of the columns to keep in both models, and the names of all dropped columns.
 
-        Among dependent columns the earlier ones are kept, as in R's ``lm``. A propensity column that depends on others
-        within an arm is dropped if their combination has one sign in each other arm, because the likelihood then has no
-        maximum, or if weights have to balance it. Dropped columns add lines to `notes`. A DesignError is raised if an
-        arm has no more rows than coefficients, if columns are dependent and `collinear` is "raise", or if no column is
-        left.
+        Among dependent columns the earlier ones are kept, as in R's ``lm``. `Rules.scores` says which of the propensity
+        columns that are dependent within an arm are dropped. They separate the arm if their combination, which is zero
+        there, has one sign in every other arm. Dropped columns add lines to `notes`. A DesignError is raised if there
+        are too few observations for the coefficients, if columns are dependent and `collinear` is "raise", or if no
+        column is left.
 
-        `X` and `Z` are the moments of the columns. Moments of `X` are over the rows with an outcome in each cell. A
-        cell is an arm or, with repeated cross sections, an arm in one period. `size` is the number of observations in
-        each cell.
+        `X` has the moments of the outcome columns in each cell, over the rows with an outcome. A cell is an arm or,
+        with repeated cross sections, an arm in one period. `size` has the number of observations with an outcome in
+        each cell. `Z` has the moments of the propensity columns in each arm.
         """
         rules, own, own_z = self.rules, list[str](), list[str]()
         keep = X.usable(self.exog_names, "outcome", own, rules.collinear)
@@ -473,8 +473,8 @@ class Design:
             advice = f"\nTake it out of the formulas if it is the treatment {self.treat_name!r}, or depends on it."
             if labels is not self.labels or (seen.low[:, columns] < seen.high[:, columns]).any():
                 advice = (
-                    " Without `trim=`, the rows of a level that a group lacks are kept. Their outcome in that group is "
-                    "extrapolated, because they have no overlap.\nMerge this level with another, or drop its rows from "
+                    " Rows with a level that a group lacks have no overlap. Without `trim=` they are kept, and their "
+                    "outcome in that group is extrapolated.\nMerge this level with another, or drop its rows from "
                     "the data."
                 )
             told.append(f"dropped {dropped}, because {why}.{advice}")
@@ -486,17 +486,17 @@ class Design:
         return keep, keep_z, tuple(dict.fromkeys([*self.dropped_terms, *lost]))
 
     def spans(self, directions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return the minimum (K, m) and maximum (K, m) in each arm of m combinations of the propensity columns."""
+        """Return the minima (K, m) and maxima (K, m) of m linear combinations of the propensity columns in each arm."""
         k = self.n_arms
         found = add_up(self.over(lambda block: ColumnMoments.of(block.Z @ directions, block.arm, k)))
         return found.low, found.high
 
 
 def new_offset(design: Design, data: Any) -> np.ndarray:
-    """Return the offset (m,) of new rows, from the column with the name of the fitted offset."""
+    """Return the offset (m,) of new rows, read from the column that was the offset or exposure of the fit."""
     kind, name = str(design.offset_kind), str(design.offset_name)
     table = as_table(data if hasattr(data, "columns") or hasattr(data, "keys") else {}, [])
-    use = f"is the {kind} of the fit" + (" (`at_exposure=1` replaces it)" if kind == "exposure" else "")
+    use = f"is the {kind} of the fit" + (" (or use `at_exposure=1`)" if kind == "exposure" else "")
     return drawing.read_offset(drawing.Source(kind, name, new_column(table, name, use)))
 
 

@@ -116,7 +116,7 @@ def with_change(did: Any, formula: Any, data: Any, treat: Any) -> tuple[Any, Any
         return formula, data
     else:
         data, before = _one_row_each(did, outcome, data, treat)
-    single = ast.Name | ast.Call | ast.Attribute | ast.Subscript  # others, such as `y > 3`, bind less than the minus
+    single = ast.Name | ast.Call | ast.Attribute | ast.Subscript  # others, such as `y > 3`, need parentheses
     after, before = (code if isinstance(parsed(code).body, single) else f"I({code})" for code in (after, before))
     return f"I({after} - {before}) ~ {outcome.right_text}", data
 
@@ -163,7 +163,7 @@ def _change_of(formula: str) -> tuple[str, str]:
 
 
 def _one_row_each(did: DiD, outcome: Formula, data: Any, treat: Any) -> tuple[pd.DataFrame, str]:
-    """Reshape long data to one row per unit. Return the data and the term of the earlier outcome."""
+    """Return long data as one row per unit, and the earlier outcome as a term for formulas."""
     table = as_table(data, [])
     frame, period, periods, unit = _keys(table, str(did.time), str(did.unit), PERIODS)
     halves = [frame[period == k].set_axis(pd.Index(unit[period == k], name=did.unit)) for k in range(PERIODS)]
@@ -205,9 +205,9 @@ def _keys(
         found = f"{len(odd)} of {len(rows)} units by {unit!r} do not have one row in each period ({listing(odd)})"
         copies = f'`data=data.drop_duplicates(["{unit}", "{time}"])` if rows are duplicates'
         complete = f'`data=data[data.groupby("{unit}")["{time}"].transform("nunique") == {rows.shape[1]}]`'
-        other = "For repeated cross sections (other units in each period), use `AIPW` with `did=DiD(time=)`."
+        other = "For repeated cross sections (different units in each period), use `AIPW` with `did=DiD(time=)`."
         keep = "To keep all units, add rows with a missing outcome."
-        raise DesignError(f"{found}.\nUse {copies}, or {complete} for complete units. {keep} {other}")
+        raise DesignError(f"{found}.\nUse {copies}, or {complete} to keep only complete units. {keep} {other}")
     return frame, period, periods, units
 
 
@@ -230,7 +230,7 @@ def _in_order(name: str, values: pd.Series, count: int | None = None) -> tuple[N
 
 
 def _without_order(values: pd.Series) -> pd.Series:
-    """Return an unordered categorical as plain values, since its categories are usually in alphabetical order."""
+    """Return an unordered categorical as plain values, because the order of its categories has no meaning."""
     if isinstance(values.dtype, pd.CategoricalDtype) and not values.dtype.ordered:
         return values.astype(values.dtype.categories.dtype)
     return values
@@ -286,14 +286,14 @@ class Adoption(NamedTuple):
         gaps, shown = np.flatnonzero(np.diff(values) > np.diff(values).min(initial=np.inf)), _shown(self.names)
         between = " and ".join(f"between {shown[k]} and {shown[k + 1]}" for k in gaps if not (values % 1).any())
         return between and (
-            f"The periods of {time!r} are not equally spaced: {between} none is observed. Exposure counts observed "
-            "periods, so an average by exposure can mix effects after different times. A unit that begins in an "
-            "unobserved period is treated as beginning in the next observed one.\nUse `study.effects(None)`, with one "
-            "row per group and period, or data with equally spaced periods."
+            f"The periods of {time!r} are not equally spaced: no period is observed {between}. Exposure counts "
+            "observed periods, so an average by exposure can mix effects after different times. A unit that begins in "
+            "an unobserved period is treated as beginning in the next observed one.\nUse `study.effects(None)`, with "
+            "one row per group and period, or data with equally spaced periods."
         )
 
     def of_units(self, name: str, fixed: bool = True) -> pd.Series:
-        """Return each unit's first known value of a column. If it must be `fixed`, changes raise a DesignError."""
+        """Return each unit's first known value of a column. With `fixed`, changes within a unit raise a DesignError."""
         values, order = pd.Series(self.frame[name].array), np.argsort(self.period, kind="stable")
         if fixed:
             _check_fixed(values, self.units[self.unit], repr(name), "Use a column with the value of one period.")

@@ -35,7 +35,7 @@ OF_OTHER_ROWS = (
 
 
 class Encoder:
-    """Coding of the columns of a model, fixed on the estimation sample. Some columns may have been dropped."""
+    """Coding of a model's columns, fixed by the estimation sample. Dropped columns are not coded."""
 
     info: Any = None  # patsy's DesignInfo of a formula
     base: Encoder | None = None  # encoder of the columns from which more columns are computed
@@ -100,7 +100,7 @@ class Encoder:
         return self._kept(np.hstack([columns, self._make(columns)]))
 
     def _coded(self, newdata: Any) -> np.ndarray:
-        """Return the columns of new data: a table, or an array with either all original columns or the kept ones."""
+        """Return the columns of new data, given as a table, or as an array of all original or only the kept columns."""
         table, use = as_pandas(newdata), f"the {self._model} model uses"
         if not isinstance(table, pd.DataFrame | Mapping):
             matrix, p = np.asarray(table.toarray() if hasattr(table, "toarray") else table), len(self.names)
@@ -118,8 +118,8 @@ class Encoder:
 class FormulaEncoder(Encoder):
     """Coding of a formula's right-hand side: its variables on the sample, its functions and constants.
 
-    In new data, missing values of the `filled` covariates are filled in as in the sample. patsy's DesignInfo cannot be
-    pickled. Therefore it is rebuilt from the formula, variables and constants.
+    In new data, missing values of the `filled` covariates are filled in as in the sample. After unpickling, patsy's
+    DesignInfo is rebuilt from the formula, variables and constants, because it cannot be pickled.
     """
 
     def __init__(
@@ -134,14 +134,14 @@ class FormulaEncoder(Encoder):
 
     @cached_property
     def info(self) -> Any:
-        """The right-hand side's columns, a patsy DesignInfo."""
+        """Patsy's DesignInfo of the right-hand side."""
         for name, packed in self._packed.items():
             try:
                 self._constants[name] = import_module(packed) if isinstance(packed, str) else pickle.loads(packed)
             except (ImportError, AttributeError, TypeError, pickle.UnpicklingError) as error:
                 raise DesignError(f"{name!r} could not be pickled.\nDefine it in a module, and fit again.") from error
         variables = self.sample_variables
-        if self._counts is not None:  # the mean of `center(x)` is the mean of the repeated rows
+        if self._counts is not None:  # `center(x)` subtracts the mean of the rows repeated by their weights
             variables = {name: values.repeat(self._counts) for name, values in variables.items()}
         return language.compile_terms(self.formula.right, self.formula, Scope(variables, self._constants))
 
@@ -166,12 +166,12 @@ class FormulaEncoder(Encoder):
 
     @cached_property
     def by_row(self) -> bool:
-        """Whether the code of a row does not depend on other rows."""
+        """Whether the columns of a row do not depend on other rows."""
         sample = pd.DataFrame(self.sample_variables, copy=False)
         return is_by_row(lambda rows: language.evaluate(self.info, self.formula, dict(rows), len(rows)), sample)
 
     def variables_like(self, table: pd.DataFrame) -> dict[str, pd.Series]:
-        """Return the variables of new rows, filled in, with the dtypes of the sample. Errors are as in `encode`."""
+        """Return the variables of new rows, after filling in missing values, with the dtypes of the sample."""
         use, filled = f"the {self.formula.model} model uses", {covariate.name: covariate for covariate in self.filled}
         for name, covariate in filled.items():
             if name in table and covariate.indicator is not None and covariate.indicator not in table:
@@ -194,7 +194,7 @@ class FormulaEncoder(Encoder):
 
 
 def is_by_row(code: Callable[[pd.DataFrame], np.ndarray], table: pd.DataFrame) -> bool:
-    """Return whether `code(table)` of a row is the same without the other rows, unlike ``x - x.mean()``."""
+    """Return whether `code(table)` gives nine rows the same values without the other rows, unlike ``x - x.mean()``."""
     rows = [*np.linspace(0, len(table) - 1, 9).astype(int)] if len(table) else []
     try:
         whole = code(table)
@@ -230,7 +230,7 @@ def _like(column: pd.Series, fitted: pd.Series, name: str, codes: bool) -> pd.Se
 
 
 def _packed(value: Any) -> Any:
-    """Return a constant of a formula as it is pickled: a module's name, an object's bytes, or None if impossible."""
+    """Return what is pickled for a constant of a formula: a module's name, an object's bytes, or None if impossible."""
     if isinstance(value, ModuleType):
         return value.__name__
     try:
@@ -263,10 +263,10 @@ LEVEL = "(missing)"  # level of missing values of a categorical covariate
 
 
 class Filled(NamedTuple):
-    """A covariate whose missing values were replaced in the `rows` (N,).
+    """A covariate whose missing values were replaced. The mask `rows` (N,) marks the rows where it was missing.
 
-    `value` is the mean of a numeric covariate, and `indicator` the name of the column that marks these rows. Other
-    covariates have a level for missing values, and no indicator.
+    Missing numbers are replaced by `value`, a mean, and the column named `indicator` is 1 in these rows. In other
+    covariates, `value` is a level for missing values, and `indicator` is None.
     """
 
     name: str
@@ -278,11 +278,11 @@ class Filled(NamedTuple):
 def fill_covariates(
     table: pd.DataFrame, formulas: Sequence[Formula], names: Sequence[str], weights: np.ndarray
 ) -> tuple[pd.DataFrame, list[Formula], tuple[Filled, ...]]:
-    """Fill in the covariates, out of `names`, that are missing in rows of the sample.
+    """Fill in the covariates in `names` that have missing values in the sample.
 
-    Numeric covariates get their weighted mean, and a column is added that is 1 where they were missing. It is a further
-    term of the formulas that use the covariate. Other covariates get a level for missing values. `weights` (N,) are
-    zero outside the sample. Returns the table, the formulas, and the covariates that were filled in.
+    Missing numbers are replaced by the weighted mean. An indicator, 1 where the covariate was missing, is added to the
+    table and to each formula that uses the covariate. Other covariates get a level for missing values. `weights` (N,)
+    are zero outside the sample. Returns the table, the formulas, and the covariates that were filled in.
     """
     codes = [code for formula in formulas for code in formula.codes("right")]
     coded = set().union(*(formula.coded() for formula in formulas))

@@ -133,7 +133,7 @@ AS_THEY_ARE = patsy.NAAction("raise", [])  # missing and infinite values have th
 
 
 def callers_variables(depth: int) -> Any:
-    """Return ``np`` and the variables of the caller `depth` calls above the calling function, for use in formulas."""
+    """Return ``np`` and the variables of the caller, `depth` calls above the calling function, for use in formulas."""
     return patsy.EvalEnvironment.capture(depth + 1).with_outer_namespace({"np": np}).namespace
 
 
@@ -162,7 +162,7 @@ def uses(code: str) -> tuple[Use, ...]:
 
 
 def renamed(code: str, names: Mapping[str, str]) -> str:
-    """Rename the variables of a term. `names` maps old names to new names."""
+    """Return a term with its variables renamed. `names` maps old names to new names."""
     text = code.encode()  # positions in the tree count bytes
     for node, use in reversed(_named(code)):
         if use.role != "called" and use.name in names:
@@ -199,7 +199,7 @@ def _named(code: str) -> list[tuple[Any, Use]]:
 
 
 def whole_variable(code: str) -> str | None:
-    """Return the variable that is all of a factor: x for ``x``, ``Q("x")`` and ``C(x)``. None for other factors."""
+    """Return the variable if it is the whole factor: x for ``x``, ``Q("x")`` and ``C(x)``. None for other factors."""
     node: Any = parsed(code).body
     if _function(node) == "C" and node.args:
         node = node.args[0]
@@ -274,7 +274,7 @@ class Formula:
 
 
 ARITHMETIC = ("+", "-", "*", "/", ":", "**")  # what patsy reads as operations on terms
-UNREADABLE = {  # parts of errors of patsy and Python, and the cause
+UNREADABLE = {  # parts of error messages of patsy and Python, and their causes
     "expected a noun": "a term is missing", "numbers besides": "a number is not a term", "extra": "`)` has no `(`",
     "tokenizing": "it has an unclosed quotation mark or an odd character", "Unary": "a term has a minus sign",
     "Unmatched": "`(` is not closed", "unmatched": "a bracket has no start", "unclosed": "a bracket is not closed",
@@ -366,7 +366,7 @@ def collect(data: Any, frame: Mapping[str, Any], formulas: Sequence[Formula], no
     for name, role, _ in (use for formula in formulas for use in formula.uses()):
         if is_column(frame.get(name)) and (table is None or name not in table) and role != "called":
             roles.setdefault(name, set()).add(role)
-    if table is None:  # the value of a keyword (knots=, levels=) may have another length; it is then left out
+    if table is None:  # values of keywords (knots=, levels=) are left out, because they may have another length
         table = gather({name: frame[name] for name, found in roles.items() if found != {"option"}}, notes)
     extra = {
         name: align(frame[name], table.index, f"variable {name!r}", notes)
@@ -423,7 +423,7 @@ def _unknown(name: str, role: str, formula: Formula, table: pd.DataFrame, frame:
 # --- evaluation ------------------------------------------------------------------------------------------------------
 
 
-PRODUCT = r"\*|\b(mul|multiply|pow|power|square|prod|cumprod)\("  # what may overflow integers
+PRODUCT = r"\*|\b(mul|multiply|pow|power|square|prod|cumprod)\("  # operations that may overflow integers
 
 
 class _Factor(patsy.EvalFactor):
@@ -438,7 +438,7 @@ class _Factor(patsy.EvalFactor):
         return "Q('Intercept')" if self.code == "Intercept" else str(self.code)  # patsy has its own Intercept
 
     def memorize_passes_needed(self, state: Any, eval_env: Any) -> Any:
-        """As in patsy, but an outcome that is a change, ``I(a - b)``, may subtract True and False as 1 and 0."""
+        """As in patsy, but an outcome ``I(a - b)`` subtracts True and False as 1 and 0."""
         body: Any = parsed(self.code).body
         change = _function(body) == "I" and any(isinstance(getattr(one, "op", None), ast.Sub) for one in body.args)
         needed = super().memorize_passes_needed(state, eval_env)
@@ -505,7 +505,7 @@ def evaluate(info: patsy.DesignInfo, formula: Formula, variables: Mapping[str, p
 
 
 def check_finite(finite: np.ndarray, term: str, formula: Formula) -> None:
-    """Raise a DesignError if a term is not finite in all rows. The mask `finite` marks the finite rows."""
+    """Raise a DesignError unless a term is finite in every row. The mask `finite` marks the rows in which it is."""
     if not finite.all():
         where = f"term {term!r} of the {formula.model} formula {formula.text!r}"
         found = f"{where} is NaN or infinite in {int((~finite).sum())} rows"
@@ -530,7 +530,7 @@ def as_design_error(formula: Formula) -> Iterator[None]:
 
 
 def stateful_function(formula: Formula, constants: Mapping[str, Any]) -> str | None:
-    """Return the first stateful transform, such as a spline, in a formula, or None if there is none."""
+    """Return the name of the first stateful transform in a formula, such as a spline, or None if there is none."""
     functions = {**PATSY_FUNCTIONS, **constants}
     called = (use.name for use in formula.uses() if use.role == "called")
     return next((name for name in called if hasattr(functions.get(name), STATE)), None)
@@ -540,7 +540,7 @@ def stateful_function(formula: Formula, constants: Mapping[str, Any]) -> str | N
 
 
 def linear_constraint(names: Sequence[str], text: str) -> tuple[np.ndarray, np.ndarray]:
-    """Read constraints such as "POM[1] - POM[0] = 0" as coefficients (j, d) and right-hand sides (j,)."""
+    """Return the coefficients (j, d) and right-hand sides (j,) of constraints such as "POM[1] - POM[0] = 0"."""
     try:
         read = patsy.DesignInfo(list(names)).linear_constraint(text)
     except (patsy.PatsyError, IndexError) as error:

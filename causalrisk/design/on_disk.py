@@ -34,7 +34,7 @@ from causalrisk.runtime import one_blas_thread
 
 T = TypeVar("T")
 VARIABLE = r"\w+|Q\([^()]*\)|C\((\w+|Q\([^()]*\))(,.*)?\)"  # g, Q("g"), C(g), C(g, Treatment("a"))
-HEAD = 2  # numbers per frame on which formulas are tried
+HEAD = 2  # values of each numeric variable per frame, on which formulas are tried
 
 
 # --- from rows to numbers ---------------------------------------------------------------------------------------------
@@ -43,8 +43,8 @@ HEAD = 2  # numbers per frame on which formulas are tried
 class FrameSummary(NamedTuple):
     """Summary of a frame, which has consecutive rows of a scan.
 
-    `size` is the number of rows in the data and in the sample. `few` has the levels of factors, treatment and cluster
-    by role ("column", "treatment" or "cluster") and name. `counts` has the number of rows at each treatment level.
+    `size` is the number of rows in the data and in the sample. `few` has the distinct values of factors, treatment and
+    cluster by role ("column", "treatment" or "cluster") and name. `counts` has the number of rows per treatment level.
     `where` is the name of the frame in messages. The file at `path` has the rows of the sample, not yet coded.
     """
 
@@ -120,7 +120,7 @@ class Coding:
         pd.to_pickle(tables, path)
         for name, values in raw.items():
             numeric = variables[name].dtype.kind in "if" and name not in self.codes
-            few["column", name] = values[:HEAD].copy() if numeric else values.drop_duplicates()  # a view holds all rows
+            few["column", name] = values[:HEAD].copy() if numeric else values.drop_duplicates()  # a view keeps all rows
         codes, levels = treatment_levels(treat, columns.treat)
         return FrameSummary(
             where=where,
@@ -170,11 +170,11 @@ class Coding:
                     why = f"the {formula.model} formula {formula.text!r} computes categories ({factor.code})"
                     advice = "Add this column to the files, or use 0/1 terms such as `I(x > 1)`."
                     raise DesignError(f"{why}. Data on disk need categories as columns.\n{advice}")
-            encoder.by_row = True  # as `check_by_row` checks; the scope has values of other rows in one row
+            encoder.by_row = True  # checked by `check_by_row`; here, rows of the scope mix values of several rows
             self.encoders.append(encoder)
 
     def coded(self, one: FrameSummary, row: int, position: int) -> CodedRows:
-        """Return a frame's rows as numbers. `row` and `position` are the first row's numbers in data and sample."""
+        """Return a frame's rows as numbers. `row` and `position` are its first row's places in data and sample."""
         table, roles = pd.read_pickle(one.path)
         (outcome, propensity), cluster = self.encoders, None
         if "cluster" in roles:
@@ -200,9 +200,9 @@ class Coding:
         return outcome_values(self.formulas.models[0], self.formulas.left, table, np.ones(len(table), dtype=bool))
 
     def check_by_row(self, found: Sequence[FrameSummary]) -> None:
-        """Raise a DesignError if the code of a row depends on other rows. Rows of several frames are tried."""
+        """Raise a DesignError if the columns of a row depend on other rows. Nine rows of several frames are tried."""
         some = list[pd.DataFrame]()
-        for share in np.linspace(0, 1, 9):  # a variable may be constant within each frame
+        for share in np.linspace(0, 1, 9):  # not from one frame, within which a variable may be constant
             table, _ = pd.read_pickle(found[round(share * (len(found) - 1))].path)
             some.append(table.iloc[[int(share * (len(table) - 1))]])
         rows, codes = pd.concat(some, ignore_index=True), [self.outcome, *(each.encode for each in self.encoders)]
@@ -221,14 +221,14 @@ def _check_alike(values: Mapping[str, Iterable[Any]], what: str) -> None:
 
 
 def _check_given(columns: ColumnOptions) -> None:
-    """Raise an error for options that scans do not have, and for values where the name of a column is needed."""
+    """Raise an error for options that are not available on disk, and for values where a column's name is needed."""
     given = [f"{option}=" for option in (*drawing.GIVEN, "design", "observed") if getattr(columns, option) is not None]
     for option in [*given, *(['missing="indicator"'] if columns.missing == INDICATOR else [])]:
         raise not_on_disk(option)
     for option in drawing.BY_ROW:
         value = getattr(columns, option)
         if value is not None and not isinstance(value, str):
-            found = f"{option}= is a {type(value).__name__}; expected the name of a column, as the data are on disk"
+            found = f"{option}= is a {type(value).__name__}; expected the name of a column for data on disk"
             raise DesignError(f'{found}.\nAdd it to the files, and use `{option}="name"`.')
 
 
@@ -240,8 +240,8 @@ class CodedRows:
     """Some rows of the sample as numbers.
 
     `position` is the position of each row in the sample, and `row` is its position in the data. X (n, p) and Z (n, q)
-    are the design matrices. Probability `weights` have mean one over all rows. `table` has the `path` of a
-    `FrameSummary` and the number of its first row in the data. `file` is where the rows are stored.
+    are the design matrices. Probability `weights` have mean one over all rows. `table` has the `path` of
+    the frame's `FrameSummary`, and the position of the frame's first row in the data. `file` says where the rows are.
     """
 
     position: np.ndarray
@@ -258,7 +258,7 @@ class CodedRows:
 
     @property
     def arrays(self) -> dict[str, NDArray[Any]]:
-        """The arrays by name, without Z if both designs are one object."""
+        """The arrays by name, without Z if it is the same object as X."""
         own = {name: array for name, array in vars(self).items() if isinstance(array, np.ndarray)}
         return {name: array for name, array in own.items() if name != "Z" or array is not self.X}
 
@@ -272,7 +272,7 @@ def _mapped_rows(folder: Folder, name: str, arrays: Sequence[str], table: tuple[
 
 
 def stored_array(rows: Any) -> Any:
-    """Write a Dask array to a temporary folder, and return an array over the file. It is deleted with the array."""
+    """Write a Dask array to a temporary folder, and return it memory-mapped. The folder is deleted with the array."""
     folder, chunks = Folder(), chunks_of(rows)
     names = [f"{k}" for k in range(len(chunks))]
     computed((partial(_write_columns, f"{folder.path}/{name}.npy") for name in names), chunks)
@@ -284,7 +284,7 @@ def _write_columns(path: str, values: Array) -> None:
 
 
 def _sums(k: int, n_clusters: int, block: CodedRows) -> dict[str, Any]:
-    """Return sums over some rows, for checks of the columns: moments, weights of each arm, and sizes of clusters."""
+    """Return sums over some rows for the checks: moments, total weight of each arm, rows of each cluster and arm."""
 
     def of(columns: Array) -> ColumnMoments:
         return ColumnMoments.of(columns, block.arm, k, origin=columns.mean(axis=0), weights=block.weights)
@@ -340,7 +340,7 @@ class DesignOnDisk(Design):
         return iter(computed(partial(function, part) for part in self.parts))
 
     def dask(self, name: str) -> Any:
-        """Return all rows of a field of `CodedRows`, such as "X", as a Dask array. Chunks are parts, sorted by arm."""
+        """Return all rows of a field of `CodedRows`, such as "X", as a Dask array. A chunk is a part, sorted by arm."""
         one = self.parts[0]
         array = "X" if name == "Z" and one.Z is one.X else name
         if array not in one.arrays:
@@ -348,7 +348,7 @@ class DesignOnDisk(Design):
         return lazily_mapped(one.file[0], [f"{part.file[1]}-{array}" for part in self.parts])
 
     def variables(self, block: CodedRows) -> pd.DataFrame:
-        """Return the variables on the right-hand sides of both formulas, for some rows."""
+        """Return the variables on the right-hand sides of both formulas for the rows of a block."""
         path, first = block.table
         table, _ = pd.read_pickle(path)
         return table.loc[block.row - first]
@@ -366,7 +366,7 @@ class DesignOnDisk(Design):
         return self._with(parts=_stored(steps))
 
     def extended(self, step: Callable[[Any], Any], encoder: Encoder, notes: list[str], *, given: bool) -> DesignOnDisk:
-        """Return the design with further outcome columns, computed by `step`. `encoder` codes them in new data."""
+        """Return the design with outcome columns of `step(rows)`, unchecked if `given`. `encoder` codes new data."""
         made = self._with(parts=_stored([partial(step, part) for part in self.parts]), outcome_encoder=encoder)
         if given:
             p = len(encoder.names)
@@ -378,7 +378,7 @@ class DesignOnDisk(Design):
         return DesignOnDisk(**self.__dict__ | other)
 
     def supported(self, notes: list[str]) -> DesignOnDisk:
-        """Return the design without dependent columns, with all fields that depend on all rows."""
+        """Return the design without dependent columns, and compute the fields that need all rows."""
         sums = add_up(self.over(partial(_sums, self.n_arms, self.n_clusters)))
         of_X, of_Z, of_y, totals, members = (sums[name] for name in ("X", "Z", "y", "totals", "members"))
         limits, triangle = np.hstack([of_y.low, of_y.high]), of_y.triangle
@@ -417,7 +417,8 @@ class DesignOnDisk(Design):
 def _stored(works: Iterable[Callable[[], CodedRows]], folder: Folder | None = None) -> tuple[CodedRows, ...]:
     folder = folder or Folder()
     parts = computed(partial(_store, work, folder, f"{k}") for k, work in enumerate(works))
-    return tuple(dataclasses.replace(part, file=(folder, f"{k}")) for k, part in enumerate(parts))  # not a copy
+    # Workers may return copies of the folder, which do not delete it.
+    return tuple(dataclasses.replace(part, file=(folder, f"{k}")) for k, part in enumerate(parts))
 
 
 def _store(work: Callable[[], CodedRows], folder: Folder, name: str) -> CodedRows:

@@ -1,4 +1,4 @@
-"""Columns with one value per row, and the estimation sample: the same rows for both models and everything else."""
+"""Columns with one value per row, and the estimation sample, whose rows are used in both models and all other steps."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ EXACT = 2.0**53  # floats up to this represent every integer
 GIVEN = ("propensity_score", "outcome_predictions")  # estimates made elsewhere
 BY_ROW = ("treat", "weights", "cluster", "offset", "exposure", "subpop", *GIVEN)  # options with one value per row
 EMPTY = "the data have no rows; expected at least two.\nCheck how they were read or filtered."
-UNRECORDED = "observed"  # `formula` in `sample_ledger` of rows that are kept without an outcome
+UNRECORDED = "observed"  # "formula" in `sample_ledger` for rows that are kept without an outcome
 
 
 class Source(NamedTuple):
@@ -82,7 +82,7 @@ def complete_rows(
 
 
 def check_rows_left(lines: Sequence[Line], n: int, left: int) -> None:
-    """Raise a DesignError if no row is left, and list from `lines` why the n rows were dropped."""
+    """Raise a DesignError if no row is left. Its message lists from `lines` why the n rows were dropped."""
     if not n:
         raise DesignError(EMPTY)
     if not left:
@@ -92,7 +92,7 @@ def check_rows_left(lines: Sequence[Line], n: int, left: int) -> None:
 
 
 def read_weights(given: Source | None, weight_type: str | None) -> np.ndarray | None:
-    """Check observation weights, and return one per row, which is NaN where missing."""
+    """Check observation weights. Return one per row, NaN where missing, or None without weights."""
     one_of("weight_type", weight_type, (None, "frequency", "probability"))
     if (given is None) != (weight_type is None):
         found = f"weight_type={weight_type!r} was given without weights="
@@ -118,7 +118,7 @@ def relative_weights(weights: np.ndarray, weight_type: str | None) -> np.ndarray
     """Divide probability weights by their mean, because only ratios of weights matter."""
     if weight_type != "probability":
         return weights
-    scaled = weights / weights.max()  # by the largest first: the sum of huge weights would overflow
+    scaled = weights / weights.max()  # first by the largest, because the sum of huge weights would overflow
     return scaled / scaled.mean()
 
 
@@ -130,7 +130,7 @@ def cluster_codes(values: pd.Series) -> tuple[np.ndarray, pd.Index]:
 
 
 def renumbered(cluster: np.ndarray | None, keep: np.ndarray, name: Any) -> tuple[Any, np.ndarray | None]:
-    """Return the old codes of the clusters in the rows to keep, and the new cluster code of each kept row."""
+    """Return the old codes of the clusters that are left, and the new cluster code of each kept row."""
     if cluster is None:
         return None, None
     numbers, codes = np.unique(cluster[keep], return_inverse=True)  # in the same order
@@ -150,9 +150,9 @@ def check_groups(groups: Sequence[Any], name: str) -> None:
 
 @dataclass
 class ColumnOptions:
-    """Columns and options as the caller gave them, without formulas: treatment, weights, clusters, scores.
+    """Arguments of a call other than formulas: the treatment, weights, clusters and further options.
 
-    They are the same as in `causalrisk.JRE.from_formula`. A classifier given as `propensity_score` becomes None.
+    They are described in `causalrisk.JRE.from_formula`. A classifier given as `propensity_score` becomes None.
     """
 
     treat: Any

@@ -39,7 +39,7 @@ OPTIONS: dict[str, Any] = {"keep_default_na": False, "index_col": False, "low_me
 class Part(NamedTuple):
     """A file, a frame, or a part of a Dask data frame or Arrow dataset.
 
-    `source` is a frame, or a picklable function of the columns and the maximum number of rows per frame.
+    `source` is a frame, or a picklable function (columns, maximum rows per frame) that yields frames.
     """
 
     where: str
@@ -57,7 +57,7 @@ UNREADABLE = "Check that it is complete, that text is UTF-8, and that each colum
 
 @contextmanager
 def naming(where: str, advice: str = "") -> Iterator[None]:
-    """Add to the message of a DesignError where it was found, and further advice at its end."""
+    """Put `where` before the message of a DesignError, and `advice` after it."""
     try:
         yield
     except DesignError as error:
@@ -104,7 +104,7 @@ class Folder:
 
 def mapped(folder: Folder, name: str) -> NDArray[Any]:
     """Return an array that was saved in a folder, memory-mapped."""
-    with PARSER:  # of the header
+    with PARSER:  # np.load parses the header
         return np.load(f"{folder.path}/{name}.npy", mmap_mode="r")
 
 
@@ -165,7 +165,7 @@ class Scan:
         return f"Scan: {len(self.parts)} parts, the first {self.parts[0].where}"
 
     def read(self, function: Callable[[int, Iterator[Frame]], list[T]], columns: Any = None) -> list[T]:
-        """Return the joined lists `function(number, frames)` of all parts, read with Dask."""
+        """Read the parts with Dask, and return the lists `function(number, frames)` of all parts as one list."""
         sources = [part.source for part in self.parts]
         if self.frame is not None:
             names = [name for name in self.frame.columns if columns is None or str(name) in columns]
@@ -190,7 +190,7 @@ class Scan:
 
 
 def scan(source: Any) -> Scan:
-    """Open data that are on disk or too large for memory. Dask reads only the columns that a model uses.
+    """Open data that are on disk or too large for memory. A model keeps only the columns that it uses.
 
     Parameters
     ----------
@@ -214,7 +214,7 @@ def scan(source: Any) -> Scan:
 
     Notes
     -----
-    A model reads the data once, and writes the numbers that it needs to a temporary folder. The folder is deleted with
+    A model reads the data once, and writes the values that it needs to a temporary folder. The folder is deleted with
     the model, or when Python ends.
 
     Examples
@@ -266,13 +266,13 @@ def _matching(pattern: str) -> list[str]:
 
 
 def read_csv(path: str | os.PathLike[str], *, na_values: Sequence[str] = (), most: Any = None, **options: Any) -> Any:
-    """Read a CSV file. Empty cells and the words in `MISSING` and `na_values` are missing in every column."""
+    """Read a CSV file. Empty cells and the words in `MISSING` and `na_values` count as missing in every column."""
     csv_names(path, **options)
     return pd.read_csv(path, na_values=[*MISSING, *na_values], chunksize=most, **OPTIONS, **options)
 
 
 def csv_names(path: str | os.PathLike[str], **options: Any) -> list[str]:
-    """Return the column names. Refuse duplicates, and a first data row that is too long, which pandas accepts."""
+    """Return the column names. Raise an error for duplicates and a first row that is too long: pandas accepts both."""
     names = pd.read_csv(path, header=None, nrows=2, dtype=str, na_filter=False, **options).iloc[0]
     twice = names[names.duplicated() & (names != "")]
     if len(twice):

@@ -19,10 +19,10 @@ from causalrisk.runtime import memory
 
 Mask = NDArray[np.bool_]
 LARGE_CONDITION = 1e7
-# A column is a linear combination of earlier columns, all of length one, if the sine of its angle to their span is at
-# most ROUNDING times 1 + the sum of the absolute coefficients, since each column carries rounding error. The indicator
-# of 3 rows among 1,600, next to 80 columns, has a sine of 1e-13; rarer indicators have larger ones. The columns x and
-# x + 1e-12 z still count as independent.
+# Columns are scaled to length one. A column counts as a linear combination of earlier ones if the sine of its angle to
+# their span is at most ROUNDING (1 + sum of absolute coefficients), because each column adds its rounding error.
+# Next to 80 columns, a dependent indicator of 3 rows among 1,600 has a sine of 1e-13, and rarer ones a larger one.
+# The columns x and x + 1e-12 z still count as independent.
 ROUNDING = 1e-13
 NEAR = 1e-8  # larger sines are not rounding error; the smallest in NIST's Filip (polynomial of degree 10) is 5e-8
 ROUNDED = 1e-8  # smaller coefficients of columns of length one count as zero
@@ -38,7 +38,7 @@ def check_magnitude(values: np.ndarray, what: str) -> None:
 
 
 def check_arm_sizes(size: np.ndarray, labels: Sequence[str], p: int, q: int, controls_only: bool = False) -> None:
-    """Raise a DesignError unless each arm has more than p observations, and the sample more than q."""
+    """Raise a DesignError unless each arm has more than p observations (outcome), and all more than q (propensity)."""
     cases = [(f"group {label!r} has {n:.0f}", n, p, "outcome") for label, n in zip(labels, size, strict=True)]
     cases = cases[:1] if controls_only else cases
     for found, count, coefficients, model in [*cases, (f"{size.sum():.0f}", size.sum(), q, "propensity")]:
@@ -50,7 +50,7 @@ def check_arm_sizes(size: np.ndarray, labels: Sequence[str], p: int, q: int, con
 
 
 class Dependence(NamedTuple):
-    """A column that is collinear with earlier columns in an arm, and the linear combination that is zero."""
+    """A column that is collinear with earlier columns in an arm. `direction` (p,) is their combination that is zero."""
 
     column: int
     arm: int
@@ -63,7 +63,7 @@ def independent_columns(X: Array) -> Mask:
 
 
 def dependences(factors: Sequence[Array], order: Sequence[int], exempt: Mask) -> tuple[Mask, list[Dependence]]:
-    """Return a mask without columns that depend on earlier ones within an arm, and the `Dependence` of each."""
+    """Return a mask without columns that depend on earlier ones in an arm, unless `exempt`, and their dependences."""
     keep, found, spans = np.zeros(len(exempt), dtype=bool), list[Dependence](), [_Span(each, order) for each in factors]
     for j in order:
         directions = [span.direction(j) for span in spans]
@@ -77,7 +77,7 @@ def dependences(factors: Sequence[Array], order: Sequence[int], exempt: Mask) ->
 
 
 class _Span:
-    """Span of some columns, in a given order, of a matrix (r, p)."""
+    """Span of columns of a matrix (r, p), in a given order."""
 
     def __init__(self, X: Array, order: Sequence[int]) -> None:
         self.norms = np.linalg.norm(X, axis=0)
@@ -90,12 +90,12 @@ class _Span:
         self.columns, self.sines = columns, np.abs(np.diag(triangle))
 
     def direction(self, j: int) -> Array | None:
-        """Return the coefficients (p,) of a combination of columns up to j that is zero, or None if there is none."""
+        """Return coefficients (p,) with which column j and earlier columns add up to zero, or None without any."""
         direction, place = np.zeros(len(self.norms)), self.columns.index(j)
         direction[j] = 1.0
         if not self.norms[j]:
             return direction
-        full = place >= len(self.sines)  # there are as many columns before as rows
+        full = place >= len(self.sines)  # there are at least as many earlier columns as rows
         if not full and self.sines[place] > NEAR:
             return None
         before = self.columns[:place]
@@ -112,7 +112,7 @@ class _Span:
 class ColumnMoments:
     """Summary of the columns of a design in each of K arms: number of rows, limits, and a triangular factor.
 
-    The factor is of the columns (1, columns - origin), with rows multiplied by the square root of their weights.
+    The factor is of the matrix (1, columns - origin), with rows multiplied by the square root of their weights.
     """
 
     origin: Array
@@ -135,9 +135,9 @@ class ColumnMoments:
             high.append(own.max(axis=1, initial=-np.inf))
             count.append(own.shape[1])
             root = None if weights is None else np.sqrt(weights[members])
-            # Move the ones to the front only after factorising. If they were first, the rounding error of a column
-            # of ones would be a direction of its own, and dependent columns would differ from their combination by a
-            # hundred times the rounding error.
+            # Factorise with the ones last, then move them to the front. With the ones first, the rounding error of
+            # another column of ones would be a direction of its own, and the residual of a dependent column would be
+            # a hundred times its rounding error.
             last = triangular_factor(np.vstack([own - origin[:, None], np.ones(own.shape[1])]).T, root)
             triangles.append(triangular_factor(np.roll(last, 1, axis=1)))
         return cls(origin, np.array(low), np.array(high), tuple(triangles), np.array(count, dtype=np.intp))
@@ -170,7 +170,7 @@ class ColumnMoments:
         return np.asarray(self.limits[:, 0] == self.limits[:, 1])
 
     def arms(self) -> list[Array]:
-        """Return one matrix (r, p) per arm, with the inner products of the columns over the rows of the arm."""
+        """Return one matrix (r, p) per arm, whose columns have the same inner products as over the arm's rows."""
         found = [self._plain(triangle) for triangle in self.triangles]
         for rows, low, high in zip(found, self.low, self.high, strict=True):
             rows[:, (low == 0) & (high == 0)] = 0.0  # exactly zero; adding the origin leaves rounding error
@@ -188,16 +188,16 @@ class ColumnMoments:
         return triangle[:, 1:] + triangle[:, [0]] * self.origin
 
     def usable(self, names: Sequence[str], model: str, notes: list[str], collinear: str = "drop") -> Mask:
-        """Return a mask (p,) of the columns that can have a coefficient. Earlier dependent columns are kept."""
+        """Return a mask (p,) without columns that depend on earlier ones. Problems of columns add lines to `notes`."""
         for name, limits in zip(names, self.limits, strict=True):
             check_magnitude(limits, f"column {name!r} of the {model} model")
-        # The factor has the same angles between the columns, and to the constant, as the rows.
+        # Angles between the columns, and to the constant, are the same in the factor as in the rows.
         triangle, steady = self.triangle, self.steady
         ones, columns = triangle[:, :1], self._plain(triangle)
         keep = independent_columns(columns)
         constant = (keep & steady & (self.limits[:, 0] != 0)).any()
         constant = constant or not independent_columns(np.hstack([columns[:, keep], ones]))[-1]
-        # The first row of the factor is along the constant: without it the columns are centred.
+        # The first row of the factor is along the constant. Without this row, the columns are centred.
         varying = columns[1:, keep & ~steady] if (keep & steady).any() else columns[:, keep]
         norms = np.linalg.norm(varying, axis=0)
         condition = np.inf if not norms.all() else np.linalg.cond(varying / norms) if norms.size else 1.0
@@ -221,18 +221,18 @@ class ColumnMoments:
         return keep
 
     def basis(self, keep: Mask) -> tuple[Basis, Array]:
-        """Return an orthonormal basis of the columns to keep, and a constant's coefficients in this basis (or 0)."""
+        """Return an orthonormal basis of the columns to keep, and the constant's coefficients (0 if not spanned)."""
         constant = np.flatnonzero((self.steady & (self.origin != 0))[keep])
         triangle = triangular_factor(self.triangle[:, np.r_[True, keep]])
         basis = factored_basis(triangle, self.origin[keep], int(constant[0]) if constant.size else None)
         means = self.origin[keep] + triangle[0, 1:] / triangle[0, 0]
-        nearest = basis.of_rows(means[None])[0]  # the constant's projection, of length one without a residual
+        nearest = basis.of_rows(means[None])[0]  # the constant's projection, of length one if it is in the span
         return basis, nearest if abs(nearest @ nearest - 1) < 1e-9 else np.zeros_like(nearest)
 
 
 AS_THEY_ARE = "as they are"  # value of `Rules.scores`
 SHOWN = 5  # causes named in a message
-SIDE = 1e-8  # values of a combination this far beyond zero, relative to the largest, are rounding error
+SIDE = 1e-8  # values of the wrong sign, up to this share of the largest value, are rounding error
 
 
 def check_size(rows: int, columns: int, what: str, advice: str, arrays: float) -> None:
@@ -307,7 +307,7 @@ def without_separating(
 
 
 def causes(encoder: Encoder, seen: ColumnMoments, labels: Sequence[str], found: Sequence[Dependence]) -> str:
-    """Return a text: which columns are linearly dependent within an arm, and which levels have no rows in the arm."""
+    """Return text that says which columns are linearly dependent within an arm, and which levels have no rows in it."""
     texts = list(dict.fromkeys(_cause(encoder, seen, labels[one.arm], one) for one in found))
     more = f"; and {len(texts) - SHOWN} more" if len(texts) > SHOWN else ""
     return "; ".join(texts[:SHOWN]) + more

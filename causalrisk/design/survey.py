@@ -24,9 +24,9 @@ REPLICATE_TYPES = ("BRR", "Fay", "JK1", "JKn", "bootstrap", "ACS", "SDR")
 OF_REPLICATES = ("replicate_type", "rho", "scale", "rscales", "mse", "combined")
 DEPENDENT = 1e-5  # smaller singular values, relative to the largest, count as zero, as in R's survey
 ALL = "all"  # name of the only stratum of an unstratified design
-SAME = 0.02  # ratios of replicate weights to weights that differ by less are equal
-LEVEL = 0.1  # their mean is this close to one if half of them are above and half below
-RATIO = 2.0  # largest ratio of the mean replicate weights to the weights of the same sample
+SAME = 0.02  # ratios of replicate weights to weights that differ by less count as equal
+LEVEL = 0.1  # largest distance of the mean ratio from one if half of the ratios are below one
+RATIO = 2.0  # largest ratio of the sum of replicate weights, on average, to the sum of the weights
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)
@@ -176,7 +176,7 @@ def labels_of(names: Iterable[Any]) -> tuple[str, ...]:
 
 @dataclass(frozen=True, eq=False)
 class Replication:
-    """Computes a covariance from estimates under replicate weights.
+    """Replicate weights of a survey, with the factors of the variance.
 
     `multiplicities` (n, R) has the R replicate weights of each row, divided by the weight of the row. Deviations are
     from the mean of the replicates or, with `mse`, from the estimate.
@@ -200,8 +200,8 @@ class SurveyDesign:
     """The survey design of the rows in the sample.
 
     `stratum` (n,) and `unit` (n,) are the stratum of each row, and its first-stage unit within the stratum. `units`
-    (H,) has the number of units in each stratum of the data, also units without rows in the sample. `fractions` (H,)
-    has the sampling fractions.
+    (H,) has the number of units in each stratum of the data, including units without rows in the sample. `fractions`
+    (H,) has the sampling fractions.
     """
 
     stratum: NDArray[np.intp]
@@ -348,7 +348,7 @@ def _replication(survey: Survey, columns: Mapping[str, pd.Series], weights: Arra
     scale = scales[str(survey.replicate_type)] if survey.scale is None else survey.scale
     rscales = np.asarray(1.0 if survey.rscales is None else survey.rscales, dtype=float)
     if rscales.shape not in ((), (count,)) or (rscales < 0).any():
-        raise DesignError(f"rscales= has the shape {rscales.shape}; expected {count} numbers.\nUse `rscales=[...]`.")
+        raise DesignError(f"rscales= has shape {rscales.shape}; expected {count} numbers >= 0.\nUse `rscales=[...]`.")
     size = np.linalg.norm(values, axis=0)
     unit = values / np.where(size > 0, size, 1.0)
     squares = np.linalg.eigvalsh(unit.T @ unit)  # of the singular values
@@ -364,11 +364,11 @@ def _replication(survey: Survey, columns: Mapping[str, pd.Series], weights: Arra
 
 
 def _check_type(survey: Survey, ratios: Array, level: float) -> None:
-    """Raise an error for a replicate type that the ratios of replicate weights to weights contradict."""
+    """Raise an error if the ratios of replicate weights to weights contradict `replicate_type` or `rho`."""
     moved = np.abs(ratios - 1)
     halved = moved.std() < SAME and abs(level - 1) < LEVEL and moved.mean() > SAME
     if not halved or survey.scale is not None or survey.replicate_type not in ("BRR", "Fay", "JK1"):
-        return  # replicate weights that were adjusted later have other ratios
+        return  # replicate weights that were adjusted afterwards have other ratios
     rho, given = round(1 - float(moved.mean()), 2), {"BRR": 0.0, "Fay": survey.rho}.get(survey.replicate_type)
     if given is None or abs(rho - given) > SAME:
         meant = 'replicate_type="BRR"' if abs(rho) <= SAME else f'replicate_type="Fay", rho={rho:g}'

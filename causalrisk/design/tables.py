@@ -1,4 +1,4 @@
-"""Columns of the data: convert frames of any library to pandas, align columns by row, and use five plain dtypes."""
+"""Columns of the data: convert frames of any library to pandas, align columns by row, and reduce dtypes to five."""
 
 from __future__ import annotations
 
@@ -17,13 +17,14 @@ from pandas.api import types as dtypes
 from causalrisk.errors import DesignError, OptionError, aliases, needed
 
 MANY_DATES = 10  # a text column with more distinct dates than this is not categorical
-MANY_NUMBERS, MOST = 10, 0.8  # with this many distinct numbers, and this share, other text is a missing value
+MANY_NUMBERS, MOST = 10, 0.8  # if this many texts, and this share, are numbers, others are missing-value codes
 NUMBER = re.compile(r"(?=.*\d)[+-]?(\d{1,3}([.,]\d{3})+|\d*)([.,]\d*)?([eE][+-]?\d+)?")  # 1.5e3; 1,234.5; 1,5; 1.234,5
 DATE = re.compile(r"\d{4}-\d{1,2}-\d{1,2}([ T].*)?|\d{1,2}[./]\d{1,2}[./]\d{4}|\d{4}/\d{1,2}/\d{1,2}")
 DAYS = "{0} = (pd.to_datetime({0}) - pd.to_datetime({0}).min()).dt.days"
 NUMBERS_OF = {"m": '{0} = {0} / pd.Timedelta("1D")', "c": "{0} = {0}.to_numpy().real"}  # by the kind of the dtype
 COMMAS = 'pandas.read_csv(..., decimal=",")` for a decimal comma, or `thousands=","'
 DISTINCT = "expected distinct names.\nUse `data.loc[:, ~data.columns.duplicated()]`."
+OF_MISSING = re.compile(r"\b(fillna|isna|isnull|notna|notnull|isnan|nan_to_num)\(")  # what uses missing values
 SHOWN = 8
 
 
@@ -38,7 +39,7 @@ def listing(values: Iterable[Any], limit: int = SHOWN) -> str:
 
 
 def missing_mask(column: pd.Series) -> np.ndarray:
-    """Return a mask (n,) of NaN, None, ``pd.NA`` and NaT, also of NaN inside nullable and Arrow floats."""
+    """Return a mask (n,) of NaN, None, ``pd.NA`` and NaT, including NaN inside nullable and Arrow floats."""
     mask = np.array(pd.isna(column.array), dtype=bool)
     if dtypes.is_extension_array_dtype(column.dtype) and dtypes.is_float_dtype(column.dtype):
         mask |= np.isnan(np.asarray(column.array.to_numpy(dtype=np.float64, na_value=np.nan)))
@@ -94,7 +95,7 @@ def _from_objects(values: np.ndarray, name: str, dtype: Any, codes: bool) -> np.
 
 
 def _texts(values: np.ndarray, name: str, dtype: Any, codes: bool) -> np.ndarray:
-    """Return a column of text. Numbers or dates as text raise an error, unless they are allowed as category codes."""
+    """Return a column of text. Numbers or dates as text raise an error, unless `codes` allows them as categories."""
     places, distinct = pd.factorize(values)
     texts = [str(text) for text in distinct]
     odd = [text for text in texts if not NUMBER.fullmatch(text.strip())]
@@ -112,13 +113,13 @@ def _texts(values: np.ndarray, name: str, dtype: Any, codes: bool) -> np.ndarray
 
 
 def _other_dtype(name: str, found: str, expected: str, made: str) -> DesignError:
-    """Return the error for a column of an unsupported dtype. `made` is code that converts the column {0}."""
+    """Return the error for a column of an unsupported dtype. `made` is code that converts the column, called {0}."""
     typed = made.format(f'data["{name}"]')
     return DesignError(f"column {name!r} has dtype {found}; expected {expected}.\nUse `{typed}`.")
 
 
 def numbers(column: pd.Series, what: str) -> np.ndarray:
-    """Return a column without missing values as float64, (n,). Values that are not finite raise a DesignError."""
+    """Return a column without missing values as float64, (n,). Text, categories and infinity raise a DesignError."""
     values = plain(column, str(column.name))
     if values.dtype.kind not in "bif":
         raise DesignError(f"{what} has dtype {column.dtype}; expected numbers.\nUse `pandas.get_dummies` for levels.")
@@ -207,7 +208,7 @@ def align(values: Any, index: pd.Index, what: str, notes: list[str]) -> pd.Serie
 
 
 def matched_rows(labels: pd.Index, wanted: pd.Index) -> np.ndarray | None:
-    """Return the positions (n,) of the `wanted` row labels in `labels`, or None unless they match one to one."""
+    """Return the positions (n,) of the `wanted` row labels in `labels`, or None if they do not match one to one."""
     if labels.equals(wanted):
         return np.arange(len(wanted))
     if len(labels) != len(wanted) or not (labels.is_unique and wanted.is_unique):
@@ -232,7 +233,7 @@ def _type_of(value: Any) -> str:
 
 
 def named_columns(values: Any, what: str, index: pd.Index, notes: list[str]) -> dict[str, pd.Series]:
-    """Return the columns of a matrix by name, aligned by `align`. Unnamed columns become "const", "x1", "x2", ..."""
+    """Return the columns of a matrix by name, aligned to `index`. Unnamed columns become "const", "x1", "x2", ..."""
     given, values = values, as_pandas(values)
     if isinstance(values, pd.Series) or (is_column(given) and not isinstance(given, np.ndarray | list | tuple)):
         columns = {str(getattr(given, "name", None) or "x1"): values}
@@ -266,9 +267,9 @@ def _columns_of_matrix(values: Any, what: str) -> dict[str, Any]:
 
 
 def nearest(name: Any, names: Iterable[Any], show: Callable[[str], str] = repr) -> str:
-    """Return a line that suggests the columns nearest to an unknown name, each printed by `show`."""
+    """Return advice: the column names most similar to an unknown name, each printed by `show`."""
     known = [str(n) for n in names]
-    if name in known:  # a number
+    if name in known:  # the column is named by a number
         return "Names of columns must be text.\nUse `data.columns = data.columns.astype(str)`."
     words = [word for word in re.findall(r"\w+", str(name)) if word in known]  # columns named inside other text
     near = words[:3] or aliases.nearest(name, known, 3)
@@ -331,11 +332,11 @@ def find_column(
 
 
 def find_condition(value: Any, role: str, table: pd.DataFrame, frame: Mapping[str, Any], notes: list[str]) -> pd.Series:
-    """Find a variable like `find_column`, or evaluate a condition such as "age >= 20", unmet where missing."""
+    """Return a variable as `find_column` does, or a condition such as "age >= 20", False where values are missing."""
     if not isinstance(value, str) or value in table or value.isidentifier() or is_column(frame.get(value)):
         return find_column(value, role, role, table, frame, notes)
-    words = re.findall(r"`([^`]+)`|(\w+)", re.sub(r"\"[^\"]*\"|'[^']*'", "", value))
-    used = [name for name in table.columns if name in itertools.chain(*words)]
+    words = re.findall(r"`([^`]+)`|(?<![@\w])(\w+)", re.sub(r"\"[^\"]*\"|'[^']*'", "", value))
+    used = [name for name in table.columns if name in itertools.chain(*words) and not OF_MISSING.search(value)]
     own = {name: frame[name] for name in re.findall(r"@(\w+)", value) if name in frame}
     try:
         found = table.eval(value, engine="python", local_dict=own, global_dict={})

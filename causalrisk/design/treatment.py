@@ -1,4 +1,4 @@
-"""The treatment: reference level, order and labels of the arms. Also given propensity scores and predictions."""
+"""The treatment: reference level, order and labels of the arms. Also the caller's propensity scores and predictions."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def code_levels(values: pd.Series, name: str, **asked: Any) -> Arms:
 
 
 def treatment_levels(values: pd.Series, name: str) -> tuple[np.ndarray, list[Any]]:
-    """Return level codes, and sorted levels as Python values. Whole numbers and bool become int, intervals text."""
+    """Return level codes (n,), and the levels in order. Whole numbers and bool become int, intervals become text."""
     levels = plain(values, name, codes=True).astype("category").cat
     return levels.codes.to_numpy(dtype=np.intp), [_python(level) for level in levels.categories]
 
@@ -54,7 +54,7 @@ def _python(value: Any) -> Any:
 def arms_in_order(
     found: list[Any], counts: np.ndarray, name: str, *, named: bool, treated: Any, reference: Any, levels: Any
 ) -> Arms:
-    """Return the sorted levels `found` as arms, reference first. `counts` (K,) has the number of rows of each level.
+    """Return the levels `found` as arms, reference first. `counts` (K,) has the number of rows of each level.
 
     Values 0/1 and bool need neither `treated` nor `reference`. Any other two levels need one of them. More levels need
     `reference`.
@@ -80,7 +80,7 @@ def arms_in_order(
 
 def _reference(name: str, found: list[Any], table: str, treated: Any, reference: Any) -> int:
     """Return the position of the reference level, which is never guessed, because it sets the sign of the effect."""
-    codes = [level for level in found if level == "" or (is_number(level) and level < 0)]  # often of missing values
+    codes = [level for level in found if level == "" or (is_number(level) and level < 0)]  # often mean missing
     likely = sorted(found, key=lambda level: (level in codes, str(level).casefold() not in CONTROLS))
     if len(found) > 2 and (treated is not None or reference is None):
         base = reference if reference is not None else next(level for level in likely if level != treated)
@@ -92,7 +92,7 @@ def _reference(name: str, found: list[Any], table: str, treated: Any, reference:
         hints = "".join(f"{hint}\n" for hint in [*missing, *notes_of_spelling({name: found})])
         raise kind(f"{text}\n{hints}Use `reference={show(base)}`{without} to compare the others with it.")
     for option, value in (("treated", treated), ("reference", reference)):
-        odd = isinstance(value, bool) and not set(found) <= {0, 1}  # 1 of the levels 1 and 2 may mean "no"
+        odd = isinstance(value, bool) and not set(found) <= {0, 1}  # if the levels are 1 and 2, True is not 1
         if value is not None and (odd or value not in found):
             typed = " or ".join(f"`{option}={show(level)}`" for level in found[:SHOWN])
             text = f"{option}={show(value)} is not a level of treatment {name!r}:\n{table}"
@@ -128,7 +128,7 @@ def _labels(name: str, raw: tuple[Any, ...], levels: Any) -> tuple[str, ...]:
 
 
 def show(level: Any) -> str:
-    """Return a raw level as it would be typed, text in double quotes."""
+    """Return a raw level as typed in code, with text in double quotes."""
     if isinstance(level, str):
         return '"' + level.replace("\\", "\\\\").replace('"', '\\"') + '"'
     return repr(level.item() if isinstance(level, np.generic) else level)
@@ -153,8 +153,8 @@ SUM_TOLERANCE = 1e-6  # the sum over arms of single-precision scores may be this
 class ByArm(NamedTuple):
     """Given propensity scores or outcome predictions, on the caller's index.
 
-    A single column is the probability of the treated arm. Several columns are matched by `keys`, or are in the order of
-    the arms.
+    A single column of scores is the probability of the treated arm. Several columns are matched to the arms by `keys`
+    or, without keys, by their order.
     """
 
     name: Any
@@ -162,7 +162,7 @@ class ByArm(NamedTuple):
     keys: list[str] | None = None
 
     def of_arms(self, coding: Arms, what: str) -> list[tuple[pd.Series, str]]:
-        """Return the column and the label of each arm, in order. A single column belongs to the treated arm."""
+        """Return the column and the label of each arm, in order. A single column of scores is for the treated arm."""
         levels, labels = [str(level) for level in coding.levels], coding.labels
         if what == "scores" and self.keys is None and len(self.columns) == 1 and len(levels) == 2:
             return [(self.columns[0], labels[1])]
@@ -187,7 +187,7 @@ def is_classifier(value: Any) -> bool:
 def find_by_arm(
     value: Any, option: str, table: pd.DataFrame, frame: Mapping[str, Any], notes: list[str]
 ) -> ByArm | None:
-    """Find given scores or predictions: one column, or one column per arm in a list or a matrix."""
+    """Return the caller's scores or predictions, given as one column, one column per arm, or constant scores."""
     if value is None:
         return None
     shares = value if isinstance(value, Mapping) else {option: value}
@@ -211,7 +211,7 @@ def find_by_arm(
 
 
 def score_matrix(score: ByArm, keep: np.ndarray, coding: Arms) -> np.ndarray:
-    """Return each arm's probability (n, K) on the rows to keep. Rows sum to one, up to rounding."""
+    """Return the probability of each arm (n, K) in the rows to keep. Each row sums to one, up to rounding."""
     columns = []
     for column, arm in score.of_arms(coding, "scores"):
         values = numbers(column[keep], f"propensity score {column.name!r}")
@@ -219,7 +219,8 @@ def score_matrix(score: ByArm, keep: np.ndarray, coding: Arms) -> np.ndarray:
         if outside.any():
             found = f"outside the open interval (0, 1) in {int(outside.sum())} rows (e.g. {values[outside][0]})"
             expected = f"expected the probability of group {arm!r}"
-            raise DesignError(f"propensity score {column.name!r} is {found}; {expected}.\nDivide percentages by 100.")
+            advice = "Divide percentages by 100, or leave out rows with 0 or 1."
+            raise DesignError(f"propensity score {column.name!r} is {found}; {expected}.\n{advice}")
         columns.append(values)
     if len(columns) == 1:
         return np.column_stack([1 - columns[0], columns[0]])

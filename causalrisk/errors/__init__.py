@@ -41,7 +41,7 @@ class DesignError(CausalRiskError):
 
 
 class SeparationError(CausalRiskError):
-    """A model predicts the treatment or the outcome of some rows perfectly, so it has no finite fit.
+    """A model predicts the treatment or the outcome of some rows perfectly, so it has no finite estimates.
 
     Parameters
     ----------
@@ -88,7 +88,7 @@ class OptionError(CausalRiskError, TypeError):
 
 
 class LearnerError(CausalRiskError):
-    """A learner of the outcome or the propensity score cannot be fitted, or predicts no numbers."""
+    """A learner of the outcome or the propensity score cannot be fitted, or its predictions are not finite."""
 
 
 class CausalRiskWarning(UserWarning):
@@ -113,17 +113,17 @@ class OverlapWarning(CausalRiskWarning):
 
     It is given if
 
-    - the effective n of a group, (sum w)^2 / sum w^2, is below a third of its number of rows. For other targets than
-      everybody, the limit is a fifth, because their weights leave rows out on purpose. If the target is a smaller
-      group, the limit is a fifth of the target's rows. With probability weights, the effective n of these weights alone
+    - the effective n of a group, (sum w)^2 / sum w^2, is below a third of its number of rows. If the target is not all
+      rows, the limit is a fifth, because other targets leave rows out on purpose. If the target is a group with fewer
+      rows, the limit is a fifth of the target's rows. With probability weights, the effective n of these weights alone
       replaces the number of rows;
     - one row has more than a fifth of its group's weight, and more than twice the largest share under probability
       weights alone;
     - a weight exceeds a million;
-    - everybody is the target, and more than 5% of all rows have a propensity score within 0.001 of 0 or 1;
-    - the mean of a group is farther from the range of the outcomes than the width of this range.
+    - all rows are the target, and more than 5% of them have a propensity score below 0.001 for one of the groups;
+    - the estimated mean of a group lies outside the range of the outcomes by more than the width of this range.
 
-    The message suggests other targets. `CausalResults.overlap` has these numbers for every fit.
+    The message says what to try. `CausalResults.overlap` describes weights and scores for every fit.
     """
 
 
@@ -132,15 +132,15 @@ class ConvergenceWarning(CausalRiskWarning):
 
 
 class ResampleWarning(CausalRiskWarning):
-    """Some resamples or replicates failed, or there are too few of them.
+    """Some resamples, replicates or jackknife fits failed, or there are too few resamples for an interval.
 
-    It is given if any failed. If their share exceeds `max_failed`, there is an error instead. It is also given if
-    intervals from quantiles have fewer than 5 resamples beyond a limit. For example, 95% intervals need 200 resamples.
+    It is given if any failed. If their share exceeds `max_failed`, there is an error, or JRE uses another bootstrap.
+    It is also given if a bootstrap interval is NaN, or has fewer than 5 resamples beyond a limit (95% needs 200).
     """
 
 
 class UnavailableError(CausalRiskError, AttributeError):
-    """The results do not have what was asked for; the message says which results do."""
+    """The results or data do not allow what was asked for, or a package is missing. The message says what to use."""
 
 
 @contextlib.contextmanager
@@ -152,7 +152,7 @@ def needed(what: str, install: str) -> Iterator[None]:
         raise UnavailableError(f"{what}, which is not installed.\nUse `pip install {install}`.") from error
 
 
-# Files that a warning does not point at: a file's whole name would not count as its prefix.
+# Prefixes of the files that a warning does not point at.
 OUR_FILES = (os.path.dirname(os.path.dirname(__file__)), contextlib.__file__.removesuffix(".py"))
 
 
@@ -188,12 +188,12 @@ IN_MEMORY = "data=causalrisk.scan(data).collect()"  # what to type where data on
 
 
 def not_on_disk(what: str = "this result", instead: str = "", use: str = IN_MEMORY) -> UnavailableError:
-    """Return the error for what needs all rows in memory. `instead` is advice, and `use` is what to type."""
+    """Return the error for a result or option that needs rows in memory. `instead` is advice, `use` what to type."""
     return UnavailableError(f"{what} is not available for data on disk.\n{instead}Use `{use}`.")
 
 
-NUMBERS = r"(?<![\w.])(?<!group ')[-\d.]+(e[-+]\d+)?"  # in which alike notes may differ; not numbers in names
-NEAR = 0.75  # likeness above which a name is taken for a misspelling; below, a suggestion might change the question
+NUMBERS = r"(?<![\w.])(?<!group ')[-\d.]+(e[-+]\d+)?"  # numbers in which equal notes may differ; not those in names
+NEAR = 0.75  # least similarity of a misspelled name; a less similar name may mean something else
 
 
 def nearest_name(value: object, names: Iterable[str]) -> str | None:
@@ -213,7 +213,7 @@ def one_of(name: str, value: Any, allowed: Sequence[object]) -> Any:
 
 
 def is_number(value: object) -> bool:
-    """Return True for a real number, which a bool is not."""
+    """Return True for a real number, False for a bool or anything else."""
     return isinstance(value, numbers.Real) and not isinstance(value, bool)
 
 
@@ -286,7 +286,7 @@ def named_here(place: str, given: Mapping[str, Any], defaults: Mapping[str, Any]
     words = {word: name for table in tables for word, name in aliases.by_word(table).items() if name in defaults}
     found, said = {name: value for name, value in given.items() if name in defaults}, dict[str, str]()
     weights = aliases.by_word(aliases.WEIGHTS)
-    if str(given.get("estimand")).upper() == "ATT" and "focal" in given:  # the group that both name
+    if str(given.get("estimand")).upper() == "ATT" and "focal" in given:  # both name the same group
         given = {word: value for word, value in given.items() if word != "estimand"}
     for word in [word for word in given if word not in found]:
         value = given[word]

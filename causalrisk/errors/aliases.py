@@ -117,7 +117,7 @@ VALUES: dict[str, dict[str, str]] = {
 
 COLUMNS = ("cluster", "weights", "offset", "exposure", "strata", "psu", "fpc")  # R writes "~column"
 
-# The tables of a call after its own; those of other calls are "method".
+# Further tables that apply to a call, after its own. For calls that are not listed, it is "method".
 FURTHER = {"model": ["fit"], "fit": ["model"], "event_study": ["model", "fit"], "compare": ["model", "fit"]}
 
 ANSWERS: dict[str, dict[str, str]] = {

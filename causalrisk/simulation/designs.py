@@ -20,7 +20,8 @@ from causalrisk.errors import OptionError, listed
 from causalrisk.errors.aliases import near
 from causalrisk.numerics.arrays import Array
 
-BLOCK, BLOCKS = 2**16, 16  # units in all from which effects and bounds without a closed form are computed
+# Units per block, and number of blocks, of the draw that gives effects and bounds without a closed form.
+BLOCK, BLOCKS = 2**16, 16
 SEED = 20251218
 
 
@@ -69,7 +70,7 @@ class Design:
     """A population, and the formulas that an analyst uses for samples from it.
 
     To define your own design, write a frozen dataclass that inherits from this class. Define `population` and
-    `formula`. Define `propensity` if it has other covariates than `formula`. `effect` and `efficiency_bound` are
+    `formula`. Define `propensity` if its covariates differ from those of `formula`. `effect` and `efficiency_bound` are
     computed from a large draw, unless you define them.
 
     Attributes
@@ -127,7 +128,7 @@ class Design:
         raise OptionError(f"{type(self).__name__} has no population.\nDefine the method `population`.")
 
     def outcomes(self, population: Population, rng: np.random.Generator) -> Array:
-        """Draw normal outcomes without and with treatment, shape (2, n). Both have the same noise."""
+        """Draw normal outcomes without and with treatment, shape (2, n). Both use the same standard normal noise."""
         noise = rng.normal(size=len(population.score))
         return population.mean + np.sqrt(population.variance) * noise
 
@@ -171,7 +172,7 @@ class Design:
     def efficiency_bound(self) -> float:
         """Semiparametric efficiency bound: the smallest asymptotic variance of sqrt(n) times the estimation error [1]_.
 
-        It is infinite if the mean of 1 / score or of 1 / (1 - score) is infinite.
+        It is infinite if the mean of 1 / score or of 1 / (1 - score) is. A draw does not show this: define it yourself.
 
         References
         ----------
@@ -182,7 +183,7 @@ class Design:
 
     @cached_property
     def _moments(self) -> tuple[float, float]:
-        """Return the effect, and the efficiency bound E[v1 / e + v0 / (1 - e)] + Var(effect given covariates)."""
+        """Return the effect E[m1 - m0], and the efficiency bound E[v1 / e + v0 / (1 - e)] + Var(m1 - m0)."""
         blocks = []
         rng = np.random.default_rng(SEED)
         for units in (self.population(BLOCK, rng) for _ in range(BLOCKS)):
@@ -243,17 +244,17 @@ class Linear(Design):
         Factor c of the log odds of treatment, c (x1 + 0.5 x2 - 0.25 x3). 0 gives a randomised trial, 1.5 little
         overlap.
     curvature : float
-        Coefficient of the nonlinear term that a linear outcome model omits; it is doubled for the treated.
+        Coefficient of the nonlinear term that a linear outcome model omits. It is twice as large for the treated.
     shape : {"square", "wave", "product"}
         The nonlinear term: x1^2 - 1, sin(3 x1) or x1 x2.
     score_curvature : float
-        Coefficient of x1^2 - 1 in the log odds of treatment, which the analyst's propensity formula omits.
+        Coefficient of x1^2 - 1 in the log odds of treatment. The analyst's propensity formula omits this term.
     heterogeneity : float
         Slope of the effect in x1.
     n_covariates : int
         Number of covariates. The fourth and later covariates are irrelevant, but are in both formulas.
     tails : float
-        Degrees of freedom of the t-distributed noise, which has variance 1. Infinite gives normal noise, 3 heavy tails.
+        Degrees of freedom of the noise, scaled to variance 1: infinite for normal noise, 3 for heavy tails.
     baseline : float
         Log odds of treatment at average covariates. At 0, half of the units are treated; at -2.2, one in ten.
     label : str
@@ -304,7 +305,7 @@ class Linear(Design):
 
     @cached_property
     def efficiency_bound(self) -> float:
-        """Efficiency bound; infinite if the log odds contain half of the square of x1 or more."""
+        """Efficiency bound; infinite if `score_curvature` is 0.5 or more in absolute value."""
         return super().efficiency_bound if abs(self.score_curvature) < 0.5 else np.inf
 
     def population(self, n: int, rng: np.random.Generator) -> Population:
@@ -390,7 +391,7 @@ LINEAR: dict[str, dict[str, Any]] = {  # parameters of `Linear`
     "linear": {},  # mild confounding; both models are correctly specified
     "linear_strong": {"confounding": 1.0},
     "heavy_tails": {"confounding": 0.7, "tails": 3.0},
-    # In the others, the outcome model of the analyst misses a term.
+    # In the others, the outcome formula of the analyst omits a term.
     "quadratic": {"curvature": 0.5},
     "strong": {"confounding": 1.2, "curvature": 0.35},
     "weak_overlap": {"confounding": 1.6, "curvature": 0.35},
@@ -400,7 +401,7 @@ LINEAR: dict[str, dict[str, Any]] = {  # parameters of `Linear`
     "interaction": {"confounding": 0.7, "curvature": 0.5, "shape": "product"},
     "rare_treatment": {"confounding": 0.6, "curvature": 0.35, "baseline": -2.2},
     "randomized": {"confounding": 0.0, "curvature": 0.5},
-    # Here both models miss the same square.
+    # Here both formulas omit the same square.
     "doubly_wrong": {"confounding": 0.7, "curvature": 0.25, "score_curvature": 0.25},
 }
 DESIGNS: dict[str, Design] = {name: Linear(**parameters, label=name) for name, parameters in LINEAR.items()}

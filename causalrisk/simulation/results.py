@@ -1,4 +1,4 @@
-"""Results of a study: estimates, and bias, error and coverage with their Monte Carlo errors. Also power analysis."""
+"""Results of a study: estimates, and bias, RMSE and coverage with their Monte Carlo errors. Also power analysis."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ class StudyResults(Shown):
         return failed.groupby([*KEYS, "failure"], sort=False).size().rename("samples").reset_index()
 
     def errors(self, design: str, n: int) -> pd.DataFrame:
-        """Estimate minus true effect, one row per sample and one column per estimator. NaN for failures.
+        """Return estimate minus true effect, one row per sample and one column per estimator. NaN for failures.
 
         Parameters
         ----------
@@ -147,7 +147,7 @@ class StudyResults(Shown):
         counts, level = self.raw.groupby(["design", "n"])["sample"].nunique(), f"{100 * (1 - alpha):.4g}"
         effects = ", ".join(f"{design.name} {format_number(design.effect)}" for design in self.designs)
         robust = f"robust{' (slightly too small for JRE)' * ('JRE' in self.estimators)}"
-        errors = f"the bootstrap's ({self.n_boot} resamples)" if self.n_boot else robust
+        errors = f"from the bootstrap ({self.n_boot} resamples)" if self.n_boot else robust
         notes = [
             f"{counts.min()} samples per design and size. True effects: {effects}.",
             f"ratio: mean squared error divided by the mean squared error of {self.reference} on the same samples. "
@@ -163,7 +163,7 @@ class StudyResults(Shown):
         return notes
 
     def plot(self, ax: Any = None, estimators: Sequence[str] | None = None) -> Any:
-        """Plot mean squared errors divided by the reference's, plus and minus two Monte Carlo errors.
+        """Plot mean squared errors divided by the reference's. Bars are two Monte Carlo errors of the log ratio.
 
         Parameters
         ----------
@@ -292,9 +292,9 @@ def power(
     Returns
     -------
     DataFrame
-        One row per design, sample size and estimator. "power" has the Monte Carlo error "power_mc". "size" is the share
-        of rejections without an effect. "mde" is the smallest effect, at least zero, with the target power. If "size"
-        clearly exceeds alpha, the estimator is biased or its standard errors are too small. Its power is then
+        One row per design, sample size and estimator. "power_mc" is the Monte Carlo error of "power". "size" is the
+        share of rejections without an effect. "mde" is the smallest effect (zero or more) with the target power. If
+        "size" clearly exceeds alpha, the estimator is biased or its standard errors are too small. Its power is then
         meaningless.
 
     Examples

@@ -26,7 +26,7 @@ FAILURES = (errors.CausalRiskError, ArithmeticError, np.linalg.LinAlgError, Runt
 
 @dataclass
 class Trial:
-    """One simulated sample, which an estimator receives.
+    """One simulated sample, passed to each estimator.
 
     Parameters
     ----------
@@ -35,7 +35,7 @@ class Trial:
     formula, propensity : str
         Formulas of the analyst.
     seed : SeedSequence
-        Seed of the estimators. It is the same for all estimators, so their errors are paired.
+        Seed of the estimators, the same for all of them.
     """
 
     data: pd.DataFrame
@@ -157,7 +157,7 @@ def run_study(
     n_boot: int = 0,
     reference: str = "IPWRA",
 ) -> StudyResults:
-    """Draw samples of designs with a known effect, and compare estimators on them.
+    """Draw samples from designs with a known effect, and compare estimators on them.
 
     Parameters
     ----------
@@ -179,8 +179,8 @@ def run_study(
     progress : bool, default False
         Whether to show a progress bar on standard error. This needs tqdm.
     n_boot : int, default 0
-        Number of bootstrap resamples for this package's estimators. With 0, standard errors are robust. Robust errors
-        are fast, but a little too small for JRE.
+        Number of bootstrap resamples for this package's estimators. With 0, standard errors are robust: fast, but
+        a little too small for JRE.
     reference : str, default "IPWRA"
         Label of the estimator whose mean squared error is the denominator of "mse_ratio". If "IPWRA" is not among the
         estimators, the default is the first one.
@@ -272,7 +272,7 @@ def run_sample(sample: tuple[Design, int, int], entries: Sequence[Entry], n_boot
             try:
                 estimate, se = entry.estimate(trial, n_boot)
                 failure = "" if np.isfinite(estimate) else f"the estimate is {estimate}"
-            except errors.OptionError:  # the caller's mistake, not a failure
+            except errors.OptionError:  # a mistake of the caller, not a failure
                 raise
             except FAILURES as error:
                 failure = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"

@@ -125,7 +125,7 @@ def test_refusals(frame):
 @pytest.mark.parametrize(("formula", "propensity"), [("y ~ x1 + copy", None), ("y ~ x1", "x1 + copy")])
 def test_a_covariate_that_is_the_outcome_in_other_units_warns(formula, propensity):
     data = simulate(200).assign(copy=lambda frame: 3 - 2 * frame.y, near=lambda frame: frame.y + 0.01 * frame.x1)
-    with pytest.warns(DesignWarning, match=r"'copy' is the outcome 'y' .*\nTake it out"):
+    with pytest.warns(DesignWarning, match=r"'copy' is a linear function of the outcome 'y', .*\nTake it out"):
         IPWRA.from_formula(formula, data, treat="d", propensity=propensity)
     with warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -107,7 +107,7 @@ def test_every_arm_loses_the_same_terms_and_the_warning_names_the_cause(case):
     assert not set(design.exog_names) & {*both, *outcome}
     assert set(design.propensity_names) - set(design.exog_names) == set(outcome)
     assert design.notes == tuple(told) and all(any(word in text for text in told) for word in words)
-    assert any("the rows of a level that a group lacks are kept." in text for text in told)
+    assert any("Rows with a level that a group lacks have no overlap." in text for text in told)
     for term in design.dropped_terms:
         found = [text for text in told if repr(term) in text.split(" from")[0]]
         assert [term in both, True] == [

@@ -586,7 +586,9 @@ def test_periods_that_are_not_equally_spaced_give_a_warning(dtype):
     with pytest.warns(cr.DesignWarning, match="not equally spaced") as told:
         found = study(gap.assign(year=gap.year.astype(dtype)), "y ~ 1", estimator="OutcomeRegression")
     said = str(told[0].message)
-    assert "'year'" in said and "between 2003 and 2005 none is observed" in said and "`study.effects(None)`" in said
+    assert (
+        "'year'" in said and "no period is observed between 2003 and 2005" in said and "`study.effects(None)`" in said
+    )
     assert "is treated as beginning in the next observed one" in said and len(told) == 1
     assert "between 2003 and 2005" in str(found.summary()) and said.splitlines()[0] in found.methods()
     assert found.sizes["2005"] == (PANEL["first"] == 2004).sum() / 5

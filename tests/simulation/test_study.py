@@ -165,7 +165,7 @@ def test_bootstrap_standard_errors():
     data = STRONG.draw(100, np.random.default_rng(data_seed)).data
     model = cr.IPWRA.from_formula(STRONG.formula, data, treat="d")
     assert study.raw["se"][0] == model.fit(cov_type="bootstrap", n_boot=30, rng=fit_seed).effect_se
-    assert "bootstrap's (30 resamples)" in " ".join(str(study.summary()).split())
+    assert "from the bootstrap (30 resamples)" in " ".join(str(study.summary()).split())
 
 
 def median_difference(trial):
