@@ -96,13 +96,10 @@ def effect_formula(record: FitRecord) -> str:
 
 
 def effect_words(record: FitRecord, k: int) -> str:
-    """Return effect k as a formula of the group means, with the numbers."""
-    params, (effect_format, mean_format) = record.estimate.params, formats(record)
-    means = [format(mean, mean_format) for mean in params[record.estimate.block("means")]]
-    scale = record.options.effect_scale
-    treated, reference = means[k + scale.per_arm], means[k % scale.per_arm]
-    form = scale.form.format(treated=treated, reference=f"({reference})" if reference[0] == "-" else reference)
-    return f"{record.effect_names[k]} = {form} = {format(params[k], effect_format)}"
+    """Return effect k as a formula of the group means, with its value."""
+    scale, means = record.options.effect_scale, record.names[len(record.effect_names) :]
+    form = scale.form.format(treated=means[k + scale.per_arm], reference=means[k % scale.per_arm])
+    return f"{record.effect_names[k]} = {form} = {format(record.estimate.params[k], formats(record)[0])}"
 
 
 def uncertainty_words(record: FitRecord, alpha: float) -> list[str]:

@@ -131,9 +131,9 @@ def table_one(
     mage                                  26.810 (5.645)  25.167 (5.301)   -0.300*
     mmarried                                2839 (75.1%)     409 (47.3%)   -0.596*
     ==============================================================================
-    Notes: Mean (SD) of numbers, n (%) of categories. SMD: the difference from the
-    mean of group nonsmoker, divided by the root of the mean variance of the
-    groups. * marks SMDs beyond 0.1.
+    Notes: Mean (SD) if numeric, n (%) if 0/1 or a category. SMD: difference in
+    means from group nonsmoker, divided by sqrt(mean of the groups' variances). *
+    marks SMDs beyond 0.1.
     """
     if is_frame(covariates) and not is_frame(data):  # the data came first
         covariates, data = data, covariates
@@ -182,7 +182,7 @@ def table_one(
         ("", *heads, *(smd for smd, _ in contrasts)),
         ("", *(f"n {units[rows].sum():.0f}" for rows in members), *(label for _, label in contrasts)),
     )
-    said = ["Mean (SD) if numeric, n (%) if categorical.", *["Median [quartiles] where shown."] * bool(median), *told]
+    said = [f"{SHOWN.replace('percent', 'n (%)')}.", *["Median [quartiles] where shown."] * bool(median), *told]
     if any(np.isnan(c.values).any() for c in found):
         said.append("Missing: n (%) of all rows. The other numbers exclude missing values.")
     if contrasts:

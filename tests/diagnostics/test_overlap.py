@@ -101,7 +101,7 @@ def test_controls_far_from_a_target_group_are_no_poor_overlap(target, given, tmp
     worst, many = others.idxmin(), others.min()
     assert many > few and (table["effective n"] / table["n"]).min() < 0.2
     page = " ".join(res.report(tmp_path / "report.html").read_text("utf-8").split())
-    size = f"group {worst} has an effective n of {many:.0f}; the target, group {name}, has {few} rows."
+    size = f"group {worst} has an effective n of {many:.0f}. Target group {name} has {few} rows."
     assert f"Overlap is good: after weighting, {size}" in page
     assert f" of {few} rows of group {name} are outside" in page
 
