@@ -175,7 +175,7 @@ def summarize_pooled(pooled: Any, alpha: float = 0.05, title: str | None = None)
     ]
     short, small = "normal intervals can be too short", "standard errors can be too small"  # pooled intervals use t
     every = [note.replace(short, small) for each in pooled._records[::-1] for note in each.notes]
-    warned = {re.sub(NUMBERS, "", note): note for note in every}
+    warned = {re.sub(NUMBERS, "", note): re.sub(", use_t=True|use_t=True, ", "", note) for note in every}
     notes = [
         f"{words.effect_formula(record)}. {words.pooled_words(record, pooled.n_imputations)}",
         *_model_notes([record], ""),
