@@ -765,7 +765,7 @@ def test_a_study_is_printed_drawn_and_kept(unprinted_plots):
     with pd.option_context("display.max_columns", 0):  # as many as a terminal has room for
         assert "..." not in repr(STUDY.effects())
     assert [label.get_text() for label in STUDY.plot("time").get_xticklabels()] == ["2003", "2004", "2005"]
-    for said in ("Units: id (240)", "Treatment begins in 2003 for", "Propensity: x", "year (5)"):
+    for said in ("Units: id (240)", " treated from 2003, ", "Propensity: x", "year (5)"):
         assert said in text
     assert "Clusters: c (30)" in " ".join(str(study(SHORT, cluster="c").summary()).split())
     missing = study(SHORT.assign(x=SHORT.x.where(SHORT.id > 5)))
