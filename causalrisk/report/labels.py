@@ -422,8 +422,8 @@ def logs_words(record: FitRecord) -> str:
     if record.options.effect_scale.additive:
         return ""
     scale, over = record.options.effect_scale, " and its standard error over the resamples" * (record.boot is not None)
-    ratio = f"ratio{' of means' * (scale.name == 'percent')}{over}"
-    return f" The test of {record.estimand} = {scale.null:g} and the interval use the logarithm of the {ratio}."
+    ratio = "ratio of means" if scale.name == "percent" else "ratio"
+    return f" The test of {record.estimand} = {scale.null:g} and the interval use the logarithm of the {ratio}{over}."
 
 
 def small_sample_words(record: FitRecord) -> str:

@@ -366,8 +366,7 @@ def _model_notes(records: Sequence[FitRecord], results: str) -> list[str]:
         _logged_note(last),
         *formulas(*records),
         "No covariates are adjusted for." * (not adjusted),
-        "In the estimates, the weights are divided by their sum in each group (Hajek)."
-        * all(each.spec == IPW for each in records),
+        "Estimates divide the weights by their sum in each group (Hajek)." * all(each.spec == IPW for each in records),
         words.trend_words(fullest),
         *last.options.read_as,
         _coding_note(last.design),
