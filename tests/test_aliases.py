@@ -70,7 +70,7 @@ def test_options_of_models(word, option):
     value, more = GIVEN[option]
     options = more | {word: value} | ({"treat": None} if option == "treat" else {})
     made = model(**options)
-    assert f"`{word}` was read as `{option}`." in made.options.read_as  # of which summaries have notes, as below
+    assert f"`{word}` is an alias of `{option}`." in made.options.read_as  # of which summaries have notes, as below
     if option != "weights":
         assert made.fit().effect == wanted_of(option).effect
 
@@ -80,7 +80,7 @@ def test_options_of_models(word, option):
 def test_options_of_fit(word, option):
     fitted = plain(IPWRA)
     res = fitted.fit(**{word: OF_FIT[option]})
-    assert f"`{word}` was read as `{option}`." in " ".join(str(res.summary()).split())
+    assert f"`{word}` is an alias of `{option}`." in " ".join(str(res.summary()).split())
     assert res.effect_se == fitted.fit(**{option: OF_FIT[option]}).effect_se
 
 
@@ -207,7 +207,7 @@ def test_words_of_event_studies():
     plain = causalrisk.event_study("y ~ 1", frame, **options, controls="not yet").effects()
     read = causalrisk.event_study("y ~ 1", frame, **options, control_group="notyettreated")
     pd.testing.assert_frame_equal(read.effects(), plain)
-    assert "`control_group` was read as `controls`." in " ".join(str(read.summary()).split())
+    assert "`control_group` is an alias of `controls`." in " ".join(str(read.summary()).split())
     pd.testing.assert_frame_equal(read.effects(level=0.9), read.effects(alpha=0.1))
     assert str(read.summary(level=0.9)) == str(read.summary(alpha=0.1))
     assert causalrisk.event_study("y ~ 1", frame, **options, base_period="varying").given["base"] == "varying"
@@ -375,4 +375,4 @@ def test_the_group_of_the_effect_may_be_named_twice():
 def test_options_of_a_changed_model_are_read(res):
     changed = res.model.with_options(estimand="ATT").fit()
     assert changed.effect == model(target="treated").fit().effect
-    assert "`estimand` was read as `target`." in " ".join(str(changed.summary()).split())
+    assert "`estimand` is an alias of `target`." in " ".join(str(changed.summary()).split())

@@ -326,8 +326,8 @@ class Design:
         if rule == self.rules.scores:
             return self
         if rule == support.AS_THEY_ARE and self.dropped_terms:
-            found = f"these options need columns that were dropped from the model: {listing(self.dropped_terms)}"
-            raise OptionError(f"{found}.\nUse `from_formula` again, with these options.")
+            found = f"propensity_score= or trim= needs columns that the model dropped: {listing(self.dropped_terms)}"
+            raise OptionError(f"{found}.\nUse this option in `from_formula`.")
         notes = list[str]()
         made = self._with(rules=self.rules._replace(scores=rule)).supported(notes)
         return made.with_notes([note for note in notes if note not in self.notes])

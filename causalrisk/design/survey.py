@@ -317,7 +317,7 @@ def survey_design(
 
 def _fractions(fpc: pd.Series, stratum: NDArray[np.intp], strata: tuple[str, ...], units: Array) -> Array:
     """Return the sampled share of the population's first-stage units in each stratum."""
-    what, advice = f"fpc {fpc.name!r}", "Use `fpc=` with the number of first-stage units in the population."
+    what, advice = f"fpc {fpc.name!r}", "Use `fpc=` with each stratum's number of first-stage units in the population."
     by_stratum = pd.Series(numbers(fpc, what)).groupby(stratum)
     low, high = by_stratum.min().to_numpy(), by_stratum.max().to_numpy()
     h = int(np.argmax(low != high))

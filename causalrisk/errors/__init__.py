@@ -300,7 +300,7 @@ def named_here(place: str, given: Mapping[str, Any], defaults: Mapping[str, Any]
         if name == "alpha" and isinstance(value, int | float):
             value = round(1 - value / (100 if value > 1 else 1), 12)
         found[name], said[name] = value, word
-        notes.append(f"`{word}` was read as `{name}`.")
+        notes.append(f"`{word}` is an alias of `{name}`.")
         if word in weights and "weight_type" in defaults:
             kind, typed = weights[word], value_meant("weight_type", found.get("weight_type"))
             if typed not in (None, kind):

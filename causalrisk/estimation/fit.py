@@ -148,8 +148,8 @@ def check_scores(weights: WeightFit, task: Task) -> None:
     away = np.abs(means - shares) - 5 * np.sqrt(shares * (1 - shares) / design.n)
     a = int(np.argmax(away[1:])) + 1
     if away[a] > AWAY:
-        found = f"the propensity scores of group {design.labels[a]!r} have mean {means[a]:.2f}"
-        advice = "Use probabilities of treatment, from a classifier without reweighted classes."
+        found = f"the probabilities of group {design.labels[a]!r} average {means[a]:.2f} over all rows"
+        advice = "Use probabilities of treatment, from a classifier with `class_weight=None`."
         share = f"but its share of the sample is {shares[a]:.2f}"
         task.notes.warn(f"{found}, {share}.\n{advice}", errors.DesignWarning)
 
@@ -350,8 +350,8 @@ def drawn_replicates(start: FitRecord, given: Array | None, options: JREOptions,
         why = errors.failure_text(failures)
         raise errors.BootstrapError(f"{problem}: {why}.\nSimplify the formula in propensity=, or use `IPWRA`.")
     if lost:
-        problem = f"{lost} of {len(failures)} propensity replicates were left out: {errors.failure_text(failures)}"
-        advice = "Use a simpler formula in `propensity=`. `res.replicate_ledger` lists them."
+        problem = f"the fit leaves out {lost} of {len(failures)} propensity replicates: {errors.failure_text(failures)}"
+        advice = "See `res.replicate_ledger`. Use a simpler formula in `propensity=`."
         notes.warn(f"{problem}.\n{advice}", errors.ResampleWarning)
     return found
 
@@ -401,7 +401,7 @@ def check_clusters(record: FitRecord, notes: Notes) -> None:
         return
     own = "are in the data" if counts[fewest] == design.n_clusters else f"have rows of group {label!r}"
     own += f", and {max(counts)} of group {design.labels[int(np.argmax(counts))]!r}" * unbalanced
-    told = f"With fewer than {enough}, {'these' if jackknife else 't' if t else 'normal'} intervals are too short"
+    told = f"With fewer than {enough}, {'these' if jackknife else 't' if t else 'normal'} intervals can be too short"
     advice = "" if jackknife else 'Use `fit(cov_type="jackknife", use_t=True)`. '
     if unbalanced:
         advice = f'Use `fit(cov_type="jackknife", df={counts[fewest] - 1})`. '
@@ -411,7 +411,7 @@ def check_clusters(record: FitRecord, notes: Notes) -> None:
     if whole and design.observation is None:
         advice += "If the clusters were assigned at random, `res.permutation_test()` is exact."
     elif not whole and counts[fewest] < VERY_FEW:
-        told, advice = f"With fewer than {VERY_FEW}, intervals are too short", "No other standard error fixes this."
+        told, advice = f"With fewer than {VERY_FEW}, intervals can be too short", "No other standard error fixes this."
         if design.second_cluster is not None:
             advice = "Use `cluster=` with the variable that has more clusters."
     notes.warn(f"only {counts[fewest]} clusters of {of!r} {own}. {told}.\n{advice.strip()}", errors.DesignWarning)

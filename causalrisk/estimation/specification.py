@@ -212,14 +212,14 @@ IPWRA = Specification(
 AIPW = Specification(
     "AIPW", "Augmented IPW (AIPW) Results",
     "augmented inverse probability weighting (Robins, Rotnitzky and Zhao 1994)",
-    trained="without propensity weights; its average errors are corrected in the next step",
-    averaged="Then the average of weight times residual is added, with residuals of 0 in other groups",
+    trained="without propensity weights. The next step corrects its bias",
+    averaged="Then the sum of the group's weighted residuals, divided by the size of the target, is added",
     aliases=("dr", "doubly_robust", "doublyrobust", "eif"), corrected=True,
 )  # fmt: skip
 TMLE = Specification(
     "TMLE", "Targeted Maximum Likelihood (TMLE) Results",
     "targeted maximum likelihood estimation (van der Laan and Rubin 2006)",
-    trained="without propensity weights; its linear predictor is then shifted until weighted residuals sum to zero",
+    trained="without propensity weights. Its linear predictor is then shifted until weighted residuals sum to zero",
     aliases=("targeted",), corrected=True, targeted=True,
 )  # fmt: skip
 MATCHING = Specification(
@@ -231,7 +231,7 @@ JRE = Specification(
     "JRE", "Joint Robust Estimator (JRE) Results",
     "the joint robust estimator, which fits the outcome models of all groups together to minimise the error of the "
     "effect (after Zhang 2025)",
-    averaged="Then the average of the groups' estimated biases is subtracted from each mean", weighted=True, joint=True,
+    averaged="Then the models' average bias is subtracted. It cancels in the effect", weighted=True, joint=True,
 )  # fmt: skip
 SEPARATE = (UNADJUSTED, OUTCOME_REGRESSION, IPW, IPWRA, AIPW)  # the estimators that JRE is compared with
 

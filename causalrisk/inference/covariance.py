@@ -351,8 +351,8 @@ def with_bootstrap(record: FitRecord, boot: Refits, notes: Notes) -> FitRecord:
     """Add the standard errors of a bootstrap distribution to a fit, and warn about failed resamples."""
     failed, n_boot = int((boot.failures != Failure.OK).sum()), len(boot.failures)
     if failed and failed < n_boot:
-        left = f"{failed} of {n_boot} resamples were left out of the standard errors: {failure_text(boot.failures)}"
-        notes.warn(f"{left}.\nUse a simpler formula. `res.boot_ledger` lists them.", ResampleWarning)
+        left = f"the standard errors leave out {failed} of {n_boot} resamples: {failure_text(boot.failures)}"
+        notes.warn(f"{left}.\nSee `res.boot_ledger`. Use a simpler formula.", ResampleWarning)
     covariance = resample_covariance(record, boot.used, record.estimate.values)
     if record.constant_means:  # any variance is rounding error
         covariance[: len(record.names)] = covariance[:, : len(record.names)] = 0.0

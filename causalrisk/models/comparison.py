@@ -373,6 +373,6 @@ def _check_failures(comparison: Comparison, max_failed: float, notes: errors.Not
         kept = "`err.results` has the comparison without their bootstrap."
         raise errors.BootstrapError(f"{lost}.\n{advice} {kept}", results)
     if failed.any():
-        lost = f"some of {drawn} resamples were left out of the standard errors: {counts}"
-        advice = "Use a simpler formula. `boot_ledger` of the results lists them."
+        lost = f"the standard errors leave out some of {drawn} resamples: {counts}"
+        advice = "See `boot_ledger` of the results. Use a simpler formula."
         notes.warn(f"{lost}.\n{advice}", errors.ResampleWarning)

@@ -310,8 +310,8 @@ class PermutationTest(HasSummary):
         )
         count = self.assignment.count
         large_sample = (
-            "In large samples, it is also valid for the hypothesis that the average effect is zero, because the "
-            f"statistic uses robust standard errors. The large-sample p-value is {format_p(self.asymptotic_pvalue)}."
+            "The statistic uses robust standard errors, so in large samples the p-value is also valid for an average "
+            f"effect of zero. The p-value without permutations is {format_p(self.asymptotic_pvalue)}."
         )
         notes = [
             f"The treatment is permuted among {self.assignment.words}. Each permutation repeats every step of the "

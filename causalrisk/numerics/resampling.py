@@ -223,7 +223,7 @@ def given_multiplicities(name: str, values: Any, n: int) -> Array:
         raise OptionError(f"{name} has shape {given.shape}; {expected}.\n{use}")
     wrong = int((~(np.isfinite(given) & (given >= 0))).sum())
     if wrong:
-        raise OptionError(f"{name} has {wrong} negative or non-finite entries; expected zero or more.\n{use}")
+        raise OptionError(f"{name} has {wrong} negative or non-finite entries; expected values >= 0.\n{use}")
     return given
 
 

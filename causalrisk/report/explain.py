@@ -14,6 +14,7 @@ from importlib import resources
 import numpy as np
 import pandas as pd
 
+from causalrisk.design.tables import listing
 from causalrisk.errors import check_alpha, one_of
 from causalrisk.estimation.overlap import SMALL_FOR_ALL, judged_shares, least_share
 from causalrisk.estimation.record import FitRecord, JointRecord
@@ -81,7 +82,8 @@ def read_overlap(
         verdict, word = CAUTION, "limited"
     others = "the other group" if len(table) == 2 else "another group"
     of = count(rows, unit_name) + ("" if toward is None else f" of group {table.index[toward]}")
-    texts = [f"Propensity scores of {lonely} of {of} are outside the range in {others}."]
+    apart = f"propensity scores are outside the range of {others} in {lonely} of {of}"
+    texts = [f"{words.sentence(apart)}."]
     if outside > SOME_OUTSIDE * rows:
         source = "Yang et al. (2016)" if "crump cut" in table else "Crump et al. (2009)"
         share = f"{outside} of {of} ({outside / rows:.0%})"
@@ -91,11 +93,12 @@ def read_overlap(
     size = worst if toward is None or alone[worst] <= alone[toward] else toward
     whole = f"an effective n of {alone[size]:.0f} under the probability weights alone"
     whole, link = (whole, ", compared with ") if surveyed else (count(round(alone[size]), unit_name), " out of ")
-    link = link if size == worst else f"; the target, group {table.index[size]}, has "
+    link = link if size == worst else f". Target group {table.index[size]} has "
     left = f"after {'matching' if matched else 'weighting'}, group {table.index[worst]} has an effective n of "
     left += f"{table['effective n'].iloc[worst]:.0f}{link}{whole}"
     if verdict == CAUTION and not some:
-        left = f"{max(outside, lonely)} of {of} have few comparable {unit_name}s in {others}"
+        left = f"{outside} of {of} have few comparable {unit_name}s in {others}" if outside > lonely else apart
+        texts = texts[left == apart :]
     return Reading(verdict, f"Overlap is {word}: {left}.", tuple(texts))
 
 
@@ -108,15 +111,15 @@ def read_balance(table: pd.DataFrame, pvalue: float | None, how: str = "weightin
     worst = ", ".join(map(str, np.atleast_1d(np.array(after.idxmax(), dtype=object))))
     left, many = int((after > BALANCED).sum()), count(len(covariates), "covariate")
     headline = (
-        f"Before {how}, {int((before > BALANCED).sum())} of {many} differed by more than {BALANCED:g} standard "
-        f"deviations; after {how}, {left or 'none'}. The largest difference is now {after.max():.2f} ({worst})."
+        f"{int((before > BALANCED).sum())} of {many} differed by more than {BALANCED:g} standard deviations before "
+        f"{how}, and {left or 'none'} after. The largest difference is now {after.max():.2f} ({worst})."
     )
     texts = []
     if pvalue is not None:
-        texts.append(f"Test of the balance by the propensity model (Imai and Ratkovic 2014): p {signed_p(pvalue)}.")
+        texts.append(f"Overidentification test of balance (Imai and Ratkovic 2014): p {signed_p(pvalue)}.")
     if left:
         where = "observed=" if observed else "the propensity formula"
-        texts.append(f"Add squares and interactions of these covariates to {where}.")
+        texts.append(f"Add squares and interactions of {listing(after.index[after > BALANCED])} to {where}.")
     return Reading(_judged(after.max(), BALANCED, 2 * BALANCED), headline, tuple(texts))
 
 
@@ -315,10 +318,11 @@ def _effects(record: FitRecord) -> list[str]:
     names = record.names[len(record.effect_names) :]
     means, (_, spec) = record.estimate.params[record.estimate.block("means")], words.formats(record)
     found = words.joined([f"{name} = {mean:{spec}}" for name, mean in zip(names, means, strict=True)])
-    what = "Each group's mean" if record.spec.constants else "For each group, the predicted outcomes are averaged"
-    what = "Each group's quantiles" if record.options.quantiles else what
+    what = "Potential-outcome means" if record.spec.constants else "For each group, the predicted outcomes are averaged"
+    what = "Potential-outcome quantiles" if record.options.quantiles else what
     what = "For each group, a unit's outcome or the mean of its matches is averaged" if record.spec.matched else what
-    how = "" if record.stack is not None or record.options.quantiles else record.spec.averaged
+    how = "Then the group's weighted mean residual is added" if record.spec.normalized else record.spec.averaged
+    how = "" if record.stack is not None or record.options.quantiles else how
     effects = "; ".join(words.effect_words(record, k) for k in range(len(record.effect_names)))
     given = f". {how}. This gives {found}." if how else f": {found}."
     return [f"{what} over {words.rows_words(record)}{given}", f"{effects}."]

@@ -22,11 +22,11 @@ from causalrisk.numerics.resampling import JACKKNIFE, MULTIPLIERS
 from causalrisk.report.table import column_format, format_number
 
 RESAMPLES = {
-    "pairs": "resamples of the rows, drawn with replacement",
+    "pairs": "rows drawn with replacement",
     "bayesian": "fractional random weights of the {units} (Bayesian bootstrap)",
-    "cluster": "resamples of whole clusters, drawn with replacement",
-    "stratified": "resamples of the rows, drawn with replacement within each group",
-    "rescaled": "resamples of first-stage units within their strata, rescaled (Rao, Wu and Yue)",
+    "cluster": "whole clusters drawn with replacement",
+    "stratified": "rows drawn with replacement within each group",
+    "rescaled": "first-stage units drawn within their strata, rescaled (Rao, Wu and Yue)",
     "replicates": "the replicate weights of the survey",
 }
 DISTANCES = {
@@ -34,8 +34,9 @@ DISTANCES = {
     "inverse_variance": "the distance of the covariates in standard deviations",
     "propensity": "the distance of the propensity scores",
 }
-CONTROLS = {"never": "never-treated units", "not yet": "units that are untreated in both periods"}
+CONTROLS = {"never": "untreated in all periods", "not yet": "untreated in both periods compared"}
 TAKEN = "Standard errors treat the predictions as known."
+CHOICE = "{}'s standard errors are multiplied by {:.3f} to allow for choosing the shrinkage from the data."
 
 
 # --- words and numbers ---------------------------------------------------------------------------------------------
@@ -90,18 +91,15 @@ def effect_formula(record: FitRecord) -> str:
     name, label = (f"{record.estimand}[level]", "level") if several else (record.effect_names[0], labels[1])
     if record.options.quantiles:
         name = name if several else record.estimand
-        return f"{name} q = POQ[{label}] q - POQ[{labels[0]}] q. POQ is the potential-outcome quantile of level q"
+        return f"{name} = POQ[{label}] - POQ[{labels[0]}] at each q. POQ is the potential-outcome quantile q"
     return f"{name} = {record.options.effect_scale.form.format(treated=f'POM[{label}]', reference=f'POM[{labels[0]}]')}"
 
 
 def effect_words(record: FitRecord, k: int) -> str:
-    """Return effect k as a formula of the group means, with the numbers."""
-    params, (effect_format, mean_format) = record.estimate.params, formats(record)
-    means = [format(mean, mean_format) for mean in params[record.estimate.block("means")]]
-    scale = record.options.effect_scale
-    treated, reference = means[k + scale.per_arm], means[k % scale.per_arm]
-    form = scale.form.format(treated=treated, reference=f"({reference})" if reference[0] == "-" else reference)
-    return f"{record.effect_names[k]} = {form} = {format(params[k], effect_format)}"
+    """Return effect k as a formula of the group means, with its value."""
+    scale, means = record.options.effect_scale, record.names[len(record.effect_names) :]
+    form = scale.form.format(treated=means[k + scale.per_arm], reference=means[k % scale.per_arm])
+    return f"{record.effect_names[k]} = {form} = {format(record.estimate.params[k], formats(record)[0])}"
 
 
 def uncertainty_words(record: FitRecord, alpha: float) -> list[str]:
@@ -125,7 +123,8 @@ def rows_words(record: FitRecord) -> str:
     """Describe the rows over which the means are averages."""
     design, toward = record.design, record.options.population.toward
     counted = design.nobs if toward is None else int(design.counts[toward])
-    group, unmatched = "" if toward is None else f"{design.treat_name} = {design.levels[toward]}", record.n_unmatched
+    level = "" if " = " in design.treat_name else f" = {design.levels[toward or 0]}"  # an event study names the group
+    group, unmatched = "" if toward is None else f"{design.treat_name}{level}", record.n_unmatched
     if unmatched:
         return f"the {counted - unmatched} of {counted} rows{group and f' with {group}'} that have matches"
     text = record.options.population.rows.format(
@@ -135,7 +134,7 @@ def rows_words(record: FitRecord) -> str:
         in_arm=counted,
         in_frame=0 if record.frame is None else len(record.frame.index),
     )
-    text += " after trimming" * bool(record.trimmed)
+    text += " after trimming" * record.estimand.startswith("trimmed")
     if design.survey is not None and design.survey.subpop_name is not None:
         text = f"{text.removesuffix(' used')} in the subpopulation {design.survey.subpop_name}".rstrip()
     weighted = design.weight_type == "probability" and record.frame is None  # the rows of a frame count equally
@@ -231,22 +230,20 @@ def learner_words(record: FitRecord) -> str:
         return f"The predictions in {where} replace the outcome models. {TAKEN}"
     if record.learned is None:
         return ""
-    names, folds = joined(record.learned.names), record.options.n_folds
-    names = f"the learner{'s' * (len(record.learned.names) > 1)} {names}"
-    trained = "fitted to the rows of the group" if folds == 1 else f"cross-fitted in {folds} folds"
-    how = f"The predictions of {names} for all groups are extra terms in the outcome models."
+    names, folds = record.learned.names, record.options.n_folds
+    learners = f"Learner{'s' * (len(names) > 1)} {joined(list(map(repr, names)))} {'were' if len(names) > 1 else 'was'}"
+    trained = "fitted to the rows of each group" if folds == 1 else f"cross-fitted in {folds} folds"
+    how = "The predictions under each treatment are extra terms in every outcome model."
     if record.stack is not None:
-        fits = "JRE with the formula"
-        if any(name.endswith("as terms") for name in record.stack.names):
-            fits += f", JRE with the predictions of {names} as extra terms,"
+        several = any(name.endswith("as terms") for name in record.stack.names)
         how = (
-            f"The estimates are weighted averages of these fits: {fits} and AIPW with the predictions of {names} as "
-            "outcome models and normalised weights. The averaging weights minimise the variance plus a penalty on "
-            "unequal weights (see `res.stack`)."
+            f"The estimates average JRE with the formula{', JRE with the predictions as extra terms,' * several} and "
+            "AIPW (normalised weights) with the predictions instead of outcome models. The averaging weights minimise "
+            "the variance plus a penalty on unequal weights (see `res.stack`)."
         )
     elif record.spec.given:
-        how = f"The predictions of {names} replace the outcome models."
-    return f"Learners were {trained} (Chernozhukov et al. 2018). {how} {TAKEN}"
+        how = "The predictions replace the outcome models."
+    return f"{learners} {trained} (Chernozhukov et al. 2018). {how} {TAKEN}"
 
 
 def repeats_words(record: FitRecord) -> str:
@@ -256,9 +253,9 @@ def repeats_words(record: FitRecord) -> str:
     effects = record.repeats[:, 0]
     return (
         f"The folds were drawn {len(effects)} times, and the fit with the median effect is shown. "
-        f"{record.effect_names[0]} ranges from {format_number(effects.min())} to {format_number(effects.max())}. To "
-        "each repeat's variance, we add the squared difference between its effect and the estimate. The median of "
-        "these sums is the variance (Chernozhukov et al. 2018)."
+        f"{record.effect_names[0]} ranges from {format_number(effects.min())} to {format_number(effects.max())}. We "
+        "add (effect - estimate)^2 to the variance of each draw. The median of these sums is the variance "
+        "(Chernozhukov et al. 2018)."
     )
 
 
@@ -303,14 +300,13 @@ def missing_words(record: FitRecord) -> str:
         return ""
     by_group = joined([f"{n} in group {label}" for n, label in zip(design.unrecorded, design.labels, strict=True)])
     lost = count(design.n_unrecorded, design.unit_name)
-    rows = f"{lost} with all covariates but no outcome are kept ({by_group})."
+    rows = f"{lost} with covariates but no outcome are kept ({by_group}). The target counts them like other rows."
     if not record.spec.uses_propensity:
-        rows += " The averages include them; the outcome models are fitted to the rows with an outcome."
+        rows += " The outcome models are fitted to the rows with an outcome."
         return f"{rows} {record.spec.name} does not use the model in `observed=`."
     return (
-        f"{rows} The averages include them. The weights of rows with an outcome are divided by the probability that "
-        f"the outcome is observed, from a logit: {seen.formula} (Robins, Rotnitzky and Zhao 1995). Standard errors "
-        "account for this model."
+        f"{rows} The weights of the other rows are divided by the probability of an observed outcome (Robins, "
+        f"Rotnitzky and Zhao 1995). Its logit model: {seen.formula}. Standard errors account for this model."
     )
 
 
@@ -332,8 +328,8 @@ def filled_words(record: FitRecord) -> str:
     found = joined([f"{line.variable} ({count(line.missing, 'row')})" for line in filled.itertuples()])
     return (
         f"Covariates with missing values: {found}. Missing numbers are replaced by the mean, and the models include an "
-        "indicator of missing values. Missing text is a level of its own (Groenwold et al. 2012). This is valid in a "
-        "randomized trial. With observational data, prefer multiple imputation."
+        "indicator of missing values. Missing categories are an extra level (Groenwold et al. 2012). This is valid in "
+        "a randomized trial. With observational data, prefer multiple imputation."
     )
 
 
@@ -361,7 +357,7 @@ def santanna_words(record: FitRecord) -> str:
     sections = did.cross_sections
     improved = record.spec.name == "IPWRA" if sections else record.joint is None and record.spec.uses_propensity
     if record.options.propensity_loss == "calibrated" and improved:
-        return " With calibrated scores, this is the improved estimator of Sant'Anna and Zhao (2020)."
+        return " This is the improved estimator of Sant'Anna and Zhao (2020), with calibrated scores."
     if not record.spec.corrected:
         return ""
     kind = "locally efficient doubly robust" if sections else "doubly robust"
@@ -425,9 +421,9 @@ def logs_words(record: FitRecord) -> str:
     """Return a sentence on intervals and tests of ratios, after a blank. Empty for differences."""
     if record.options.effect_scale.additive:
         return ""
-    test = f"test of {record.estimand} = {record.options.effect_scale.null:g}"
-    source = "" if record.boot is None else " and its standard error over the resamples"
-    return f" The {test} uses the logarithm of the ratio{source}; the interval is transformed back."
+    scale, over = record.options.effect_scale, " and its standard error over the resamples" * (record.boot is not None)
+    ratio = "ratio of means" if scale.name == "percent" else "ratio"
+    return f" The test of {record.estimand} = {scale.null:g} and the interval use the logarithm of the {ratio}{over}."
 
 
 def small_sample_words(record: FitRecord) -> str:
@@ -435,28 +431,26 @@ def small_sample_words(record: FitRecord) -> str:
     if not record.small_sample:
         return ""
     clusters = record.design.cluster_name is not None
-    factor = "G / (G - 1) * (n - 1) / (n - k) for G clusters and" if clusters else "n / (n - k) for"
-    each = " Each variable has its own G, and so have the pairs of both." * (record.design.second_cluster is not None)
-    return f" Variances are multiplied by the small-sample factor {factor} k outcome coefficients.{each}"
+    factor = "G / (G - 1) * (n - 1) / (n - k), for G clusters and" if clusters else "n / (n - k), for"
+    each = " Each variable has its own G, and so do their pairs." * (record.design.second_cluster is not None)
+    return f" Variances are multiplied by {factor} k coefficients in all outcome models.{each}"
 
 
 def inference_words(record: FitRecord) -> str:
     """Return sentences on intervals and tests, and on the factors of standard errors."""
     text = f"Confidence intervals use {distribution_words(record)}.{small_sample_words(record)}{logs_words(record)}"
-    factor = f"{np.sqrt(record.choice_variance):.3f}"
-    if factor != "1.000":
-        text += f" Standard errors are multiplied by {factor} to allow for choosing the shrinkage from the data."
-    return text
+    factor = np.sqrt(record.choice_variance)
+    return text + f" {CHOICE.format(record.spec.name, factor)}" * bool(round(factor, 3) != 1)
 
 
 def pooled_words(record: FitRecord, m: int) -> str:
     """Return sentences on estimates that are pooled over m imputed data sets."""
-    logs = "" if record.options.effect_scale.additive else " Effects are pooled on the logarithmic scale."
+    logs = "" if record.options.effect_scale.additive else " (for effects, on the logarithmic scale)"
     factor = small_sample_words(record).replace("Variances", "Variances within the data sets")
     return (
-        f"Estimates are means over the {m} imputed data sets. Their variance is the mean variance within the data sets "
-        f"plus (1 + 1/{m}) times the variance between them (Rubin 1987).{factor}{logs} Confidence intervals use the t "
-        "distribution with the degrees of freedom of Barnard and Rubin (1999)."
+        f"Estimates are means over the {m} imputed data sets{logs}. Their variance is the mean variance within the "
+        f"data sets plus (1 + 1/{m}) times the variance between them (Rubin 1987).{factor} Confidence intervals use "
+        "the t distribution with the degrees of freedom of Barnard and Rubin (1999)."
     )
 
 
@@ -480,13 +474,12 @@ def study_words(study: Any) -> list[str]:
     early = f" and anticipation ({given['anticipation']})" * bool(given["anticipation"])
     varying = " Effects before treatment use the change since the previous period." * (given["base"] == "varying")
     sizes, limits = study.sizes.items(), [f"`{name}={given[name]!r}`" for name in ("trim", "clip") if given.get(name)]
-    parts = [f"{'after the last period or never' if at == NEVER else f'in {at}'} for {n}" for at, n in sizes]
+    parts = [f"{n} {'untreated in all periods' if at == NEVER else f'treated from {at}'}" for at, n in sizes]
     return [
-        f"Each effect is the change of a group since the last period before its treatment{early}, minus the change of "
-        f"the controls.{varying} Controls are {CONTROLS[given['controls']]}. Averages weight groups by size. Standard "
-        "errors account for the estimated sizes.",
-        f"There are {study.sizes.sum()} units (column {given['unit']}). Treatment begins {joined(parts)} (column "
-        f"{given['begins']}).",
+        f"Each effect is the change of a group relative to the last period before its treatment{early}, minus the "
+        f"change of the controls.{varying} Controls are {CONTROLS[given['controls']]}. Averages weight groups by size. "
+        "Standard errors treat these sizes as random.",
+        f"There are {study.sizes.sum()} units ({given['unit']!r}): {joined(parts)} (column {given['begins']!r}).",
         "" if design.weight_type is None else f"Units have {design.weight_type} weights ({design.weights_name}).",
         f"Each fit applied {joined(limits)} to its own propensity scores." * bool(limits),
         trend_words(record, given["anticipation"]) + santanna_words(record),

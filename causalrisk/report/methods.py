@@ -18,7 +18,7 @@ from causalrisk.joint.shrinkage import LADDER
 from causalrisk.numerics.resampling import JACKKNIFE, repeating, seed_text
 from causalrisk.report import labels as words
 
-NET_BIAS = "The net bias is the difference between the biases of the groups"
+NET_BIAS = "The net bias is the difference between the outcome models' biases"
 
 
 def facts(record: FitRecord) -> dict[str, list[str]]:
@@ -266,7 +266,9 @@ def _errors_source(record: FitRecord) -> str:
         return f"are {how} for the survey design, {words.survey_words(survey)} (Lumley 2010)"
     kept = ["the predictions of the learner"] * (record.learned is not None)
     kept += ["the outcome predictions"] * (design.predictions is not None)
-    kept += ["JRE's shrinkage, heterogeneity share and added columns"] * (record.joint is not None)
+    if (joint := record.joint) is not None:
+        kept += ["the shrinkage"] * (joint.anchor is not None) + ["the heterogeneity share"] * bool(joint.share)
+        kept += ["the term for the score"] * joint.score_joined
     kept += ["the trimmed sample"] * bool(record.trimmed)
     unit = design.unit_name if design.cluster_name is None else f"cluster of {design.cluster_name}"
     again = f"every step but keep {words.joined(kept)}" if kept else "every step"

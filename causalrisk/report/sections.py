@@ -34,8 +34,8 @@ ROWS = (
     'computed. Rows that end in "of limit" are for the end of the interval nearest to no effect.'
 )
 SCALE = (
-    ' "scale" is S: the bias is at most S sqrt(cf_y cf_d / (1 - cf_d)). The confounder explains the share cf_y '
-    "of the residual variance of the outcome and the share cf_d of the variance of the weights."
+    " The confounder explains the share cf_y of the residual variance of the outcome and the share cf_d of the "
+    'variance of the weights. The bias is at most "scale" times sqrt(cf_y cf_d / (1 - cf_d)).'
 )
 Body = tuple[str, Reading | None]  # HTML below a heading, and what is said in the overview
 Asked = tuple[str, str, str, str]  # key and heading of an assumption, the question, and the author's statement
@@ -167,7 +167,7 @@ def _parts(
     repeat = [
         paragraph(f"{'. '.join(filter(None, [seed, methods.versions_text()]))}."),
         f"<pre><code>{html.escape(methods.call_of(record) + then)}</code></pre>",
-        paragraph("`data` is the data frame that was used. The same versions give the same digits.", "soft"),
+        paragraph("`data` is the data frame that was used. Other versions or processors can change digits.", "soft"),
     ]
     return [
         Part("summary", "Summary", page),
@@ -260,7 +260,7 @@ def _influence(record: FitRecord, alpha: float) -> Body:
         top = sensitivity.most_influential(table, TOP)
         readings[contrast] = explain.read_influence(top, named)
         of = f" of {contrast}" * several
-        caption = f"Change of the effect{of} without each {what}, against the {what}'s share of its group's weight."
+        caption = f"Change in the effect{of} when a {what} is dropped, against its share of its group's weight."
         shown: dict[str, Any] = {"top": NAMED, "position": position, "clusters": clusters}
         body.append(figure_html(caption, plots.draw_changes, record, table, **shown))
         heading = f"The {len(top)} most influential {what}s{f' for the effect{of}' * several}"
@@ -289,7 +289,7 @@ def _ledgers(record: FitRecord, alpha: float) -> Body:
     flow += [(f"{units} of the sample without an outcome", design.n_unrecorded)] * bool(design.n_unrecorded)
     table = pd.DataFrame(flow, columns=["", units]).set_index("")
     blocks = [table_html(table, "From the data to the sample")]
-    drawn = {"Resamples": record.boot, "Propensity replicates": None if joint is None else joint.replicates}
+    drawn = {"Resamples": record.boot, "Draws of the score": None if joint is None else joint.replicates}
     for what, draws in drawn.items():
         if draws is not None:
             reasons = failures_frame(draws.failures, what)["reason"].value_counts().items()

@@ -35,10 +35,10 @@ MODELS = (
 )  # fmt: skip
 DESIGN = ("Clusters:", "Strata:", "PSUs:", "Population:", "Replicates:", "Subpopulation:")
 NOTE_SURVEY_N = (
-    "The column survey n is the effective n under the survey weights alone. The columns to its right use the product "
-    "of survey and propensity-score weights."
+    '"survey n" is the effective n under the survey weights alone. The columns to its right use the product of survey '
+    "and propensity-score weights."
 )
-NOTE_JRE = "Do not interpret JRE's coefficients or predictions."
+NOTE_JRE = "Do not interpret JRE's means (POM), coefficients or predictions."
 NOTE_BINARY = (
     "The outcome is 0 or 1 and its models are linear, so predictions may lie outside 0 to 1. Use "
     '`from_formula(family="binomial")` to keep them inside.'
@@ -84,7 +84,7 @@ def summary(
     outcome, title = str(yname or words.outcome_name(record)), str(title or record.spec.title)
     names = record.names if xname is None else [str(name) for name in (xname if is_list_like(xname) else [xname])]
     if len(names) != len(record.names):
-        found = f"xname= has {len(names)} names; expected {len(record.names)}, for {', '.join(record.names)}"
+        found = f"xname= has {len(names)} names; expected {len(record.names)}: {', '.join(record.names)}"
         raise OptionError(f"{found}.\nLeave xname= out.")
     estimates = intervals.summary_frame(record, alpha).set_axis(names)
     additive = record.options.effect_scale.additive
@@ -173,13 +173,13 @@ def summarize_pooled(pooled: Any, alpha: float = 0.05, title: str | None = None)
         numbers_table(pooled.summary_frame(alpha), outcome, one_unit=False),
         ResultTable(rows, MISSING_HEADS),
     ]
-    short, small = "normal intervals are too short", "standard errors can be too small"  # pooled intervals use t
+    short, small = "normal intervals can be too short", "standard errors can be too small"  # pooled intervals use t
     every = [note.replace(short, small) for each in pooled._records[::-1] for note in each.notes]
-    warned = {re.sub(NUMBERS, "", note): note for note in every}
+    warned = {re.sub(NUMBERS, "", note): re.sub(", use_t=True|use_t=True, ", "", note) for note in every}
     notes = [
         f"{words.effect_formula(record)}. {words.pooled_words(record, pooled.n_imputations)}",
-        *_model_notes([record], "res"),
-        words.learner_words(record),
+        *_model_notes([record], ""),
+        words.learner_words(record).replace("`res.stack`", "`stack` of each of `res.results`"),
         NOTE_JRE * (record.joint is not None),
         "Each warning below is from the first imputed data set in which it occurs." * bool(warned),
         *map(words.sentence, warned.values()),
@@ -215,7 +215,7 @@ def summarize_event_study(study: Any, alpha: float = 0.05, title: str | None = N
     notes = [
         f"{effects} Exposure is the number of periods since adoption. Effects before adoption are placebos"
         f"{', except in the anticipation periods' * bool(given['anticipation'])}. Intervals for several effects are "
-        "simultaneous. They match the column adjusted P; the column P is not adjusted.",
+        'simultaneous. They match "adjusted P". The other P is not adjusted.',
         f"Outcome: {given['formula']}",
         f"Propensity: {right}" * (record.uses_score and record.design.score is None),
         f"{units}{words.small_sample_words(record)} Confidence intervals use {words.distribution_of(study.df)}.",
@@ -366,7 +366,7 @@ def _model_notes(records: Sequence[FitRecord], results: str) -> list[str]:
         _logged_note(last),
         *formulas(*records),
         "No covariates are adjusted for." * (not adjusted),
-        "The weights of each group are normalised to sum to one (Hajek)." * all(each.spec == IPW for each in records),
+        "Estimates divide the weights by their sum in each group (Hajek)." * all(each.spec == IPW for each in records),
         words.trend_words(fullest),
         *last.options.read_as,
         _coding_note(last.design),
@@ -384,8 +384,8 @@ def _comparison_notes(comparison: Comparison) -> list[str]:
     if design.replication is None:
         linearised = "" if design.survey is None else ", linearised for the survey design"
         sources = (
-            f"All estimators use the same {units} and the same resamples. Tests and intervals use std err, the "
-            f"bootstrap standard error. The column robust is the standard error without resampling{linearised}."
+            f'All estimators use the same {units} and the same resamples. Tests and intervals use "std err", the '
+            f'bootstrap standard error. "robust" is the standard error without resampling{linearised}.'
         )
     uses: dict[str, list[str]] = {}  # what each estimator does with the predictions of learners
     for record in records:
@@ -397,11 +397,13 @@ def _comparison_notes(comparison: Comparison) -> list[str]:
     one_df = len({record.df for record in comparison.drawn}) == 1
     of = words.distribution_words(first) if one_df else "the t distribution with the estimator's degrees of freedom"
     of = f"Confidence intervals use {of}." * bool(np.isfinite(first.df))
+    chosen = [np.sqrt(record.choice_variance) for record in comparison.drawn]
     notes = [
         sources,
         "The standard error of a difference is from the resamples in which both estimators succeeded."
         * (len(records) > 1),
         f"{of}{words.small_sample_words(first)}{words.logs_words(first)}".strip(),
+        *(words.CHOICE.format(*own) for own in zip(comparison.names, chosen, strict=True) if round(own[1], 3) != 1),
         *_model_notes(records, f'res.results["{comparison.names[0]}"]'),
         f"Predictions of the learner are used {used}. {words.TAKEN}" * bool(uses),
     ]
@@ -470,13 +472,13 @@ def _score_note(record: FitRecord) -> str:
     if record.weight_fit is None or "score" in record.weight_fit.beta:
         return ""
     if record.design.score is not None:
-        return "The propensity scores are treated as known. Standard errors ignore their uncertainty."
+        return "Standard errors treat the given propensity scores as known."
     again = record.cov_type == "jackknife" or (record.cov_type == "bootstrap" and not record.multiplied)
     if again or (record.spec.corrected and record.options.population.by_arm):
         return "The propensity scores are cross-fitted."
     return (
         "The propensity scores are cross-fitted. Standard errors ignore their uncertainty. This is valid only for AIPW "
-        'with a target that does not depend on the scores. Use `fit(cov_type="bootstrap")`.'
+        'and TMLE of an ATE, ATT or ATC. Use `fit(cov_type="bootstrap")`.'
     )
 
 
@@ -489,7 +491,7 @@ def _dropped_notes(design: Design, results: str) -> list[str]:
         several = " (some rows lack several)" * (sum(lacking for _, lacking, _ in found) > design.n_dropped)
         variables = (*design.outcome_encoder.variables, *design.propensity_encoder.variables)
         missing = any(why == f"{name} missing" for why, *_ in found for name in variables)
-        fill = " `causalrisk.pool` combines fits to imputed data." * missing
+        see = f" See `{results}.sample_ledger`.{' `causalrisk.pool` combines fits to imputed data.' * missing}"
         dropped = words.count(design.n_dropped, design.unit_name.replace("observation", "row"))
-        notes.append(f"{dropped} dropped: {reasons}{several}. See `{results}.sample_ledger`.{fill}")
+        notes.append(f"{dropped} dropped: {reasons}{several}.{see * bool(results)}")
     return notes

@@ -33,7 +33,7 @@ from causalrisk.report.table import PaperTable, ResultTable, column_format, form
 INDENT = "  "
 MOST_LEVELS = 200  # levels of a variable, each a row of the table
 NUMBERS = ("n", "missing", "mean", "sd")
-SHOWN = "Mean (SD) of numbers, percentages of categories"
+SHOWN = "Mean (SD) if numeric, percent if 0/1 or a category"
 
 
 @with_other_names
@@ -131,9 +131,9 @@ def table_one(
     mage                                  26.810 (5.645)  25.167 (5.301)   -0.300*
     mmarried                                2839 (75.1%)     409 (47.3%)   -0.596*
     ==============================================================================
-    Notes: Mean (SD) of numbers, n (%) of categories. SMD: the difference from the
-    mean of group nonsmoker, divided by the root of the mean variance of the
-    groups. * marks SMDs beyond 0.1.
+    Notes: Mean (SD) if numeric, n (%) if 0/1 or a category. SMD: difference in
+    means from group nonsmoker, divided by sqrt(mean of the groups' variances). *
+    marks SMDs beyond 0.1.
     """
     if is_frame(covariates) and not is_frame(data):  # the data came first
         covariates, data = data, covariates
@@ -182,11 +182,11 @@ def table_one(
         ("", *heads, *(smd for smd, _ in contrasts)),
         ("", *(f"n {units[rows].sum():.0f}" for rows in members), *(label for _, label in contrasts)),
     )
-    said = ["Mean (SD) of numbers, n (%) of categories.", *["Median [quartiles] where shown."] * bool(median), *told]
+    said = [f"{SHOWN.replace('percent', 'n (%)')}.", *["Median [quartiles] where shown."] * bool(median), *told]
     if any(np.isnan(c.values).any() for c in found):
         said.append("Missing: n (%) of all rows. The other numbers exclude missing values.")
     if contrasts:
-        said.append(_note_on_differences(threshold, labels[0], "the root of the mean variance of the groups"))
+        said.append(_note_on_differences(threshold, labels[0], "sqrt(mean of the groups' variances)"))
     frame = pd.DataFrame.from_dict(numbers, orient="index").rename_axis("covariate")
     return PaperTable(ResultTable(_rows(found, shown, absent), header, title=title), [*said, *notes], frame)
 
@@ -280,9 +280,9 @@ def balance_for_paper(
     if len(whens) > 1:
         how, effective = record.spec.adjustment, [f"n {arm.effective_n:.1f}" for arm in record.overlap]
         header = [("", *np.repeat(whens, half)), header[0], (*header[1], *effective, *versus)]
-        said = [f"{SHOWN}, before and after {how}; n after {how} is Kish's effective n."]
+        said = [f"{SHOWN}. n after {how} is Kish's effective n."]
         before, by = f" before {how}", f'"Before" is weighted by {design.weights_name} only.'
-    scale = f"the root of the mean variance of the groups{before}"
+    scale = f"sqrt(mean of the groups' variances{before})"
     if population.toward is not None:
         scale = f"the standard deviation of group {design.labels[population.toward]} (the target){before}"
     elif population.balance_denominator == "weighted":
@@ -419,4 +419,4 @@ def _marked(differences: Sequence[float] | Array, threshold: float | None) -> li
 
 def _note_on_differences(threshold: float | None, reference: str, scale: str) -> str:
     starred = "" if threshold is None else f" * marks SMDs beyond {threshold:g}."
-    return f"SMD: the difference from the mean of group {reference}, divided by {scale}.{starred}"
+    return f"SMD: difference in means from group {reference}, divided by {scale}.{starred}"

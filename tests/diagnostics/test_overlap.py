@@ -101,9 +101,9 @@ def test_controls_far_from_a_target_group_are_no_poor_overlap(target, given, tmp
     worst, many = others.idxmin(), others.min()
     assert many > few and (table["effective n"] / table["n"]).min() < 0.2
     page = " ".join(res.report(tmp_path / "report.html").read_text("utf-8").split())
-    size = f"group {worst} has an effective n of {many:.0f}; the target, group {name}, has {few} rows."
+    size = f"group {worst} has an effective n of {many:.0f}. Target group {name} has {few} rows."
     assert f"Overlap is good: after weighting, {size}" in page
-    assert f" of {few} rows of group {name} are outside" in page
+    assert f" of {few} rows of group {name}." in page
 
 
 def test_poor_overlap_with_a_target_group_names_its_rows(tmp_path, unprinted_plots):
@@ -115,7 +115,7 @@ def test_poor_overlap_with_a_target_group_names_its_rows(tmp_path, unprinted_plo
     size = f"the effective n of group '0' is only {row['effective n']:.1f}; the target group '1' has {n} rows."
     assert row["n"] > n and size in str(caught[0].message)
     page = res.report(tmp_path / "report.html").read_text("utf-8")
-    assert f"Overlap is poor: after weighting, group 0 has an effective n of {row['effective n']:.0f}; " in page
+    assert f"Overlap is poor: after weighting, group 0 has an effective n of {row['effective n']:.0f}. " in page
 
 
 @pytest.mark.parametrize(("slope", "word"), [(0.3, "good"), (1.0, "limited"), (2.5, "poor")])

@@ -741,7 +741,7 @@ def test_a_summary_has_the_p_values_of_its_intervals():
     (AIPW, {}, "This is the doubly robust estimator of Sant'Anna and Zhao (2020), with normalised weights of "
      "the controls, as in R's DRDID."),
     (AIPW, {"did": DiD(before="y0", normalize=False)}, "with unnormalised weights."),
-    (AIPW, {"propensity_loss": "calibrated"}, "With calibrated scores, this is the improved estimator of"),
+    (AIPW, {"propensity_loss": "calibrated"}, "This is the improved estimator of"),
     (AIPW, {"did": DiD(time="year"), "data": LONG, "formula": "y ~ x1"}, "is the locally efficient doubly robust"),
     (IPWRA, {}, ""),
     (OutcomeRegression, {}, ""),
@@ -755,7 +755,7 @@ def test_methods_of_a_study_name_its_models():
     text = study(SHORT, estimator="IPWRA").methods()
     assert "Each effect was estimated by inverse probability weighted regression adjustment" in text and "[" not in text
     assert "Outcome models of the change were linear: y ~ x. The propensity model was logit: x." in text
-    assert "Averages weight groups by size. Standard errors account for the estimated sizes." in text
+    assert "Averages weight groups by size. Standard errors treat these sizes as random." in text
     assert "The propensity model was logit without covariates." in study(SHORT, "y ~ 1").methods()
     plain = study(SHORT, estimator="Unadjusted").methods()
     assert "[" not in plain and "outcome models" not in plain
@@ -763,11 +763,11 @@ def test_methods_of_a_study_name_its_models():
 
 def test_a_study_is_printed_drawn_and_kept(unprinted_plots):
     text = " ".join(str(STUDY.summary()).split())
-    assert "parallel trends" in text and "exposure" in text and "never-treated units" in text
+    assert "parallel trends" in text and "exposure" in text and "untreated in all periods" in text
     with pd.option_context("display.max_columns", 0):  # as many as a terminal has room for
         assert "..." not in repr(STUDY.effects())
     assert [label.get_text() for label in STUDY.plot("time").get_xticklabels()] == ["2003", "2004", "2005"]
-    for said in ("Units: id (240)", "Treatment begins in 2003 for", "Propensity: x", "year (5)"):
+    for said in ("Units: id (240)", " treated from 2003, ", "Propensity: x", "year (5)"):
         assert said in text
     assert "Clusters: c (30)" in " ".join(str(study(SHORT, cluster="c").summary()).split())
     missing = study(SHORT.assign(x=SHORT.x.where(SHORT.id > 5)))

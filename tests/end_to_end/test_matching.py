@@ -241,7 +241,7 @@ def test_reports_say_how_units_are_matched(tmp_path, unprinted_plots):
     assert "Standard errors follow Abadie and Imbens (2006)" in res.methods()
     page = res.report(tmp_path / "report.html").read_text("utf-8")
     assert "Bias-corrected matching estimators" in page and "n_neighbors=2," in page
-    assert "Before matching, " in page and "before and after matching" in page and "lines the matched rows" in page
+    assert " before matching, " in page and "n after matching" in page and "lines the matched rows" in page
     assert "weighting" not in page
     assert "plus 1 / (number of matches) for each unit" in " ".join(str(res.explain()).split())
     score = Matching.from_formula("y ~ x1 + x2 + x3", drawn(200), treat="d", metric="propensity").fit()
@@ -260,7 +260,7 @@ def test_few_matches_are_no_poor_overlap_unless_one_stands_for_many(tmp_path, un
     size = res.overlap()["effective n"].min()
     assert size < 60
     text = res.report(tmp_path / "report.html").read_text()
-    found = f"group 0 has an effective n of {size:.0f}; the target, group 1, has 40 rows"
+    found = f"group 0 has an effective n of {size:.0f}. Target group 1 has 40 rows"
     assert f"Overlap is good: after matching, {found}" in text
     alone = data.assign(x1=lambda frame: frame["x1"] + 20 * frame["d"] + 19 * (np.arange(300) == 299))
     with pytest.warns(OverlapWarning, match="holds .* of the weight of group '0'[^`]*`caliper=`"):

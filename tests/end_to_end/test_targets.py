@@ -268,7 +268,7 @@ def test_known_scores_give_the_point_and_no_propensity_uncertainty(model):
     known = fitted(model, frame.assign(ps=estimated.propensity_scores), propensity_score="ps")
     if model is not cr.JRE:
         np.testing.assert_allclose(known.params, estimated.params, rtol=1e-9)
-    assert "known (ps)" in str(known.summary()) and "treated as known" in " ".join(str(known.summary()).split())
+    assert "known (ps)" in str(known.summary()) and "scores as known" in " ".join(str(known.summary()).split())
     with pytest.raises(cr.UnavailableError, match=r"known scores[^$]*res.propensity_scores"):
         _ = known.propensity_params
 
@@ -508,13 +508,13 @@ def test_effects_are_functions_of_the_means_by_the_delta_method(model, effect, f
     assert res.effect_se == pytest.approx(np.sqrt(slope @ covariance @ slope), rel=1e-6)
     text = " ".join(str(res.summary()).split())
     tested = f"The test of {label} = {0 if effect == 'percent' else 1}"
-    assert f"{tested} uses the logarithm of the ratio; the interval is transformed back." in text
+    assert f"{tested} and the interval use the logarithm of the ratio" in text
     # The formula printed below the table, worked out with the printed means, is the effect.
     printed = text.partition(f"{label} = ")[2].partition(". The means")[0].replace("100 (", "100 * (")
     assert eval(printed, {"POM": means.tolist()}) == pytest.approx(res.effect, rel=1e-10)
     explained = " ".join(str(res.explain()).split()).partition("5. The effect")[2]
     explained = explained.partition(f" {label} = ")[2].partition(" = ")[0]
-    assert eval(explained.replace("100 (", "100 * (")) == pytest.approx(res.effect, rel=0.02)
+    assert explained.replace("100 (", "100 * (") == printed
 
 
 def test_ratio_does_not_depend_on_the_unit_of_the_outcome():

@@ -56,7 +56,9 @@ def test_scores_that_are_not_the_groups_shares_on_average(data):
     few = data[(data.d == 0) | (data.index % 4 == 0)]
     share = few.d.mean()
     for score in (0.5, LogisticRegression(class_weight="balanced")):
-        with pytest.warns(cr.DesignWarning, match=f"'1' have mean 0.[45]., but its share of the sample is {share:.2f}"):
+        with pytest.warns(
+            cr.DesignWarning, match=f"'1' average 0.[45]. over all rows, but its share of the sample is {share:.2f}"
+        ):
             fit(cr.AIPW, few, propensity_score=score)
     with warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -34,8 +34,8 @@ CALLS = {
         "y ~ x1", DATA, treat="d", link="logit"
     ),
     "cannot read the hypothesis '': it is empty": lambda f: f["res"].t_test(""),
-    r"xname= has 1 names; expected 3, for ATE, POM\[0\], POM\[1\]": lambda f: f["res"].summary(xname=["a"]),
-    "xname= has 1 names; expected 3, for ATE": lambda f: f["res"].summary(xname=3),
+    r"xname= has 1 names; expected 3: ATE, POM\[0\], POM\[1\]": lambda f: f["res"].summary(xname=["a"]),
+    "xname= has 1 names; expected 3: ATE": lambda f: f["res"].summary(xname=3),
     "estimator 3 is not known": lambda f: cr.compare("y ~ x1", DATA, treat="d", estimators=3),
     "too many positional arguments.\nThe options are `before=`": lambda f: cr.DiD("re75"),
     "too many positional arguments.\nThe options are `cov_type=`": lambda f: f["res"].model.fit("robust"),

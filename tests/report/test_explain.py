@@ -42,8 +42,8 @@ KINDS = {
     ),
     "hajek": (cr.IPW, FORMULA, {}, ["the weighted mean of y"]),
     "ipwra": (cr.IPWRA, FORMULA, {}, ["with these weights", "logit", "1 / (probability of its own group)"]),
-    "aipw": (cr.AIPW, FORMULA, {}, ["its average errors are corrected", "the average of weight times residual"]),
-    "jre": (cr.JRE, FORMULA, {}, ["fitted together", "40 random draws of the", "average of the groups' estimated"]),
+    "aipw": (cr.AIPW, FORMULA, {}, ["next step corrects its bias", "by the size of the target"]),
+    "jre": (cr.JRE, FORMULA, {}, ["fitted together", "40 random draws of the", "models' average bias is subtracted"]),
     "treated": (cr.IPWRA, FORMULA, {"target": "treated"}, ["on the treated (ATT)"]),
     "control": (cr.JRE, FORMULA, {"target": "control"}, ["untreated (ATC)", "is (probability of group 0) /"]),
     "overlap": (cr.AIPW, FORMULA, {"target": "overlap"}, ["overlap population (ATO)", "about equally likely"]),
@@ -127,7 +127,7 @@ def test_the_numbers_are_those_of_the_fit(cattaneo):
     assert "nonsmoker (3778 rows, mean bweight 3412.91) and smoker (864 rows, mean bweight 3137.66)" in text
     assert "Group nonsmoker: effective n" in text
     assert "over the 4642 rows used" in text and "The sample has 4642 rows" not in text + res.methods()
-    assert f"ATE = {smoker:.2f} - {control:.2f} = {res.effect:.2f}." in text
+    assert f"ATE = POM[smoker] - POM[nonsmoker] = {res.effect:.2f}." in text
     assert f"POM[nonsmoker] = {control:.2f} and POM[smoker] = {smoker:.2f}" in text
     low, high = res.conf_int(0.1).loc["ATE"]
     assert f"90% interval {low:.2f} to {high:.2f}" in text
