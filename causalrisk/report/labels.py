@@ -271,8 +271,9 @@ def propensity_text(record: FitRecord) -> str:
         return f"known ({design.score_name or 'given'})"
     if options.propensity_score is not None:
         return f"{type(options.propensity_score).__name__}, {options.n_folds} folds"
-    link = options.propensity_link if design.n_arms == 2 else "multinomial logit"
-    return f"calibrated {link}" if options.propensity_loss == "calibrated" else link
+    if options.propensity_loss == "calibrated":
+        return "calibrated logit" if design.n_arms == 2 else "calibrated logit per group"
+    return options.propensity_link if design.n_arms == 2 else "multinomial logit"
 
 
 def poor_overlap(record: FitRecord) -> str:

@@ -218,7 +218,7 @@ def _score_sentences(record: FitRecord) -> list[str]:
     terms = design.propensity_formula or ", ".join(design.propensity_names)
     first = f"Propensity scores were {text} (Rosenbaum and Rubin 1983)."
     if design.score is None:
-        model = f"a {text} model{' (Tan 2020)' * (options.propensity_loss == 'calibrated')}"
+        model = f"a {text}{' (Tan 2020)' if options.propensity_loss == 'calibrated' else ' model'}"
         if options.propensity_score is not None:
             model = f"{text}, cross-fitted (Chernozhukov et al. 2018)"
         first = f"The propensity score (Rosenbaum and Rubin 1983) was estimated by {model}: {terms}."

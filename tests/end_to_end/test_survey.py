@@ -358,6 +358,18 @@ def test_a_row_that_misses_a_value_does_not_meet_a_condition(text):
             np.testing.assert_allclose(model(data=given, subpop=text, formula="y ~ x2").fit().bse, wanted, rtol=1e-12)
 
 
+@pytest.mark.parametrize("text", ["x1.isna()", "x1.fillna(9) > 1", "d > @x1 - 9"])
+def test_a_condition_that_is_known_where_a_value_is_missing(text):
+    x1 = 0.0  # a variable of the caller, not the column
+    data = TWO.assign(x1=TWO.x1.where(TWO.index % 3 > 0))
+    inside = {"x1.isna()": data.x1.isna(), "x1.fillna(9) > 1": data.x1.fillna(9) > 1, "d > @x1 - 9": data.d > x1 - 9}[text]
+    wanted = model(data=data, subpop=inside, formula="y ~ x2").fit()
+    given = {"data": data, "treat": "d", "design": Survey(**STRATA)}
+    found = AIPW.from_formula("y ~ x2", subpop=text, **given).fit()
+    np.testing.assert_array_equal(found.bse, AIPW.from_formula("y ~ x2", subpop=inside, **given).fit().bse)
+    assert found.nobs == wanted.nobs == inside.sum()
+
+
 def test_a_condition_on_text_and_on_a_variable_of_the_caller():
     data = TWO.assign(g=np.where(TWO.x1 > 0, "x1", None), x1=TWO.x1.where(TWO.index != 3))
     limit, value = 0.0, 99.0  # a variable of the caller, not of the package
