@@ -1,4 +1,4 @@
-"""A joint fit, the influence function of its coefficients and arm means, and its resamples.
+"""A fit of JRE, the influence functions of its coefficients and arm means, and its refits to resamples.
 
 The estimating equations are stacked: propensity score, IPWRA (the start), joint minimum, arm means. The equations of
 the minimum are the gradient of the Lagrangian, a function of sums over rows. To first order, a row contributes the
@@ -35,7 +35,7 @@ from causalrisk.numerics.optimize import OptimizeResult
 
 
 def by_divisors(scores: Scores, rows: Rows) -> list[Moments]:
-    """Return minus the derivatives of the moments by the log divisors of weights and tilts, which are mean tilts.
+    """Return minus the derivatives of the moments with respect to the logs of the mean tilts that divide them.
 
     There is one divisor if the tilt does not vary with the propensity score. Otherwise there are B + 2: one at the
     fitted propensity score, one per replicate, and one for rows with `averaged` but not `measured` (see `Rows`).
@@ -163,7 +163,7 @@ class JointFit(FieldsAlone):
 
     @property
     def net_bias(self) -> Array:
-        """Net biases of arms 1 .. K-1 against arm 0 under each replicate, (K - 1, B), times `bias_slopes`."""
+        """Biases times `bias_slopes` of arms 1 .. K-1, minus those of arm 0, under each replicate, (K - 1, B)."""
         scaled = self.problem.bias_slopes[:, None] * self.bias
         return scaled[1:] - scaled[:1]
 
@@ -175,7 +175,7 @@ class JointFit(FieldsAlone):
         return 2 * float((Objective(self.rows, self.objective.models, terms).first.risk[0] - first.risk[0])[0])
 
     def expected_risk(self) -> float:
-        """Return squared net bias, averaged over the replicates, plus sampling variance (not included for "erm")."""
+        """Return squared net bias, averaged over the replicates, plus the sampling variance unless "erm"."""
         return float(2 * self.at.risk[0][0] + self.left_out) / self.terms.n_units
 
     def risks_of(self, predicted: Array) -> tuple[Array, Array]:
@@ -288,7 +288,7 @@ class JointFit(FieldsAlone):
         return np.hstack([average, bias, steps.reshape(-1, self.beta.size) @ self.at.u[1][0].T])
 
     def _estimates_after(self, equations: Array, numbers: Array) -> Array:
-        """Return how effects, arm means and theta change after m changes of the equations and of the quantities."""
+        """Return the changes of effects, arm means and theta after m changes of the equations and the quantities."""
         (n_arms, P, _), p, scale, at = self.beta.shape, self.problem.start.theta.shape[1], self.problem.scale, self.at
         hessian, u_slope = self.lift.T @ self.hessian @ self.lift, at.u[1] @ self.lift
         u = numbers[None, :, 2 * n_arms :].transpose(0, 2, 1)
@@ -304,8 +304,8 @@ class JointFit(FieldsAlone):
     def maps(self) -> list[Array]:
         """Four matrices that turn the parts of a row into its influence on effects, arm means and theta.
 
-        The products of parts and matrices are added up. The parts are `RowParts`, `divisors_of`, and the influence
-        functions of the propensity score and of IPWRA.
+        The influence is the sum of the parts times their matrices. The parts are `RowParts`, `divisors_of`, and the
+        influence functions of the propensity score and of IPWRA.
         """
         totals, (n_arms, P, _), (_, p) = self.totals, self.beta.shape, self.problem.start.theta.shape
         equations, numbers = np.split(np.eye(totals["value"].shape[1]), [n_arms * P], axis=1)

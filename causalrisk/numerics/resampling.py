@@ -78,7 +78,7 @@ def stream_generator(seed: np.random.SeedSequence, *key: int) -> np.random.Gener
 
 
 def numbered_blocks(count: int, together: int = 1) -> list[tuple[int, int]]:
-    """Return the number of each block of at most `WIDTH` of `count` resamples, and its width.
+    """Split `count` resamples into blocks of at most `WIDTH`. Return the number and the width of each block.
 
     If several blocks are processed together, the number is the first block's, and the width is the sum of the widths.
     """
