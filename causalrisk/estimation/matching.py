@@ -79,7 +79,7 @@ class Matches:
 
 
 def match(units: Array, others: Array, least: int, tied: float, caliper: float | None = None) -> Matches:
-    """Match each unit with at least `least` nearest candidates, and all that are tied with the farthest of them."""
+    """Match each unit with at least `least` nearest candidates, and all tied with the last, within any caliper."""
     (points, of), (centres, among) = _cells(units), _cells(others)
     tree, wanted = scipy.spatial.cKDTree(centres), min(least, len(centres))
     distance, place = tree.query(points, k=np.arange(1, wanted + 1))

@@ -207,7 +207,7 @@ class ModelOptions:
         elif self.learner_use is not None or self.n_repeats != 1:
             name = "n_repeats" if self.learner_use is None else "learner_use"
             raise OptionError(f'{name}= needs a learner.\nAdd `learner="smooth"`, for example.')
-        _ = self.outcome_family  # checks itself
+        _ = self.outcome_family  # raises an error if it is invalid
         object.__setattr__(self, "target", _target(self.target))
         if self.propensity_loss == "calibrated" and self.propensity_link != "logit":
             raise OptionError('propensity_loss="calibrated" needs the logit link.\nUse `propensity_link="logit"`.')

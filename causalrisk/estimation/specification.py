@@ -170,8 +170,8 @@ class Specification:
     weighted: bool = False  # the outcome models are fitted under importance weights (`Equations.outcome`)
     joint: bool = False  # the arms are fitted jointly over the distribution of the propensity score
     given: bool = False  # the outcome models are predictions, one column of the design for each arm
-    # In difference-in-differences on a panel, the target is arm 1. The arm's mean is then the mean of its rows under any
-    # outcome model. If the arm's outcome model has no unique fit, the fit of least norm is used.
+    # In difference-in-differences on a panel, the target is arm 1. The arm's mean is then the mean of its rows under
+    # any outcome model. If the arm's outcome model has no unique fit, the fit of least norm is used.
     controls_only: bool = False
     corrected: bool = False  # the mean of an arm is the mean prediction plus the weighted mean of the residuals
     normalized: bool = False  # the weights of these residuals add up to one

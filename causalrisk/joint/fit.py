@@ -3,11 +3,11 @@
 The estimating equations are stacked: propensity score, IPWRA (the start), joint minimum, arm means. The equations of
 the minimum are the gradient of the Lagrangian, a function of sums over rows. To first order, a row contributes the
 derivative of the gradient with respect to the row's weight. This derivative has two parts. The first is the derivative
-of the Lagrangian with respect to the row's means m_a, times m_a' X. The second is the row's contribution to the sums,
-times the derivative of the sums with respect to the coefficients. Both parts, and the row's contributions to averages
-and biases, are linear in the moments of the row's importance weight (`Moments`). So `RowParts`, evaluated at other
-moments, gives two more derivatives. At the derivatives of the moments, `RowParts` gives the derivative with respect to
-the score. At `by_divisors`, `RowParts` gives the derivative with respect to the mean tilts that divide the weights.
+of the Lagrangian with respect to the row's means m_a, times m_a' X. The second is the row's change of the Lagrangian's
+derivatives in the sums, times the derivatives of the sums in the coefficients. Both parts, and the row's contributions
+to averages and biases, are linear in the moments of the row's importance weight (`Moments`). So `RowParts`, evaluated
+at other moments, gives two more derivatives. At the derivatives of the moments, `RowParts` gives the derivative with
+respect to the score. At `by_divisors`, it gives the derivative with respect to the mean tilts that divide the weights.
 
 `joint.objective` has the notation. In shapes, p is the number of coefficients of an outcome model, Q of the propensity
 score, and d of all estimates. J is the number of divisors.
@@ -133,7 +133,7 @@ class JointFit(FieldsAlone):
 
     @cached_property
     def means(self) -> Array:
-        """Arm means minus the mean of the arms' biases, shape (K,)."""
+        """Arm means minus the mean of the arms' biases (on the scale g of the effect), shape (K,)."""
         return self.problem.net_means(self.at.average[0][0], self.at.bias[0][0])
 
     @property
@@ -175,7 +175,7 @@ class JointFit(FieldsAlone):
         return 2 * float((Objective(self.rows, self.objective.models, terms).first.risk[0] - first.risk[0])[0])
 
     def expected_risk(self) -> float:
-        """Return squared net bias, averaged over the replicates, plus the sampling variance unless "erm"."""
+        """Return squared net bias averaged over replicates, plus sampling variance unless the objective is "erm"."""
         return float(2 * self.at.risk[0][0] + self.left_out) / self.terms.n_units
 
     def risks_of(self, predicted: Array) -> tuple[Array, Array]:

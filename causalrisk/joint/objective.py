@@ -193,8 +193,8 @@ def sums(rows: Rows, weights: Weights, theta: Array, start: Array, terms: Terms)
     """Return the sums over rows that determine the objective at coefficients theta of shape (K, P, R).
 
     Sums with one number per arm have shape (R, K, 1 + P): the number, then its derivatives. Derivatives of sums of
-    residuals lack their minus sign. "square", "gradient" and "hessian" are V / 2 and its
-    derivatives before psi is centred.
+    residuals lack their minus sign. "square", "gradient" and "hessian" are V / 2 and its derivatives before psi is
+    centred.
     """
     if rows.family.linear:
         return _linear_sums(rows, weights, theta, start, terms)

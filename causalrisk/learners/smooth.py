@@ -112,7 +112,7 @@ class RidgeProblem:
         return np.array([1.0, *shares])[self.kinds]
 
     def choose(self, penalties: Array) -> Choice:
-        """Return the most likely penalty and shares. The share of products is chosen before the share of curves."""
+        """Return the penalty and shares with the largest likelihood. The share of products is chosen first."""
 
         def likeliest(pairs: list[tuple[float, float]]) -> Choice:
             deviances = [self.deviance(shares, penalties) for shares in pairs]
@@ -387,7 +387,7 @@ def _reweighted(
 
 @dataclass(frozen=True)
 class LearnerRows:
-    """Rows for learners: `features` (n, k), outcomes `y` (n,), arms, folds. Rows with NaN outcomes are only predicted."""
+    """Rows for learners: `features` (n, k), outcomes `y` (n,), arms, folds. NaN outcomes are not used for fitting."""
 
     features: Array
     y: Array
