@@ -317,7 +317,7 @@ def train_from(
         converged = path.table["converged"]
         if not converged.all():
             anchors = errors.listed(converged.index[~converged].tolist())
-            told = f"the joint objective did not converge at shrinkage {anchors}, so these fits are ignored when it is chosen"
+            told = f"the joint objective did not converge at shrinkage {anchors}, which cross-validation ignores"
             advice = "Simplify the outcome formula. `res.anchor_path()` shows the other values."
             notes.warn(f"{told}.\n{advice}", errors.ConvergenceWarning)
     fit, options = trained(alpha), dataclasses.replace(options, replicates=None)

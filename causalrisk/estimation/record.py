@@ -244,7 +244,7 @@ class FitRecord(Task):
     def check_observed(self, what: str) -> None:
         """Raise an error for a diagnostic of residuals if the means are not means of observed outcomes."""
         if self.design.periods is not None:
-            raise UnavailableError(f"{what} are not available for cross sections.\nFit each period by itself, without did=.")
+            raise UnavailableError(f"{what} are not available for cross sections.\nFit each period without did=.")
         if self.stated_exposure is not None:
             problem = f"{what} are not available for means at exposure {self.stated_exposure:g}"
             raise UnavailableError(f'{problem}.\nUse `model.with_options(at_exposure="observed").fit()`.')
