@@ -1,4 +1,4 @@
-"""Table of the options that each estimator supports besides the defaults. Any other option raises an error."""
+"""Table of the option values that each estimator supports besides the defaults. Other values raise an error."""
 
 from __future__ import annotations
 
@@ -49,17 +49,17 @@ ABILITIES = {  # if an option has several values, the first is its default
     },
     "JRE": EVERY | {"learner_use": (STACK, TERMS), "did": ("panel",), "at_exposure": ("observed",)},
 }  # fmt: skip
-NOT_TYPED = (  # values that describe what was typed
+NOT_TYPED = (  # words of the table that describe a value instead of spelling it
     *("values", "classifier", "limits", "panel", "cross sections", "formula", "column", "columns", "number", "names"),
     *("distance", "level", "function", "data frame"),
 )
-IMPLIED_BY = {"cluster": "cluster", "survey": "design", "replicates": "design"}  # kind of errors: option of the model
-QUANTILES = EVERY | {  # options for quantiles, which have no outcome family and change in steps
+IMPLIED_BY = {"cluster": "cluster", "survey": "design", "replicates": "design"}  # kind of standard errors: model option
+QUANTILES = EVERY | {  # for quantiles, which have no outcome family and no valid jackknife
     **{option: () for option in ("family", "link", "offset", "at_exposure", "data")},
     "effect": ("quantile",),
     "cov_type": ("cluster", "bootstrap", "survey", "replicates", "HC1"),
 }
-PREDICTIONS = EVERY | {  # options for given predictions, which are for the rows and the outcome of the data
+PREDICTIONS = EVERY | {  # for given predictions, which exist only for the rows and outcomes of the data
     **{option: () for option in ("offset", "at_exposure", "data")},
     "target": tuple(target for target in EVERY["target"] if target != "data frame"),
     "did": ("panel", "normalize=False"),
@@ -69,7 +69,7 @@ PREDICTIONS = EVERY | {  # options for given predictions, which are for the rows
 
 
 def check_able(spec: Specification, quantiles: bool = False, **asked: Any) -> None:
-    """Raise an error for an option value that the estimator does not support. None means an unused option."""
+    """Raise an error for an option value that the estimator does not support. A value of None is not checked."""
     rows = {spec.name: ABILITIES.get(spec.name, {})} | ({"quantiles": QUANTILES} if quantiles else {})
     rows |= {"outcome_predictions=": PREDICTIONS} if asked.get("outcome_predictions") else {}
     for (name, row), (option, value) in itertools.product(rows.items(), asked.items()):
@@ -88,7 +88,7 @@ def check_able(spec: Specification, quantiles: bool = False, **asked: Any) -> No
             option, shown, instead = "learner", "", "leave `learner=` and `learner_use=` out"
         elif other and option != "link" and value not in IMPLIED_BY:
             instead = f'use `{option}="{other}"`'
-        if value == "stated":  # a number, or the default
+        if value == "stated":  # at_exposure is a number or None
             option, shown = "exposure", f" without {option}={other!r}"
         advice = f"use one of these, or {instead}" if others else instead
         kind = UnavailableError if option == "data" else OptionError
@@ -102,7 +102,7 @@ def check_options(spec: Specification, design: Design, options: ModelOptions) ->
         target = "function" if callable(options.target) else "data frame" if is_frame(options.target) else "level"
     if design.offset_kind == "exposure":
         stated = "observed" if options.stated_exposure(design) is None else "stated"
-    if did is not None:  # with cross sections, residuals are always normalised
+    if did is not None:  # with cross sections, residual weights are always normalised
         change = "cross sections" if did.cross_sections else "panel" if did.normalize else "normalize=False"
     score = "values" if design.score is not None else None
     used = None if options.learner is None else use_of_learner(spec, options) or TERMS
@@ -113,7 +113,7 @@ def check_options(spec: Specification, design: Design, options: ModelOptions) ->
         "trim": options.trim and (options.trim if isinstance(options.trim, str) else "limits"),
         "clip": options.clip and "limits", "learner_use": used, "did": change,
         "observed": design.observation and "formula", "at_exposure": stated,
-        "weights": None if design.survey is not None else design.weight_type,  # of a survey, its errors are refused
+        "weights": None if design.survey is not None else design.weight_type,  # a survey is refused by its cov_type
         "offset": "column" if design.offset_kind == "offset" else None, "normalize": options.normalize or None,
         "outcome_predictions": None if design.predictions is None else "columns",
         "n_neighbors": "number" if options.n_neighbors > 1 else None, "metric": options.metric,

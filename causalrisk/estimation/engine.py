@@ -1,12 +1,12 @@
-"""Stacked estimating equations: solved block by block, and the influence function of their solution.
+"""Solve stacked estimating equations block by block, and compute influence functions of the coefficients.
 
-A block has coefficients beta, shape (m, p), linear predictors eta_j = X beta_j + offset, and solves
+A block has m linear predictors eta_j = X beta_j + offset with coefficients beta, shape (m, p). It solves
 
     sum_i s_i X_i r_l(eta_i) = 0,   l = 1 .. m,
 
 where the residuals r may depend on the predictors of earlier blocks. The row weights s have shape (n, R): one column
-for the sample, or R resamples at once. The Jacobian of a stack is block triangular. Influence functions therefore
-follow by forward substitution (Stefanski and Boos 2002). Rows that do not fit in memory come in chunks.
+for the sample, or R resamples at once. The Jacobian of the equations is block triangular. Influence functions
+therefore follow by forward substitution (Stefanski and Boos 2002). Rows that do not fit in memory come in chunks.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from causalrisk.numerics.arrays import Array, add_up, in_chunks, inverse_or_nan,
 T = TypeVar("T")
 ALL = slice(None)
 MAX_ITERATIONS, HALVINGS = 60, 30
-CONVERGED, LAST = 1e-8, 1e-13  # sizes that end Newton's method: of a step, and of the predicted next step
-OVERSHOT = 0.9  # largest equation along a step, relative to its start and with reversed sign, that is accepted
-RAN_AWAY, SEPARATED = 1e3, 15.0  # coefficients of scaled columns, and linear predictors, that have no finite fit
+CONVERGED, LAST = 1e-8, 1e-13  # Newton's method ends if a step, or the predicted next step, is at most this
+OVERSHOT = 0.9  # a step is halved if the equations along it change sign and exceed this share of their start
+RAN_AWAY, SEPARATED = 1e3, 15.0  # coefficients, and linear predictors, above which a fit is taken to diverge
 AT_ONCE = 2**15  # numbers that are processed at a time, few enough to stay in the cache
 LARGEST, LOG_LARGEST = 1e150, 345.0  # cap on odds, and its logarithm; the square of the cap is finite
-CONCAVE = 1e-8  # smallest ratio of absolute eigenvalues of a derivative that is not singular
-WIDE = 50  # number of coefficients above which all resamples share one derivative, and take more steps
+CONCAVE = 1e-8  # ratio of a derivative's smallest to largest absolute eigenvalue at which it counts as singular
+WIDE = 50  # number of coefficients above which resamples share one derivative: more steps, but cheaper ones
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ def apply(x: Any, function: Callable[..., Any], slope: Callable[..., Any], *othe
 def apply_score(x: Any, function: Callable[..., tuple[Any, Any]], *others: Any) -> Any:
     """Return the score of a log likelihood at x, with derivatives if x is a `Dual`.
 
-    `function(x, *others)` returns the score, and the score's derivative with respect to x with the opposite sign.
+    `function(x, *others)` returns the score, and minus its derivative with respect to x.
     """
     score, information = function(value_of(x), *others)
     return x.chain(score, -information) if isinstance(x, Dual) else score
@@ -151,7 +151,7 @@ class Point:
         return Dual(value, {eta: 1.0}) if eta.block in self.by else value
 
     def of(self, column: NDArray[Any]) -> NDArray[Any]:
-        """Return the entries for these rows, shape (m, 1), of an array with one entry per row of the sample."""
+        """Return the entries of `column` (one per row of the sample) for these rows, shape (m, 1)."""
         return column[self.rows, None]
 
 
@@ -163,10 +163,10 @@ class Block:
     """Equations sum_i s_i X_i r_l = 0, with one residual r_l for each linear predictor."""
 
     own: tuple[Linear, ...]
-    terms: tuple[tuple[slice, Residuals], ...]  # rows, and their residuals; the equations add up the terms
-    start: Callable[[], tuple[Array, Array]] | None = None  # least squares that give the start; otherwise it is zero
+    terms: tuple[tuple[slice, Residuals], ...]  # rows and their residuals; the equations are sums over the terms
+    start: Callable[[], tuple[Array, Array]] | None = None  # Gram matrix and moments of the start, zero by default
     linear: bool = False  # whether one step solves the equations
-    least_norm: bool = False  # whether to use the solution of least norm, as linear equations may have many
+    least_norm: bool = False  # whether to use the solution of least norm if there are several
     unsettled: int = Failure.NOT_CONVERGED
     singular: int = Failure.SINGULAR_OUTCOME
     separated: int | None = None  # failure code if the linear predictors may diverge
@@ -186,9 +186,9 @@ def _gram(one: Linear, other: Linear, rows: slice, v: Any) -> Any:
 
 
 def _sums(block: Block, s: Array, beta: Beta, by: frozenset[str]) -> tuple[Array, dict[str, Array]]:
-    """Return the block's equations, shape (m p, R), and derivatives of the equations, all summed over the rows.
+    """Return the block's equations, shape (m p, R), and their derivatives, summed over the rows.
 
-    `by` names blocks. For each of them, the derivatives with respect to its coefficients have shape (R, m p, k).
+    The derivatives with respect to the k coefficients of each block in `by` have shape (R, m p, k).
     """
     (m, p), R = (len(block.own), block.own[0].X.shape[1]), s.shape[1]
     equations, slopes = np.zeros((m, p, R)), {block.name: np.zeros((R, m, p, m, p))} if by else {}
@@ -212,7 +212,7 @@ def _pieces(first: int, last: int, width: int) -> list[slice]:
 def solve(
     blocks: Sequence[Block], s: Array, start: Beta | None = None, known: Beta | None = None
 ) -> tuple[Beta, dict[str, NDArray[np.int8]]]:
-    """Solve a stack of blocks in order under row weights (n, R). A block may depend on earlier blocks.
+    """Solve blocks in order under row weights (n, R). A block may depend on earlier blocks.
 
     `start` has the coefficients (m, p, 1) of the sample, from which resamples start. `known` has the coefficients of
     blocks that are solved already. Returns the coefficients (m, p, R) and the `Failure` codes (R,) of each block.
@@ -228,8 +228,8 @@ def solve(
 def newton(block: Block, known: Beta, s: Array, start: Array | None) -> tuple[Array, NDArray[np.int8]]:
     """Solve one block by Newton's method. Return coefficients (m, p, R) and failure codes (R,).
 
-    A step is halved if the equations at its end have the opposite sign and `OVERSHOT` times their size at the start.
-    With more than `WIDE` coefficients, resamples share one derivative while each step is at most half of the last.
+    A step is halved if the equations along it change sign and exceed `OVERSHOT` times their size at its start. With
+    more than `WIDE` coefficients, resamples share one derivative as long as each step is at most half of the last.
     """
     m, p, R = len(block.own), block.own[0].X.shape[1], s.shape[1]
     weights, before = s, known
@@ -258,7 +258,7 @@ def newton(block: Block, known: Beta, s: Array, start: Array | None) -> tuple[Ar
         weights = s.mean(axis=1, keepdims=True)
         before = {name: each.mean(axis=2, keepdims=True) for name, each in known.items()}
         common, weights, before = at(beta[:, :1])[1], s, known
-    equations, slope = at(beta[:, :1])  # the start is the same for all
+    equations, slope = at(beta[:, :1])  # the start is the same for all resamples
     for _ in range(MAX_ITERATIONS):
         step, singular = _step(block, slope, equations)
         step[:, singular] = 0.0
@@ -307,7 +307,7 @@ def _step(block: Block, slope: Array, equations: Array) -> tuple[Array, NDArray[
         step, singular = solve_definite(slope, equations)
         singular = np.repeat(singular, step.shape[1] // len(singular))
         known = np.isfinite(slope).all(axis=(1, 2)) & (not block.linear)
-        for r in np.flatnonzero(singular & known):  # far from the solution, some links are concave
+        for r in np.flatnonzero(singular & known):  # far from the solution, slopes may not be positive definite
             values, vectors = np.linalg.eigh(slope[r % len(slope)])
             size = np.abs(values)
             if size.min() > CONCAVE * size.max():
@@ -332,10 +332,10 @@ def farthest(block: Block, s: Array, beta: Beta) -> Array:
 
 @dataclass(frozen=True)
 class Influence:
-    """Influence functions of the coefficients of a stack: -G^-1 g_i, with G the mean derivative of the equations.
+    """Influence functions -G^-1 g_i of all coefficients, where G is the mean derivative of the stacked equations.
 
     `factors[block][source]` is the part of -G^-1 that maps the equations of `source` to the coefficients of `block`.
-    `known` has influence functions (n, k) of coefficients that other equations determine.
+    `known` has influence functions (n, k) of the coefficients of blocks that were solved elsewhere.
     """
 
     n: int
@@ -348,7 +348,7 @@ class Influence:
         return self.of({name: np.eye(len(self.factors[name][name]))})
 
     def of(self, *combinations: Mapping[str, Array]) -> Array:
-        """Return influence functions (n, d) of linear combinations: matrices (k, m p) by names of blocks."""
+        """Return influence functions (n, d) of linear combinations of coefficients: matrices (k, m p) by block."""
         factors, ends = dict[str, Array](), np.cumsum([0, *(len(next(iter(each.values()))) for each in combinations)])
         for combination, start, stop in zip(combinations, ends, ends[1:], strict=False):
             for name, matrix in combination.items():
@@ -370,11 +370,11 @@ class Influence:
 
 
 def influence(blocks: Sequence[Block], s: Array, beta: Beta, total: float, known: Influence | None = None) -> Influence:
-    """Return the influence function of the coefficients of a stack of blocks.
+    """Return the influence functions of all coefficients of stacked blocks.
 
     Block b has psi_b = -G_bb^-1 (g_b + sum over earlier blocks c of G_bc psi_c), where G_bc is the mean derivative of
     the equations of b in the coefficients of c. The covariance of the coefficients is the sum of s_i^2 psi_i psi_i^T,
-    divided by `total` squared. `known` has the psi of earlier blocks.
+    divided by `total` squared. `known` has psi for earlier blocks.
     """
     known = known or Influence(len(s), (), beta, {})
     factors = dict(known.factors)

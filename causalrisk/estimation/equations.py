@@ -2,9 +2,9 @@
 
 The notation follows docs/explanation/method.md. e are the propensity scores. The tilt h(e) turns the sample into the
 target population. w = h / e is the importance weight of a row in its own arm, and t = h is its weight in the means. m_a
-is the outcome model of arm a, and mu_a is its mean. If arm k is the target, as in an ATT, w = e_k / e_a, and t is 1 in
-arm k and 0 elsewhere. `at` is a `Point`: `at(eta)` is a linear predictor, and `at.of(values)` are the values in its
-rows. Odds keep the digits of a small probability, which 1 - e would lose.
+is the outcome model of arm a, and mu_a is the arm's mean over the target. If arm k is the target, as in an ATT,
+w = e_k / e_a, and t is 1 in arm k and 0 elsewhere. `at` is a `Point`: `at(eta)` is a linear predictor, and
+`at.of(values)` are the values in its rows. Odds are used because 1 - e would lose digits.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ SMALLEST = 1e-12  # replaces a classifier's score of zero until the score is cli
 
 @dataclass(frozen=True)
 class Score:
-    """Propensity scores of K arms, as functions of a `Point`: its rows and coefficients."""
+    """Propensity scores of K arms, as functions of a `Point` (rows and coefficients)."""
 
     n_arms: int
     ratio: Callable[[Point, int, int], Any]  # ratio(at, t, a): e_t / e_a of two arms
@@ -114,7 +114,7 @@ def link_score(sample: Sample, link: str) -> Score:
 
 
 def calibrated_score(sample: Sample, toward: int | None) -> Score:
-    """Return propensity scores by one model per arm, whose weights 1 + exp(-Z gamma_a) balance Z exactly (Tan 2020)."""
+    """Return scores whose weights, 1 + exp(-Z gamma_a) or exp(-Z gamma_a) for an ATT, balance Z exactly (Tan 2020)."""
     arms = [a for a in range(sample.n_arms) if a != toward]
     predictors = {a: Linear("score", sample.Z.columns, j) for j, a in enumerate(arms)}
 
@@ -173,7 +173,7 @@ class Classifier:
     repeat: int = 0
 
     def scores(self, sample: Sample, s: Array, *, clip: bool) -> Array:
-        """Return scores (n, K, R) under row weights (n, R). If an arm has no rows in a resample, all are 1 / K."""
+        """Return scores (n, K, R) under row weights (n, R). Without rows of an arm in a resample, scores are 1 / K."""
         found = np.full((sample.n, sample.n_arms, s.shape[1]), 1 / sample.n_arms)
         for r in range(s.shape[1]):
             if (np.bincount(sample.arm, s[:, r] > 0, sample.n_arms) > 0).all():
@@ -214,11 +214,11 @@ WEIGHT_NAMES = ("score", "member", "observed")
 
 @dataclass(frozen=True)
 class Equations(FieldsAlone):
-    """A sample, its propensity score and its target, which determine the equations of every estimator.
+    """The sample, estimator, target and propensity model that determine the equations.
 
     `importance` is h / e, and `weight` is importance / (probability that the outcome is observed). `tilt` is the
-    weight of a row in the means, t_i. The weights of each arm add up to the sum of `measure`. `height` is a constant
-    subtracted from the outcomes for numerical accuracy.
+    weight of a row in the means, t_i. The weights of each arm have the same expected sum as `measure`. `height` is a
+    constant subtracted from the outcomes for numerical accuracy.
     """
 
     sample: Sample
@@ -260,7 +260,7 @@ class Equations(FieldsAlone):
         return found
 
     def measure(self, at: Point) -> Any:
-        """Return values whose sum over rows is the total weight of each arm: the tilt or, with a frame, `density`."""
+        """Return values with the same expected sum as each arm's weights: the tilt or, with a frame, `density`."""
         return self.density(at) if self.target.frame else self.tilt(at)
 
     def density(self, at: Point) -> Any:
@@ -289,7 +289,7 @@ class Equations(FieldsAlone):
         if self.sample.constant is not None:  # the rows are not in memory
             return np.ones(1) if self.spec.constants else self.sample.constant
         steady = np.flatnonzero((columns[0] == columns).all(axis=0) & (columns[0] != 0))
-        if steady.size:  # exact, so a high level changes no other coefficient
+        if steady.size:  # exact, so adding `height` back changes no other coefficient
             return np.asarray(np.eye(columns.shape[1])[steady[0]] / columns[0, steady[0]])
         found = np.linalg.lstsq(columns.T @ columns, columns.sum(axis=0), rcond=None)[0]
         return np.zeros(columns.shape[1]) if np.abs(columns @ found - 1).max() > 1e-9 else np.asarray(found)
@@ -301,7 +301,7 @@ class Equations(FieldsAlone):
 
     @cached_property
     def observed(self) -> Linear | None:
-        """Linear predictor (log odds) of an observed outcome. None if all are observed or there are no weights."""
+        """Linear predictor (log odds) of an observed outcome. None if all are observed or weights are not used."""
         basis = self.sample.R if self.spec.uses_propensity else None
         return None if basis is None else Linear("observed", basis.columns)
 
@@ -328,19 +328,19 @@ class Equations(FieldsAlone):
 
     @cached_property
     def own(self) -> tuple[Linear, ...]:
-        """Linear predictor of each arm's outcome model, at the exposures of the observed outcomes."""
+        """Linear predictor of each arm's outcome model at the observed offsets."""
         return tuple(Linear(f"outcome {a}", self.columns, 0, self.sample.offset) for a in range(self.sample.n_arms))
 
     @cached_property
     def at_means(self) -> tuple[Linear, ...]:
-        """Linear predictor of each arm whose predictions are averaged. With cross sections, it predicts changes."""
+        """Linear predictor of each arm's averaged predictions. With cross sections, these are changes."""
         columns = self.sample.at_means(self._columns)
         return tuple(Linear(f"outcome {a}", columns, 0, self.sample.mean_offset) for a in range(self.sample.n_arms))
 
     def outcome(self, a: int) -> Block:
         """Return the model's equation: the sum over arm a of s_i u_i X_i (y_i - m_a) (dm_a / d eta) / V(m_a) is zero.
 
-        u is `weight` in IPW and IPWRA, and 1 otherwise.
+        u is `weight` in IPW and IPWRA. Otherwise, it is 1 or, for a missing outcome, 0.
         """
         eta, sample = self.own[a], self.sample
 
@@ -354,7 +354,7 @@ class Equations(FieldsAlone):
             ((sample.slices[a], residuals),),
             start=None if linear or binary else partial(self._start, a),
             linear=linear,
-            least_norm=self.spec.controls_only and a > 0,  # only the mean is needed
+            least_norm=self.spec.controls_only and a > 0,  # the mean is the same for all solutions
             unsettled=Failure.OUTCOME_NOT_CONVERGED,
             separated=Failure.OUTCOME_SEPARATION if binary else None,
         )
@@ -363,11 +363,11 @@ class Equations(FieldsAlone):
         sample, rows = self.sample, self.sample.slices[a]
         u, offset = (sample.s * sample.with_outcome)[rows], 0.0 if sample.offset is None else sample.offset[rows]
         q, y, family = self.columns[rows], sample.y[rows], self.family.distribution
-        eta = family.link(family.starting_mu(y)) if len(y) else y  # a chunk has rows of one arm
+        eta = family.link(family.starting_mu(y)) if len(y) else y  # a chunk may have no rows of the arm
         return (q.T * u) @ q, (q.T * u) @ (eta - offset)
 
     def predicted(self, at: Point, a: int, shift: Any = None, *, observed: bool = False) -> Any:
-        """Return an arm's predicted outcomes m_a for the means or, if `observed`, for the observed outcomes."""
+        """Return an arm's predictions m_a at the offsets of the means or, if `observed`, at the observed offsets."""
         eta = (self.own if observed else self.at_means)[a]
         x = at.of(self.sample.X.columns[:, a]) if self.spec.given else at(eta)
         x = x if shift is None else x + shift
@@ -388,8 +388,8 @@ class Equations(FieldsAlone):
     def correction(self, a: int, g: Array) -> Block:
         """Return the equation of an arm's mean residual delta: the sum of w (y - m_a - delta) over arm a is zero.
 
-        For TMLE, delta is in the linear predictor of m_a. With a target frame and weights that are not normalised,
-        the sum of w (y - m_a) is delta times the sum of `measure`.
+        For TMLE, delta is added to the linear predictor of m_a. With a target frame and unnormalised weights, the sum
+        of w (y - m_a) is delta times the sum of `measure`.
         """
         sample, normalized, targeted = self.sample, self.spec.normalized, self.spec.targeted
         delta = Linear(f"correction {a}", sample.in_periods(g) if normalized else g)
@@ -430,7 +430,7 @@ class Equations(FieldsAlone):
     # --- the estimators ----------------------------------------------------------------------------------------------
 
     def arm_blocks(self, g: Array | None = None) -> list[Block]:
-        """Return the equations of each arm's mean or, given columns `g` (n, k), of the mean's projection on `g`."""
+        """Return the equations of the arm means or, given `g` (n, k), of projections of potential outcomes on `g`."""
         g, blocks = np.ones((self.sample.n, 1)) if g is None else g, list[Block]()
         for a in range(self.sample.n_arms):
             if self.corrects_apart:
@@ -492,5 +492,5 @@ class Equations(FieldsAlone):
         return np.concatenate(found) if len(found) > 1 else found[0]
 
     def totals(self, function: Callable[..., Any], *given: Any) -> Any:
-        """Add up `function(equations, *given)`, a sum over rows, over the chunks."""
+        """Add up `function(equations, *given)` over the chunks. The function returns sums over rows."""
         return add_up(in_chunks(function, self.chunks, self, *given))

@@ -33,19 +33,17 @@ from causalrisk.joint.start import JointProblem, objective_of, outcome_misses_sq
 from causalrisk.numerics.arrays import Array, loaded
 from causalrisk.numerics.resampling import JACKKNIFE, numbered_blocks, seed_sequence
 
-LARGE = 5_000  # independent units from which the score is close to normal, and cubature replaces random replicates
-MIN_ROWS_PER_COLUMN = (
-    6  # in the smallest arm; with fewer, predictions as terms have a bias that their variance does not show
-)
-AWAY = 0.05  # difference, beyond sampling error, of a given score's mean from a group's share that gives a warning
+LARGE = 5_000  # from this many independent units, the score is close to normal and cubature replaces random draws
+MIN_ROWS_PER_COLUMN = 6  # in the smallest arm; with fewer, predictions as terms cause bias that variances omit
+AWAY = 0.05  # a mean score this far from the group's share, beyond sampling error, triggers a warning
 LEAST_GAP = 0.5  # difference of JRE from IPWRA, in standard errors of IPWRA, below which there is no warning
-CURVED = 0.002  # level of the score's test in that warning: chance imbalance of squares also moves JRE from IPWRA
+CURVED = 0.002  # level of that warning's test of the propensity model, low because chance imbalance also moves JRE
 MOST_FAILED = 0.5  # share of the replicates that may fail: the others still show how the score varies
-FEW_CLUSTERS, VERY_FEW = 50, 5  # clusters of an arm below which normal intervals, and all intervals, are too short
-HEAVIEST = 1e3  # sum of the weights of an arm / sum of the sample; its expectation is one
+FEW_CLUSTERS, VERY_FEW = 50, 5  # clusters of an arm below which normal intervals, or all intervals, are too short
+HEAVIEST = 1e3  # an arm's sum of weights / the sample's, expected to be 1, above which a replicate is left out
 DEFAULTS = JREOptions()
-FEW_WHOLE = 15, 3  # the same if each cluster has one treatment: for t intervals, and for the jackknife with t
-UNBALANCED = 10, 2  # the same for the jackknife with t, if another arm has more than twice as many
+FEW_WHOLE = 15, 3  # `FEW_CLUSTERS` if each cluster has one treatment: for t intervals, and for the jackknife with t
+UNBALANCED = 10, 2  # for the jackknife with t, 10 clusters if another arm has more than 2 times as many
 
 
 def fit_estimator(
@@ -140,7 +138,7 @@ def weigh(equations: Equations, task: Task) -> WeightFit:
 
 
 def check_scores(weights: WeightFit, task: Task) -> None:
-    """Warn if given scores, or a classifier's scores, are far from the shares of the groups on average."""
+    """Warn if the mean of given scores, or of a classifier's scores, is far from a group's share of the sample."""
     sample, design = weights.equations.sample, task.design
     s = sample.s * sample.in_sample
     means = loaded(weights.probabilities @ s) / sample.total
@@ -162,7 +160,7 @@ def not_converged(notes: Notes, what: str, message: str = "the coefficients stil
 
 
 def estimate_of(weights: WeightFit, task: Task) -> Estimate:
-    """Fit the outcome models and average their predictions. Separation is an error. Non-convergence warns."""
+    """Fit the outcome models and average their predictions. Separation raises an error, non-convergence warns."""
     design, scale = task.design, task.options.effect_scale
     if scale.quantiles:
         return estimate_quantiles(weights, task.spec, design, scale, task.notes)
@@ -176,7 +174,7 @@ def estimate_of(weights: WeightFit, task: Task) -> Estimate:
 
 
 def fit_stack(task: Task, learned: Learned, joint_options: JREOptions) -> FitRecord:
-    """Fit the stack, an average of JRE with the formula and two fits per learner.
+    """Return the weighted average of JRE with the formula and two fits per learner.
 
     The first fit adds the learner's predictions to the terms of JRE, and is left out if there are too few rows. The
     second is AIPW with these predictions.
@@ -186,11 +184,11 @@ def fit_stack(task: Task, learned: Learned, joint_options: JREOptions) -> FitRec
     replicates = None if lead.joint is None else lead.joint.replicates
     rows, columns = min(arm.n for arm in lead.overlap), lead.sample.X.columns.shape[1]
     enough = rows >= MIN_ROWS_PER_COLUMN * columns
-    # Residuals under weights that do not add up to one vary far more between resamples.
+    # Without normalised weights, the mean residuals vary far more between resamples.
     alone = dataclasses.replace(AIPW, normalized=True)
     if not enough:
         few = f"the smallest group has {rows / columns:.1f} observations for each of {columns} outcome columns"
-        notes.append(f"The stack has no fits with predictions as terms: {few}, fewer than {MIN_ROWS_PER_COLUMN}.")
+        notes.append(f"Fits with predictions as terms are left out: {few}, fewer than {MIN_ROWS_PER_COLUMN}.")
     for number, name in enumerate(learned.names):
         said, own = errors.Told(notes), learned.of(number)
         again = dataclasses.replace(task, inference=inference, notes=said)
@@ -210,7 +208,7 @@ def joint_record(task: Task, joint_options: JREOptions, replicates: Replicates |
     start = separate_record(dataclasses.replace(task, spec=IPWRA))
     plain = dataclasses.replace(start, cov_type=start.robust_type, small_sample=False)
     robust = dataclasses.replace(plain, robust=robust_covariance(plain))
-    with np.errstate(all="ignore"):  # weights may overflow; their replicates are left out
+    with np.errstate(all="ignore"):  # replicates whose weights overflow are left out
         joint = train_from(robust, joint_options, notes, replicates)
     if not joint.fit.determined:
         found = "the outcome models are not determined, because a propensity replicate has a few very large weights"
@@ -266,7 +264,7 @@ def score_misses_square(record: FitRecord, joint: JointRecord) -> bool:
 def train_from(
     start: FitRecord, options: JREOptions, notes: Notes, replicates: Replicates | None = None
 ) -> JointRecord:
-    """Fit the arms jointly, starting from IPWRA. Propensity replicates are drawn unless `replicates` is given."""
+    """Fit the arms jointly, starting from IPWRA. Propensity replicates are computed unless `replicates` is given."""
     design, sample, given = start.design, start.sample, options.replicates is not None
     if given and design.on_disk:
         raise not_on_disk("replicates=", use="n_replicates=200")
@@ -319,7 +317,7 @@ def train_from(
         converged = path.table["converged"]
         if not converged.all():
             anchors = errors.listed(converged.index[~converged].tolist())
-            told = f"the joint objective did not converge at shrinkage {anchors}; these values are not used"
+            told = f"the joint objective did not converge at shrinkage {anchors}, which cross-validation ignores"
             advice = "Simplify the outcome formula. `res.anchor_path()` shows the other values."
             notes.warn(f"{told}.\n{advice}", errors.ConvergenceWarning)
     fit, options = trained(alpha), dataclasses.replace(options, replicates=None)
@@ -377,7 +375,7 @@ def bounded(problem: JointProblem, replicates: Replicates, notes: Notes) -> Repl
 def check_clusters(record: FitRecord, notes: Notes) -> None:
     """Warn if an arm has too few clusters for reliable tests, or a single cluster, which allows no tests."""
     design = record.design
-    if not design.n_clusters or design.survey is not None:  # its t distribution accounts for few units
+    if not design.n_clusters or design.survey is not None:  # a survey's t distribution accounts for few PSUs
         return
     counts, t = design.arm_clusters, bool(np.isfinite(record.df))
     whole = sum(counts) == design.n_clusters  # each cluster has one treatment
@@ -436,7 +434,7 @@ def check_outcome(record: FitRecord, notes: Notes) -> None:
         name = design.endog_name
         spelling = ", and the spelling and capitals of the value" * ("==" in name)
         notes.warn(f"outcome {name!r} {found}.\nCheck that it is the right column{spelling}.", errors.DesignWarning)
-    if design.periods is not None or low == high:  # the mean is a change, or as constant as the outcomes
+    if design.periods is not None or low == high:  # the means are changes, or the outcomes are constant
         return
     means = estimate.params[-design.n_arms :]
     beyond = np.maximum(low - means, means - high)

@@ -41,18 +41,18 @@ class Estimate:
     Parameters
     ----------
     params : ndarray, shape (2 K - 1,)
-        Effects of the arms against the reference, then the mean of each arm; ((2 K - 1) J,) for J quantiles per arm.
+        Effects of the arms against the reference, then the mean of each arm. With J quantiles, ((2 K - 1) J,).
     theta : ndarray, shape (K, p)
-        Outcome coefficients of the basis columns. For quantiles, p is 0.
+        Outcome coefficients of the basis columns. For quantiles and matching, p is 0.
     gamma : ndarray, shape (Q,)
-        Propensity coefficients of the basis columns. Empty without a propensity model.
+        Coefficients of all models of the weights, for basis columns. Empty without such models.
     model_means : ndarray, shape (K,)
         Averages of `predicted` over the target.
     rows : object
         The results by row, with `predicted` (K, n) and `influence` (n, 2 K - 1 + K p + Q). `refit(s, weighed=None)`
         estimates again under row weights (n, R). `weighed` is the result of `WeightFit.refit`, if known.
     failed : tuple of int
-        The `Failure` of each arm's outcome model, which may be OK. Empty for a joint fit.
+        The `Failure` code of each arm's outcome model. Empty for joint fits, quantiles and matching.
     """
 
     params: Array
@@ -134,10 +134,10 @@ def sandwich(
     influence: Array, weights: Array, total: float, *, frequency: bool = False, cluster: Any = None,
     stratum: Any = None, strata: Factors | None = None,
 ) -> Array:  # fmt: skip
-    """Return the covariance of estimates from their influence function (n, d), with row weights of sum `total`.
+    """Return the covariance of estimates from their influence function (n, d), given row weights with sum `total`.
 
-    A frequency weight multiplies the squared influence of a row. Any other weight multiplies the influence itself.
-    Rows of one cluster may depend on each other (Liang and Zeger 1986). `strata` are of a survey (Binder 1983).
+    Without clusters, frequency weights multiply squared influences. Otherwise, weights multiply influences. Rows of one
+    cluster may depend on each other (Liang and Zeger 1986). `strata` are for surveys (Binder 1983).
     """
 
     def over_rows(function: Callable[..., Array], *given: Any) -> Array:
@@ -183,7 +183,7 @@ def group_sums(values: Array, group: NDArray[np.intp], n_groups: int = 0) -> Arr
 
 
 RELATIVE_ROUNDING = 1e-13  # share of the estimates below which a mean or a standard error is rounding error
-FAR = 100  # standard deviations from zero within which the level of the outcomes costs no digits
+FAR = 100  # outcomes with a mean more standard deviations from zero are centred, which saves digits
 
 
 @dataclass(frozen=True)
@@ -193,7 +193,7 @@ class WeightFit:
     equations: Equations  # the sample, score and target
     beta: Beta  # coefficients of `Equations.weight_blocks`
     converged: bool = True
-    times: Array | None = None  # for matching: one in the target, plus how often the unit is a match
+    times: Array | None = None  # for matching: one in the target, plus the unit's weight as a match
 
     @property
     def at(self) -> Point:
@@ -259,7 +259,7 @@ class WeightFit:
 
     @property
     def estimated(self) -> bool:
-        """Whether there are propensity scores that are estimated."""
+        """Whether propensity scores are estimated."""
         model = self.equations.model
         return model is not None and model.kind != "known"
 
@@ -301,7 +301,7 @@ def gamma_of(beta: Beta, width: int) -> Array:
 
 
 def under_weights(equations: Equations, s: Array) -> Equations:
-    """Return the equations with the scores of a classifier, if any, that is refitted under row weights (n, R)."""
+    """Return the equations after refitting the classifier of the scores, if any, under row weights (n, R)."""
     model = equations.model
     if model is None or model.classifier is None:
         return equations
@@ -337,7 +337,7 @@ class SeparateRows(FieldsAlone):
         return np.ascontiguousarray(self.equations.by_row(_predicted, Point(self.beta)).T) + self.equations.height
 
     def of_blocks(self) -> Influence:
-        """Return the influence function of the coefficients of all equations."""
+        """Return the influence functions of all coefficients."""
         sample = self.equations.sample
         return influence(self.equations.blocks, sample.s[:, None], self.beta, sample.total)
 
@@ -413,9 +413,9 @@ def _predicted(equations: Equations, at: Point) -> Array:
 
 
 def centred(equations: Equations) -> Equations:
-    """Subtract the mean from outcomes that are far from zero, which does not change linear models with a constant."""
+    """Subtract the mean from outcomes far from zero. This changes only the constants of linear models."""
     sample, spec = equations.sample, equations.spec
-    # changes between cross sections have no level, and given predictions are for outcomes with their level
+    # changes between cross sections are not shifted, and given predictions are for unshifted outcomes
     level = not spec.given and equations.family.linear and sample.late is None
     if not level or not equations.constant.any():
         return equations
@@ -456,7 +456,7 @@ def _predicted_sums(equations: Equations, at: Point) -> tuple[Array, float]:
 
 
 def weights_of(record: Any) -> WeightFit:
-    """Return the importance weights of a fit, or the weights that define its target if there are none."""
+    """Return the importance weights of a fit. Without any, a `WeightFit` with only its sample and target."""
     return record.weight_fit or WeightFit(Equations(record.sample, record.spec, record.options.population), {})
 
 
@@ -486,7 +486,7 @@ def _apart(columns: Array) -> list[Array]:
 
 
 def at_estimate(weights: WeightFit, spec: Specification, theta: Array) -> tuple[Equations, Beta]:
-    """Return the equations, and all coefficients: of the weights and, from `theta` (K, p, R), of the outcome models."""
+    """Return the equations, and the coefficients of weights and outcome models, the latter from `theta` (K, p, R)."""
     equations = weights.equations.of_estimator(spec)
     beta = {} if equations.model is None else dict(weights.beta)
     if not spec.given:

@@ -1,7 +1,7 @@
 """Predictions of the outcome by learners, and the designs that use them.
 
 `learn` cross-fits predictions of every row in every arm (`Learned`). `with_predictions` adds the predictions of all
-arms to the terms of every outcome model, or replaces the terms by them. Influence functions and resamples treat the
+arms to the terms of every outcome model, or replaces the terms. Influence functions and resamples treat the
 predictions as fixed columns.
 """
 
@@ -32,12 +32,12 @@ ROUNDED = 1e-26  # variance that a constant has by rounding, relative to its mea
 
 @dataclass(frozen=True)
 class Learned:
-    """Cross-fitted predictions of a sample, on the scale of linear predictors of a family.
+    """Learners cross-fitted to a sample. They predict on the scale of linear predictors of `family`.
 
     `features` (p,) marks the columns of the outcome design that the learners use. `folds` has the fold of each row, in
     the order of the data. `quality` (L, K, 3) has out-of-fold measures for each learner (L) and arm (K): R squared, and
     intercept and slope of a regression of the outcomes on the predictions. `means` (L, K, n) has the predicted mean
-    outcomes. It is None if the rows are not in memory.
+    outcomes, or is None if the rows are not in memory.
     """
 
     fits: tuple[CrossFitted, ...]
@@ -57,14 +57,14 @@ class Learned:
         return dataclasses.replace(self, fits=(self.fits[number],), quality=self.quality[[number]])
 
     def __call__(self, columns: Array, position: Numbers | None = None) -> Array:
-        """Predict m rows from `columns` (m, p): one column per learner and arm. Positions determine the folds."""
+        """Predict the rows of `columns` (m, p): one column per learner and arm. `position` gives the rows' folds."""
         fold = None if position is None else self.folds[position]
         means = [fit(columns[:, self.features], fold) for fit in self.fits]
         return on_predictor_scale(self.family, np.concatenate(means))[0].T
 
 
 def learn(design: Design, options: ModelOptions, inference: InferenceOptions, notes: Notes) -> Learned:
-    """Cross-fit the learners of the options to the rows of each arm, in the folds of cross-fitted propensity scores."""
+    """Cross-fit the learners of the options to the rows of each arm. A propensity classifier has the same folds."""
     if design.offset_kind is not None:
         raise OptionError(f"a learner ignores the {design.offset_kind}.\nLeave learner= or {design.offset_kind}= out.")
     features, family = design.varying, options.outcome_family

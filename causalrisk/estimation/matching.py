@@ -1,15 +1,15 @@
 """Nearest-neighbour matching with replacement, and its standard errors (Abadie and Imbens 2006, 2011, 2016).
 
-Y_i(a) is the outcome of unit i if a is its own arm. Otherwise it is the mean over its matches in arm a. K_i counts how
-often unit i is itself a match, each time divided by the number of matches. K2_i sums the squares of these shares. The
+Y_i(a) is the outcome of unit i if a is its own arm. Otherwise it is the mean over its matches in arm a. K_i is the sum
+of 1 / (number of matches) over the target units that are matched with unit i, and K2_i is the sum of the squares. The
 mean of an arm is the average of Y_i(a) over the N units of the target that have matches in all arms. The covariance of
 the means is
 
     1 / N^2 [sum_i (Y_i(.) - mu)(Y_i(.) - mu)' + diag_a sum_{j in arm a} ((t_j + K_j)^2 - t_j - K2_j) s2_j].
 
-The first sum is over the target, where t_j = 1. s2_j is the variance (divisor n - 1) of the outcome among the unit and
-the nearest units of its arm: two, or one with an estimated score, or more if distances are tied. `bias_adjust` corrects
-Y_i(a), and an estimated score adds `score_correction`.
+The first sum is over these N units. t_j is 1 for these units and otherwise 0. s2_j is the sample variance of the
+outcomes of unit j and the two nearest units of its arm (one with an estimated score, more if distances are tied).
+`bias_adjust` corrects Y_i(a). An estimated score adds `score_correction` to the covariance.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ TIED = 1e-9  # distances that differ by less, relative to the spread of the colu
 FAR = 1e6  # distance between the strata of exact matching, in spreads of the columns
 PROPENSITY = "propensity"  # the metric
 DEPENDENT = 1e-12  # eigenvalue of the correlations, relative to the largest, that counts as zero
-WITHIN = 2  # nearest units of the arm that measure an outcome's variance; with an estimated score one is the unit
+WITHIN = 2  # nearest units that give an outcome's variance; with an estimated score, one is the unit itself
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ class Matches:
 
 
 def match(units: Array, others: Array, least: int, tied: float, caliper: float | None = None) -> Matches:
-    """Match each unit with at least `least` nearest candidates, and all that are tied with the farthest of them."""
+    """Match each unit with at least `least` nearest candidates, and all tied with the last, within any caliper."""
     (points, of), (centres, among) = _cells(units), _cells(others)
     tree, wanted = scipy.spatial.cKDTree(centres), min(least, len(centres))
     distance, place = tree.query(points, k=np.arange(1, wanted + 1))
@@ -130,7 +130,7 @@ class MatchedRows:
 
 
 def metric_columns(weights: WeightFit, design: Design, options: ModelOptions, notes: Notes) -> Array:
-    """Return columns whose Euclidean distance is the metric, shape (n, p), with rows in the order of the sample."""
+    """Return columns (n, p), in the order of the sample, whose Euclidean distance is the metric."""
     sample, metric = weights.equations.sample, options.metric
     if metric == PROPENSITY:
         if sample.n_arms > 2:
@@ -253,7 +253,7 @@ def matches_of(columns: Array, sample: Sample, options: ModelOptions, design: De
 
 
 def fitted_slopes(Z: Array, y: Array, times: Array) -> Array:
-    """Return the slopes of a regression of y on the columns Z. Each unit counts as often as it is a match."""
+    """Return the slopes of a regression of y on the columns Z, with weights `times`."""
     root = np.sqrt(times)[:, None]
     columns = np.column_stack([np.ones(len(Z)), Z])
     return np.asarray(np.linalg.lstsq(columns * root, y * root[:, 0], rcond=None)[0][1:])
@@ -310,7 +310,7 @@ def nearest_outcomes(columns: Array, sample: Sample, a: int, caliper: float | No
 
 
 def matched_pairs(record: Any) -> pd.DataFrame:
-    """Return the matched pairs: row labels "unit" and "match", "weight" (1 / matches of the unit) and "distance"."""
+    """Return one row per matched pair: labels "unit" and "match", "weight" (1 / matches of the unit), "distance"."""
     if not record.spec.matched:
         raise UnavailableError(f"{record.spec.name} has no matches.\nUse `Matching.from_formula(...).fit()`.")
     sample, rows, parts = record.sample, record.estimate.rows, list[pd.DataFrame]()

@@ -133,7 +133,7 @@ def defaults_of(*kinds: Any) -> dict[str, Any]:
 
 
 def typed_options(options: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, str]:
-    """Return the source text of each option that is not a default, by name. Data appear as variables of this name."""
+    """Return the source text of each option that is not a default, by name. Data appear as the option's name."""
     texts = {}
     for name, value in options.items():
         items = value if isinstance(value, list | tuple) else [value]
@@ -159,7 +159,7 @@ class ModelOptions:
     repeat : int
         Number of the repeat that determines the folds, from 0 to `n_repeats` - 1.
     read_as : tuple of str
-        Notes on options that were given by the names of other packages.
+        Notes on options that were given under names from other packages.
     typed : mapping of str to str
         The formula and the options of the model as they were typed.
     """
@@ -197,7 +197,7 @@ class ModelOptions:
         if self.effect == QUANTILE.name or self.quantiles is not None:
             object.__setattr__(self, "quantiles", _levels(self.quantiles, self.effect))
         alone = self.learner is not None and self.propensity_score is None
-        # a learner may predict the rows that it was fitted to
+        # with n_folds=1, a learner predicts the rows that it was fitted to
         whole_number("n_folds", self.n_folds, 1 if alone else 2, ModelOptions.n_folds)
         if self.learner is not None:
             check_learner(self.learner)
@@ -207,7 +207,7 @@ class ModelOptions:
         elif self.learner_use is not None or self.n_repeats != 1:
             name = "n_repeats" if self.learner_use is None else "learner_use"
             raise OptionError(f'{name}= needs a learner.\nAdd `learner="smooth"`, for example.')
-        _ = self.outcome_family  # checks itself
+        _ = self.outcome_family  # raises an error if it is invalid
         object.__setattr__(self, "target", _target(self.target))
         if self.propensity_loss == "calibrated" and self.propensity_link != "logit":
             raise OptionError('propensity_loss="calibrated" needs the logit link.\nUse `propensity_link="logit"`.')
@@ -224,7 +224,7 @@ class ModelOptions:
             object.__setattr__(self, "clip", _limits("clip", self.clip, (0.01, 0.99), ()))
 
     def _check_change(self, did: DiD) -> None:
-        """Raise an error for options under which parallel trends do not identify the effect."""
+        """Raise an error for options that are not available with `did=`."""
         linear = self.outcome_family.linear
         for name, given, only in (
             ("target", self.population.name, "treated"),
@@ -245,7 +245,7 @@ class ModelOptions:
     @property
     def population(self) -> TargetPopulation:
         """The target population."""
-        target = self.target  # checked: a population, the name of one, a function or a data frame
+        target = self.target  # checked: a population or its name, a function or a data frame
         if isinstance(target, str | TargetPopulation):
             return POPULATIONS[target] if isinstance(target, str) else target
         if callable(target):
@@ -254,7 +254,7 @@ class ModelOptions:
 
     @property
     def estimand(self) -> str:
-        """Name of the effect, such as "ATE ratio", without a prefix for trimmed samples."""
+        """Name of the effect, such as "ATE ratio", without the prefix "trimmed"."""
         name = self.population.estimand
         return name.replace("AT", "QT") if self.quantiles else f"{name}{self.effect_scale.label}"
 
@@ -318,14 +318,14 @@ def model_options(design: Design, given: Mapping[str, Any]) -> ModelOptions:
 
 
 def named_target(value: Any, design: Design) -> Any:
-    """Convert an option `target` that names an arm, by level or label, to the population of the arm's rows."""
+    """Replace a `target` that is the level or label of an arm by the population of the arm's rows."""
     arm = design.arm_named(value)
     if arm is None:
         return value
     population, known = specification.arm_population(arm, design.labels), SPELLINGS.get(str(value).lower())
     if known is None or POPULATIONS[known] is population:
         return population
-    if value not in design.labels:  # a level that has another label does not hide the name
+    if value not in design.labels:  # a level with another label does not make the name ambiguous
         return value
     problem = f"target={value!r} is ambiguous: it is the label of a group, and the name of the population {known!r}"
     raise OptionError(f'{problem}.\nUse another label: `levels={{{design.levels[arm]!r}: "group {value}", ...}}`.')
@@ -363,7 +363,7 @@ def _limits(name: str, value: Any, example: tuple[float, float], names: tuple[st
         low, high = np.nan, np.nan
     if not isinstance(value, str) and 0 <= low < high <= 1:
         return low, high
-    if isinstance(value, float) and 0 < value < 1 and value != HALF:  # a single number is a distance from 0 and from 1
+    if isinstance(value, float) and 0 < value < 1 and value != HALF:  # advise limits at this distance from 0 and 1
         example = min(value, round(1 - value, 12)), max(value, round(1 - value, 12))
     also = f", or one of {listed(names)}" if names else ""
     problem = f"{name}={value!r}; expected limits of the propensity score, 0 <= low < high <= 1{also}"
@@ -404,7 +404,7 @@ class InferenceOptions:
         check_rng(self.rng)
 
     def resolved(self, design: Design, joint: bool) -> tuple[str, str]:
-        """Return the covariance type, and the kind of bootstrap or multipliers, if any. `joint` is for JRE."""
+        """Return the covariance type, and the kind of resampling or multipliers. `joint` is for JRE."""
         if design.survey is not None:
             return self._resolved_survey(design.survey)
         clustered = design.cluster_name is not None
@@ -417,7 +417,7 @@ class InferenceOptions:
             return "bootstrap", kind
         if self.cov_type is None:
             return "cluster" if clustered else "robust", kind
-        named["bootstrap"] &= not joint or self.bootstrap == MULTIPLIER  # it also determines the replicates
+        named["bootstrap"] &= not joint or self.bootstrap == MULTIPLIER  # it determines JRE's replicates too
         for name, given in named.items():
             if given:
                 problem = f'{name}= is for bootstrap standard errors, not cov_type="{self.cov_type}"'

@@ -23,7 +23,7 @@ from causalrisk.numerics.families import OutcomeFamily
 from causalrisk.numerics.optimize import MARGIN, separating_direction
 
 SHOWN = 3  # terms that a message names
-BOUNDED = ("binomial", "poisson", "negativebinomial")  # means reach a bound at infinite predictors only
+BOUNDED = ("binomial", "poisson", "negativebinomial")  # families whose means reach a bound only at infinite predictors
 SUSPICIOUS = 12.0  # linear predictors beyond this (odds 160,000) are checked by a linear programme
 
 
@@ -52,7 +52,7 @@ def separated(weights: WeightFit, name: str) -> tuple[NDArray[Any], Array] | Non
     columns, arm, n_arms = columns[among], arm[among], int(arm.max()) + 1
     (n, q), rows = columns.shape, np.arange(len(columns))
     slopes = np.zeros((n_arms - 1, n, n_arms, q))
-    for j in range(1, n_arms):  # slopes of the log odds of a row's arm to each other arm
+    for j in range(1, n_arms):  # slopes of the log odds of a row's own arm against each other arm
         slopes[j - 1, rows, arm] += columns
         slopes[j - 1, rows, (arm + j) % n_arms] -= columns
     signed = slopes[:, :, 1:].reshape(n_arms - 1, n, (n_arms - 1) * q)
@@ -99,7 +99,7 @@ def refuse_other(weights: WeightFit, design: Design) -> None:
     if separated(weights, "observed") is not None:
         formula = None if design.observation is None else design.observation.formula
         problem = f"the observation model (logit) predicts perfectly whether {design.endog_name!r} is observed"
-        advice = f"Simplify `observed={formula!r}`. Perhaps a group or level has no missing outcomes, or only those."
+        advice = f"Simplify `observed={formula!r}`. Perhaps a group or level has all outcomes observed, or all missing."
         raise SeparationError(f"{problem}, so weights are infinite.\n{advice}")
 
 
@@ -128,7 +128,7 @@ def _cells(design: Design, Z: Array, arm: NDArray[Any], told: NDArray[np.bool_])
 
 
 def _direction(design: Design, strength: Array) -> str:
-    """Return a text on the terms that together separate the groups. `strength` is how far each moves the log odds."""
+    """Return a text on the terms that together separate the groups. `strength` is each term's effect on log odds."""
     order = _strongest(np.abs(strength))
     names = ", ".join(repr(design.propensity_names[j]) for j in order[:SHOWN])
     more = " and others" if len(order) > SHOWN else ""
@@ -184,7 +184,7 @@ def check_outcome_fits(design: Design, family: OutcomeFamily, failed: tuple[int,
 TOP_SHARE = 0.01
 LARGE_WEIGHT = 1e6
 LARGE_SHARE = 0.2
-SMALL_EFFECTIVE, SMALL_FOR_ALL = 0.2, 1 / 3  # least judged share; the second if everybody is the target
+SMALL_EFFECTIVE, SMALL_FOR_ALL = 0.2, 1 / 3  # see `least_share`; the second if everybody is the target
 ALMOST = 1 - 1e-9  # an effective n above this share of n differs from n by rounding
 REMOTE_SCORE, REMOTE_SHARE = 1e-3, 0.05
 
@@ -195,9 +195,9 @@ class ArmWeights:
 
     `n` counts observations. `effective_n` is (sum w)^2 / sum w^2. `top_share` is the share of the total weight held by
     the 1% of observations with the largest weights (at least one), and `largest_share` the share of the largest.
-    `extreme` counts weights above 1e6. `largest` is the largest importance weight. `heaviest` is the largest product of
-    importance weight and probability weight, whose mean is one. `alone_n` and `alone_share` are effective n and largest
-    share under the probability weights alone.
+    `extreme` counts importance weights above 1e6. `largest` is the largest importance weight. `heaviest` is the largest
+    product of importance weight and probability weight (scaled to mean one). `alone_n` and `alone_share` are effective
+    n and largest share under the probability weights alone.
     """
 
     n: int
@@ -257,16 +257,16 @@ def advice_on_overlap(spec: Specification, design: Design, options: ModelOptions
 
 
 def judged_shares(effective: Array, alone: Array, toward: int | None) -> Array:
-    """Return the shares of rows by which overlap is judged, (K,): effective n / n.
+    """Return effective n / n of each arm, shape (K,), by which overlap is judged.
 
-    `alone` is n, or the effective n under the probability weights alone, because their cost is not a matter of overlap.
-    If arm `toward` is the target, n is at most the target's: rows far from the target are no loss to a large arm.
+    `alone` is n or, with probability weights, the effective n under these alone, as their cost has nothing to do with
+    overlap. If arm `toward` is the target, n is at most the target's n, because other arms need no more.
     """
     return effective / np.minimum(alone, np.inf if toward is None else alone[toward])
 
 
 def least_share(target: TargetPopulation) -> float:
-    """Return the judged share below which a fit warns."""
+    """Return the value of `judged_shares` below which a fit warns."""
     return SMALL_FOR_ALL if target.everybody else SMALL_EFFECTIVE  # other targets leave rows out on purpose
 
 
@@ -305,7 +305,7 @@ def inverse_sum(scores: Array) -> Array:
 
 
 def crump_cut(scores: Array, weights: Array) -> float:
-    """Return the upper limit on the sum of inverse propensity scores that gives the average effect the least variance.
+    """Return the upper limit on `inverse_sum` for which the average effect has the least variance.
 
     References
     ----------
@@ -354,7 +354,7 @@ def overlap_of(
         remote, every = int(units[without].sum()), int(units.sum())
         if remote > REMOTE_SHARE * every:
             alone = f"{remote} of {every} {design.unit_name}s have almost no comparable {design.unit_name}s in a group"
-            texts.append(f"{alone} (its probability is below 0.001)")
+            texts.append(f"{alone} (propensity score below 0.001)")
     if not texts or used is None:
         return arms, ""
     return arms, f"poor overlap: {'; '.join(texts)}.\n{advice_on_overlap(spec, design, options, used)}"

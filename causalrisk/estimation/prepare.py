@@ -1,9 +1,9 @@
-"""From a design and options to the equations of a fit: checks, trimming, the target and the equations.
+"""Turn a design and options into the equations of a fit, after checks and trimming.
 
 Let eta be the linear predictor of the covariates, and o the offset, which is log t for an exposure t. The outcome
 models fit g^{-1}(eta + o). The means average g^{-1}(eta + o) at the observed offsets, or g^{-1}(eta + log e) at a
-stated exposure e. Bias corrections use the residuals at the observed offsets. At a stated exposure there is no bias
-correction, because no outcome was observed there.
+stated exposure e. Bias corrections use the residuals at the observed offsets. At a stated exposure, only effects in
+groups are corrected: by the mean residual, scaled to this exposure.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def task_of(design: Design, spec: Specification, options: ModelOptions, inferenc
     """Check the options against the data, and return the task with the notes of the data."""
     score = design.score if options.propensity_score is None else options.propensity_score
     design = design.for_scores(scores_rule(options.propensity_loss, score, options.trim))
-    if design.n_clusters:  # without empty folds
+    if design.n_clusters:  # so no fold is empty
         options = dataclasses.replace(options, n_folds=min(options.n_folds, max(2, design.n_clusters)))
     cov_type, bootstrap = inference.resolved(design, joint=spec.joint)
     kind = bootstrap if cov_type == "bootstrap" else None
@@ -113,7 +113,7 @@ def with_given(task: Task) -> Task:
     design, family, predictions = task.design, task.options.outcome_family, np.asarray(task.design.predictions)
     if np.array_equal(predictions[np.arange(len(design.y)), design.arm], design.y):
         problem = "the outcome predictions equal the observed outcomes, so residuals are zero"
-        advice = "Use predictions of a model that was not fitted to the row."
+        advice = "Use predictions from models that were fitted to other rows."
         task.notes.warn(f"{problem} and standard errors are too small.\n{advice}", DesignWarning)
     low, high = family.entry.low, family.entry.high
     outside = int(((predictions < low) | (predictions > high)).sum())
@@ -138,7 +138,7 @@ def no_predictions(columns: Array) -> Array:
 def equations_of(task: Task, target: TargetPopulation | None = None) -> Equations:
     """Return the equations of a task. A given `target` replaces the target of the options."""
     design, spec, options, frame = task.design, task.spec, task.options, task.frame
-    if design.predictions is not None and not spec.targeted:  # its means do not depend on the family
+    if design.predictions is not None and not spec.targeted:  # the means do not depend on the family
         options = dataclasses.replace(options, family="gaussian", link=None)
     sample = make_sample(design, options, frame, given=spec.given)
     target = target or options.population
@@ -147,7 +147,7 @@ def equations_of(task: Task, target: TargetPopulation | None = None) -> Equation
 
 
 def score_model(design: Design, sample: Sample, options: ModelOptions, frame: TargetRows | None) -> ScoreModel:
-    """Return the propensity model that the options name, for the rows of the sample."""
+    """Return the propensity model, or the given scores, for the rows of the sample."""
     limits = options.clip
     if design.score is not None:
         filler = np.full((sample.n_frame, design.n_arms), 1 / design.n_arms)

@@ -1,10 +1,10 @@
-"""Quantiles and distribution functions of the potential outcomes, in memory.
+"""Quantiles and distribution functions of the potential outcomes, for rows in memory.
 
 Let z_i be the indicator 1{y_i <= q}. F_a(q) is the estimator's mean of z in arm a. For IPW it is the weighted share of
-outcomes up to q. For AIPW it is the average of a logit of z on the terms of the outcome formula, plus the weighted
-residuals. The quantile at tau is the smallest outcome q of the arm with F_a(q) >= tau. Its influence function is minus
-the influence function of F_a(q), divided by the density f_a(q). The density is the derivative of F_a(q), computed with
-a kernel around q instead of z.
+outcomes up to q. For AIPW it is the average prediction of a logit of z on the terms of the outcome formula, plus the
+average weighted residual. The quantile at tau is the smallest outcome q of the arm with F_a(q) >= tau. Its influence
+function is minus the influence function of F_a(q), divided by the density f_a(q). The density is the derivative of
+F_a(q), computed with a kernel around q instead of z.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from causalrisk.numerics.arrays import Array
 from causalrisk.numerics.families import outcome_family
 
 INDICATOR = outcome_family("binomial", None)
-ROUNDING = 1e-10  # rounding error by which a distribution function may stay below the level that it reaches
+ROUNDING = 1e-10  # a distribution function reaches a level if it is no further below it than this
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ def normalised(steps: Array, arms: Sequence[ArmSteps], spec: Specification) -> A
 
 
 def distribution_at(weights: WeightFit, spec: Specification, sample: Sample, thresholds: Array) -> Estimate:
-    """Estimate the distribution function of each arm at its entry of `thresholds` (K,)."""
+    """Estimate the distribution function of each arm at the arm's threshold. `thresholds` has shape (K,)."""
     indicated = dataclasses.replace(sample, y=(sample.y <= thresholds[sample.arm]).astype(float), family=INDICATOR)
     equations = dataclasses.replace(weights.equations, sample=indicated)
     return estimate_means(dataclasses.replace(weights, equations=equations), spec)
@@ -176,7 +176,7 @@ class QuantileRows:
         return np.concatenate([self.scale.params(own.T).T, every[0][:, gamma]], axis=1)  # effects are differences
 
     def refit(self, s: Array, weighed: Any = None) -> Refits:
-        """Return estimates under row weights (n, R); distribution functions are refitted at the sample's quantiles."""
+        """Return quantiles under row weights (n, R). Outcome models are refitted at the sample's quantiles only."""
         arms, first = self.arms, self.fits[0].estimate.rows
         weighed = weighed or first.weights.refit(s)
         with np.errstate(invalid="ignore", divide="ignore"):  # resamples without rows in an arm have a failure code
@@ -236,7 +236,7 @@ def _fit_level(
         found = distribution_at(weights, spec, sample, thresholds)
         means, last = found.params[found.block("means")], places.copy()
         for a, place in enumerate(last):
-            if found.failed[a] == Failure.OK:  # the distribution function elsewhere is predicted by the row weights
+            if found.failed[a] == Failure.OK:  # row weights predict the distribution function elsewhere
                 curves[a] = heights[a] - heights[a][place] + means[a]
             if curves[a][place] >= level - ROUNDING:
                 high[a] = place
@@ -249,7 +249,7 @@ def _fit_level(
             else:
                 problem = f"the estimated distribution function of {design.endog_name!r} in group {design.labels[a]!r}"
                 advice = f"Use levels below {level:g} in `quantiles=`, or simplify propensity=."
-                raise CausalRiskError(f"{problem} does not reach {level:g} below the largest outcome.\n{advice}")
+                raise CausalRiskError(f"{problem} is below {level:g} at all outcomes except the largest.\n{advice}")
         if (places == last).all():
             break
     for label, reason, threshold, end in zip(design.labels, found.failed, thresholds, places == ends, strict=True):
@@ -261,7 +261,7 @@ def _fit_level(
     u = (sample.y - thresholds[sample.arm]) / widths[sample.arm]
     kernel = np.where(np.abs(u) <= 1, 0.75 * (1 - u**2), 0.0) / widths[sample.arm]  # Epanechnikov's
     density, drift = densities(found.rows, kernel)
-    # The distribution function is one at the largest outcome, whatever the data are; a negative density is no estimate.
+    # At the largest outcome, the distribution function is always one. A negative density is no estimate.
     density[(places == ends) | (density <= 0)] = np.nan
     return LevelFit(level, places, thresholds, found, density, drift)
 

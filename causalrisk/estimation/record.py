@@ -3,7 +3,7 @@
 The robust covariance is the sandwich of the stacked estimating equations, clustered if a cluster was given.
 
 A stack averages M fits of one effect: JRE on a formula, JRE with the predictions of a learner among its terms, and
-AIPW with the predictions alone. Its arm means are w_1 mu_1 + ... + w_M mu_M, with w on the simplex. The weights
+AIPW with the predictions alone. Its arm means are w_1 mu_1 + ... + w_M mu_M, with w >= 0 and sum 1. The weights
 minimise w' (S + diag S) w, where S is the covariance of the effects from their influence functions. The diagonal counts
 twice, because unequal weights gain less in the next sample than in this one. Influence functions and resamples treat
 the weights as fixed.
@@ -85,7 +85,7 @@ class Task:
     inference: InferenceOptions  # in a `FitRecord` without the caller's resamples
     cov_type: str  # "robust", "HC1", "cluster", "jackknife", "bootstrap", "survey" or "replicates"
     bootstrap: str  # kind of resampling, or the distribution of the multipliers
-    notes: Any  # `Notes`, or a tuple: the text of every warning so far
+    notes: Any  # texts of all notes and warnings so far: `Notes`, or a tuple
     frame: TargetRows | None = None  # rows of a target frame
     trimmed: str = ""  # how many rows were trimmed and by what limits
 
@@ -172,7 +172,7 @@ class FitRecord(Task):
 
     @property
     def draws_units(self) -> bool:
-        """Whether resamples leave out rows or clusters, so that fractional weights could be drawn instead."""
+        """Whether the resamples could be replaced by fractional weights of the rows or clusters."""
         return self.bootstrap not in ("bayesian", "rescaled", "replicates") and self.options.propensity_score is None
 
     @property
@@ -184,7 +184,7 @@ class FitRecord(Task):
 
     @property
     def n_coefficients(self) -> int:
-        """Number of coefficients of the outcome models of all arms. For quantiles, the models of one level count."""
+        """Number of coefficients of the outcome models of all arms. For quantiles, only one level's models count."""
         if not self.options.quantiles:
             return max(self.estimate.theta.size, self.design.n_arms)  # Matching has means alone
         return self.design.n_arms * (1 if self.spec.constants else self.sample.X.columns.shape[1])
@@ -244,7 +244,7 @@ class FitRecord(Task):
     def check_observed(self, what: str) -> None:
         """Raise an error for a diagnostic of residuals if the means are not means of observed outcomes."""
         if self.design.periods is not None:
-            raise UnavailableError(f"{what} are not available for cross sections.\nFit a period without did=.")
+            raise UnavailableError(f"{what} are not available for cross sections.\nFit each period without did=.")
         if self.stated_exposure is not None:
             problem = f"{what} are not available for means at exposure {self.stated_exposure:g}"
             raise UnavailableError(f'{problem}.\nUse `model.with_options(at_exposure="observed").fit()`.')
@@ -268,11 +268,11 @@ class FitRecord(Task):
 
     @property
     def one_cluster(self) -> bool:
-        """Whether a group has rows in only one cluster. Its contributions then sum to zero, so there is no variance."""
+        """Whether a group has rows in only one cluster. No variance can then be estimated."""
         return bool(self.design.n_clusters) and self.design.survey is None and min(self.design.arm_clusters) == 1
 
     def covariance_of(self, block: slice) -> Array:
-        """Return the covariance of the entries `block` of `estimate.values`, after computing it if necessary."""
+        """Return the covariance of `estimate.values[block]`, which is computed if it is not stored."""
         known = self.covariance if block.stop <= len(self.covariance) else reported_covariance(self)
         return known[block, block]
 
@@ -288,7 +288,7 @@ class FitRecord(Task):
         chances = None
         if weights is not None and "observed" in weights.beta:
             chances = weights.equations.by_row(lambda of, at: expit(at(of.observed)[:, 0]), weights.at)
-        if isinstance(design, DesignOnDisk) and not design.parts:  # which raises where the model came from a file
+        if isinstance(design, DesignOnDisk) and not design.parts:  # `parts` raises one if the model is from a file
             raise not_on_disk()
         own = sample.restore(loaded(sample.s))
         ones = np.ones(len(own))
@@ -336,7 +336,7 @@ class Stack:
 
 # --- covariance ------------------------------------------------------------------------------------------------------
 
-NEGATIVE = 1e-12  # negative eigenvalue, in units of both ways' variances, that is more than rounding error
+NEGATIVE = 1e-12  # negative eigenvalue, relative to the sum of both one-way variances, that is more than rounding
 
 
 def influence_covariance(record: FitRecord, influence: Array) -> Array:
@@ -353,7 +353,7 @@ def influence_covariance(record: FitRecord, influence: Array) -> Array:
 
 
 def robust_covariance(record: FitRecord, notes: Notes | None = None, whole: bool = True) -> Array:
-    """Return the sandwich covariance (d, d) of all estimates, or, with `whole=False`, without slow coefficients."""
+    """Return the sandwich covariance (d, d) of all estimates. `whole=False` may omit coefficients to save time."""
     if record.robust is not None:
         return record.robust
     estimate, rows = record.estimate, record.estimate.rows
@@ -368,7 +368,7 @@ def robust_covariance(record: FitRecord, notes: Notes | None = None, whole: bool
 
 
 def reported_covariance(record: FitRecord, notes: Notes | None = None, whole: bool = True) -> Array:
-    """Return `robust_covariance` with the factor for the choice of shrinkage; NaN if a group has only one cluster."""
+    """Return `robust_covariance` times `choice_variance`. It is NaN if a group has only one cluster."""
     if record.one_cluster:
         return np.full((len(record.estimate.values), len(record.estimate.values)), np.nan)
     return record.choice_variance * robust_covariance(record, notes, whole)
@@ -384,7 +384,7 @@ def _sandwich(record: FitRecord, influence: Array, blocks: Sequence[slice], note
 
     def one_way(codes: NDArray[np.intp] | None) -> Array:
         rows = {"cluster": codes, "stratum": sample.stratum, "strata": design.strata}
-        n_clusters = None  # of the sample; those of a target frame come last
+        n_clusters = None  # of the sample; the codes of a target frame's rows come last
         if codes is not None and design.strata is None:
             n_clusters = int(loaded(codes.max())) + 1 - sample.n_frame
         covariance = fits.sandwich(influence, sample.s, sample.total, frequency=record.frequency, **rows)
@@ -428,7 +428,7 @@ def sum_within_units(record: FitRecord, contributions: Array) -> Array:
 
 
 def unit_influence(record: FitRecord, count: int) -> Array:
-    """Return each unit's influence (units, count) on the first estimates; for frequency weights, of one equal unit."""
+    """Return influence (units, count) on the first estimates, of one of the equal units that a row represents."""
     record.design.check_in_memory("this result")
     weighted = record.estimate.influence[:, :count] * record.sample.s[:, None]
     return sum_within_units(record, weighted) / equal_units(record)[:, None]
@@ -443,8 +443,8 @@ SMALL = 1e-8  # weight, relative to the largest, that counts as zero
 def least_variance_weights(covariance: Array) -> Array:
     """Return the weights on the simplex that minimise w' (S + diag S) w, for the covariance S (M, M).
 
-    They are v / sum v, where v >= 0 solves a least-squares problem. At the minimum of v' A v - 2 sum v, A v - 1 is zero
-    where v is positive and not negative elsewhere. Fits whose variance is not finite get no weight.
+    They are v / sum v, where v >= 0 minimises v' (S + diag S) v - 2 sum v, a least-squares problem. Fits whose variance
+    is not finite get no weight.
 
     Examples
     --------
@@ -474,7 +474,7 @@ def stacked(lead: FitRecord, names: Sequence[str], records: Sequence[FitRecord])
     scale, n_arms = lead.options.effect_scale, lead.design.n_arms
     jacobian = scale.jacobian(lead.estimate.params[-n_arms:])[: n_arms - 1]
     moved = [one.estimate.influence[:, one.estimate.block("means")] @ jacobian.T for one in records]
-    plain = dataclasses.replace(lead, small_sample=False)  # `stack_table` has the factor of each fit
+    plain = dataclasses.replace(lead, small_sample=False)  # `stack_table` applies the factor of each fit
     joint = influence_covariance(plain, np.concatenate(moved, axis=1))
     joint = joint.reshape(len(records), n_arms - 1, -1, n_arms - 1)
     covariances = np.einsum("mknk->mn", joint)

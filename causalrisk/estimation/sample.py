@@ -22,8 +22,8 @@ from causalrisk.numerics.families import OutcomeFamily
 from causalrisk.numerics.resampling import JACKKNIFE, WIDTH, Resampler, folds_of
 
 CHUNK = 100_000  # rows of a target frame that are processed at a time
-FEW = 2**23  # numbers in the columns of both designs up to which data on disk are loaded into memory
-FRAME_STREAM = 16  # added to the number of a stream for the rows of a target frame
+FEW = 2**23  # data on disk are loaded into memory if both designs have at most this many numbers
+FRAME_STREAM = 16  # added to the stream number for the rows of a target frame
 BY_ROW = ("y", "arm", "s", "offset", "mean_offset", "recorded", "cluster", "stratum")
 
 
@@ -35,7 +35,7 @@ class Sample:
     `in_sample` and importance weights are zero.
     """
 
-    y: Array  # outcome; a number without effect in the rows of a target frame, and where the outcome is missing
+    y: Array  # outcome; an arbitrary number in rows of a target frame and for missing outcomes
     X: Basis  # of the outcome design; columns of shape (n, p)
     Z: Basis  # of the propensity design; columns of shape (n, q)
     arm: Arms  # of each row, ascending
@@ -97,7 +97,7 @@ class Sample:
         return restored
 
     def arrange(self, values: NDArray[Any]) -> NDArray[Any]:
-        """Sort values in the order of the sample. They are given for rows of the data, then for rows of the frame."""
+        """Sort values in the order of the sample. They are given in the order of the data, then of the frame."""
         return np.concatenate([values[len(self.order) :], values[self.order]])
 
     # --- rows beyond memory ------------------------------------------------------------------------------------------
@@ -143,7 +143,7 @@ def make_sample(design: Design, options: ModelOptions, frame: TargetRows | None,
     if frame is not None:
         of_frame |= {"X": frame.X, "Z": frame.Z}
     if n_frame or design.observation is not None:
-        of_frame["y"] = float(design.outcome_limits.mean())  # outcomes without effect
+        of_frame["y"] = float(design.outcome_limits.mean())  # arbitrary, as these outcomes are not used
 
     def column(name: str) -> Any:
         found = own(name)
@@ -192,7 +192,7 @@ def make_sample(design: Design, options: ModelOptions, frame: TargetRows | None,
 
 
 def arrays_of(design: Design) -> dict[str, NDArray[Any]]:
-    """Return the arrays of a design in memory by their names on disk, without Z if Z is X."""
+    """Return the arrays of a design in memory, under their names on disk. Z is left out if it is X."""
     seen, survey, periods = design.observation, design.survey, design.periods
     found = {name: getattr(design, name) for name in ("y", "X", "Z", "arm", "weights", "offset", "cluster")}
     found |= {
@@ -271,7 +271,7 @@ class SampleResampler:
     sample: Sample
     frequency: bool  # whether weights count repeated rows
     survey: SurveyDesign | None = None  # the design whose rescaled bootstrap gives the resamples
-    replicates: Any = None  # replicate weights over the weights, (n, R), if they are the resamples
+    replicates: Any = None  # replicate weights / weights, (n, R), if these are the resamples
 
     def draw(self, stream: int, block: int, width: int) -> Array:
         """Return the row weights (n, width) of a block of resamples: how often a row is drawn, times its weight."""
@@ -316,7 +316,7 @@ class SampleResampler:
 
 
 def sample_resampler(design: Design, sample: Sample, kind: str, seed: np.random.SeedSequence) -> SampleResampler:
-    """Make the resampler of a design: it draws rows, within arms if "stratified", or clusters from one pool."""
+    """Return the resampler of a design. It draws rows (within arms if "stratified"), or clusters from one pool."""
     survey = design.survey if kind == "rescaled" else None
     given = design.replication if kind == "replicates" else None
     replicates = None if given is None else given.multiplicities[sample.order]

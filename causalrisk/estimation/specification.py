@@ -25,11 +25,11 @@ class TargetPopulation:
     name: str  # as the option is spelled and the summary prints it
     estimand: str  # name of the effect
     full_name: str  # name of the effect in words
-    rows: str  # the rows over which means average, in the words of the report
+    rows: str  # the rows over which means are taken, as reports describe them
     toward: int | None = None  # the arm whose rows are the target
     tilt: Callable[[list[Any]], Any] | None = None  # a function of the list of the K scores of the rows
     frame: bool = False  # whether the target is the rows of a data frame
-    reference: str = ""  # key of its reference in the report; empty for the usual ones
+    reference: str = ""  # key of its reference in the report, if it has one
     two_arms_only: bool = False
 
     @property
@@ -170,8 +170,8 @@ class Specification:
     weighted: bool = False  # the outcome models are fitted under importance weights (`Equations.outcome`)
     joint: bool = False  # the arms are fitted jointly over the distribution of the propensity score
     given: bool = False  # the outcome models are predictions, one column of the design for each arm
-    # The target is the second arm. The arm's mean is then the mean of its rows under any outcome model. If the arm's
-    # outcome model has no unique fit, the fit of least norm is used.
+    # In difference-in-differences on a panel, the target is arm 1. The arm's mean is then the mean of its rows under
+    # any outcome model. If the arm's outcome model has no unique fit, the fit of least norm is used.
     controls_only: bool = False
     corrected: bool = False  # the mean of an arm is the mean prediction plus the weighted mean of the residuals
     normalized: bool = False  # the weights of these residuals add up to one
@@ -241,10 +241,10 @@ SEPARATE = (UNADJUSTED, OUTCOME_REGRESSION, IPW, IPWRA, AIPW)  # the estimators 
 
 @dataclass(frozen=True)
 class EffectScale:
-    """A function g of the arm means. Effects are reported as g(mean of an arm) - g(mean of the reference).
+    """A function g of the arm means. Effects are differences g(mean of an arm) - g(mean of the reference).
 
     `report` turns this difference into the reported effect, such as a ratio. `contrast` is the inverse of `report`.
-    With quantiles, J levels replace the mean of each arm. Means, effects and names are sorted by arm.
+    J quantiles may replace the mean of each arm. Means, effects and names are sorted by arm.
     """
 
     name: str  # as the option is spelled
@@ -257,7 +257,7 @@ class EffectScale:
     report_slope: Callable[[Array], Array]
     contrast: Callable[[Array], Array]
     null: float  # the reported effect when there is none
-    domain: str  # which means have an effect, for messages
+    domain: str  # means for which the effect is defined, for messages
     low: float  # limits of these means
     high: float
     quantiles: tuple[float, ...] = ()  # levels

@@ -1,13 +1,13 @@
-"""A joint fit, the influence function of its coefficients and arm means, and its resamples.
+"""A fit of JRE, the influence functions of its coefficients and arm means, and its refits to resamples.
 
 The estimating equations are stacked: propensity score, IPWRA (the start), joint minimum, arm means. The equations of
 the minimum are the gradient of the Lagrangian, a function of sums over rows. To first order, a row contributes the
 derivative of the gradient with respect to the row's weight. This derivative has two parts. The first is the derivative
-of the Lagrangian with respect to the row's means m_a, times m_a' X. The second is the row's contribution to the sums,
-times the derivative of the sums with respect to the coefficients. Both parts, and the row's contributions to averages
-and biases, are linear in the moments of the row's importance weight (`Moments`). So `RowParts`, evaluated at other
-moments, gives two more derivatives. At the derivatives of the moments, `RowParts` gives the derivative with respect to
-the score. At `by_divisors`, `RowParts` gives the derivative with respect to the mean tilts that divide the weights.
+of the Lagrangian with respect to the row's means m_a, times m_a' X. The second is the row's change of the Lagrangian's
+derivatives in the sums, times the derivatives of the sums in the coefficients. Both parts, and the row's contributions
+to averages and biases, are linear in the moments of the row's importance weight (`Moments`). So `RowParts`, evaluated
+at other moments, gives two more derivatives. At the derivatives of the moments, `RowParts` gives the derivative with
+respect to the score. At `by_divisors`, it gives the derivative with respect to the mean tilts that divide the weights.
 
 `joint.objective` has the notation. In shapes, p is the number of coefficients of an outcome model, Q of the propensity
 score, and d of all estimates. J is the number of divisors.
@@ -35,7 +35,7 @@ from causalrisk.numerics.optimize import OptimizeResult
 
 
 def by_divisors(scores: Scores, rows: Rows) -> list[Moments]:
-    """Return minus the derivatives of the moments by the log divisors of weights and tilts, which are mean tilts.
+    """Return minus the derivatives of the moments with respect to the logs of the mean tilts that divide them.
 
     There is one divisor if the tilt does not vary with the propensity score. Otherwise there are B + 2: one at the
     fitted propensity score, one per replicate, and one for rows with `averaged` but not `measured` (see `Rows`).
@@ -133,7 +133,7 @@ class JointFit(FieldsAlone):
 
     @cached_property
     def means(self) -> Array:
-        """Arm means minus the mean of the arms' biases, shape (K,)."""
+        """Arm means minus the mean of the arms' biases (on the scale g of the effect), shape (K,)."""
         return self.problem.net_means(self.at.average[0][0], self.at.bias[0][0])
 
     @property
@@ -163,7 +163,7 @@ class JointFit(FieldsAlone):
 
     @property
     def net_bias(self) -> Array:
-        """Net biases of arms 1 .. K-1 against arm 0 under each replicate, (K - 1, B), times `bias_slopes`."""
+        """Biases times `bias_slopes` of arms 1 .. K-1, minus those of arm 0, under each replicate, (K - 1, B)."""
         scaled = self.problem.bias_slopes[:, None] * self.bias
         return scaled[1:] - scaled[:1]
 
@@ -175,7 +175,7 @@ class JointFit(FieldsAlone):
         return 2 * float((Objective(self.rows, self.objective.models, terms).first.risk[0] - first.risk[0])[0])
 
     def expected_risk(self) -> float:
-        """Return squared net bias, averaged over the replicates, plus sampling variance (not included for "erm")."""
+        """Return squared net bias averaged over replicates, plus sampling variance unless the objective is "erm"."""
         return float(2 * self.at.risk[0][0] + self.left_out) / self.terms.n_units
 
     def risks_of(self, predicted: Array) -> tuple[Array, Array]:
@@ -288,7 +288,7 @@ class JointFit(FieldsAlone):
         return np.hstack([average, bias, steps.reshape(-1, self.beta.size) @ self.at.u[1][0].T])
 
     def _estimates_after(self, equations: Array, numbers: Array) -> Array:
-        """Return how effects, arm means and theta change after m changes of the equations and of the quantities."""
+        """Return the changes of effects, arm means and theta after m changes of the equations and the quantities."""
         (n_arms, P, _), p, scale, at = self.beta.shape, self.problem.start.theta.shape[1], self.problem.scale, self.at
         hessian, u_slope = self.lift.T @ self.hessian @ self.lift, at.u[1] @ self.lift
         u = numbers[None, :, 2 * n_arms :].transpose(0, 2, 1)
@@ -304,8 +304,8 @@ class JointFit(FieldsAlone):
     def maps(self) -> list[Array]:
         """Four matrices that turn the parts of a row into its influence on effects, arm means and theta.
 
-        The products of parts and matrices are added up. The parts are `RowParts`, `divisors_of`, and the influence
-        functions of the propensity score and of IPWRA.
+        The influence is the sum of the parts times their matrices. The parts are `RowParts`, `divisors_of`, and the
+        influence functions of the propensity score and of IPWRA.
         """
         totals, (n_arms, P, _), (_, p) = self.totals, self.beta.shape, self.problem.start.theta.shape
         equations, numbers = np.split(np.eye(totals["value"].shape[1]), [n_arms * P], axis=1)

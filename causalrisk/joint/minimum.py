@@ -2,7 +2,7 @@
 
 The net bias of an effect is the difference of the biases of its two arms. scipy minimises the objective of the fit,
 starting at IPWRA. Newton steps minimise the objectives of folds and resamples. The models have coefficients theta_a,
-and the columns of the rows have coefficients beta_a = L theta_a, with L of shape (P, p). L is the identity, unless the
+and the columns of the rows have coefficients beta_a = L theta_a, with L of shape (P, p). L is the identity unless the
 linear predictor of the score is an outcome column. Then L also holds the score's coefficients. For linear models the
 objective is quadratic and the constraint linear, so one Newton step from any point reaches the minimum.
 """
@@ -21,9 +21,9 @@ from causalrisk.numerics.arrays import Array, inverse_or_nan
 from causalrisk.numerics.optimize import OptimizeResult, minimize
 
 NEWTON_STEPS, HALVINGS, CONVEX = 100, 13, 1e-10
-SETTLED, SETTLED_CONVEX = 1e-9, 1e-6  # relative lengths of a last step; Newton's error is the square of its length
+SETTLED, SETTLED_CONVEX = 1e-9, 1e-6  # relative length of the last step; the error is about its square
 ROUNDING = 1e-12  # ratio of mean squared residual to mean squared prediction that is rounding error
-SINGULAR, UNDETERMINED = 1e12, 1e15  # condition numbers
+SINGULAR, UNDETERMINED = 1e12, 1e15  # condition numbers above which a linear fit fails, and `determined` is False
 
 
 @dataclass(frozen=True)
@@ -230,7 +230,7 @@ def _is_convex(hessian: Array, u_slope: Array) -> Array:
 
 
 def _error(at: Expansion, alpha: float, nu: Array) -> Array:
-    """Return by how much each minimum violates its first-order conditions, shape (R,)."""
+    """Return how far each point is from satisfying the first-order conditions, shape (R,)."""
     _, gradient, hessian = at.at(alpha)
     gradient = gradient + np.einsum("rc,rck->rk", nu, at.u[1])
     unit = np.sqrt(np.trace(hessian, axis1=1, axis2=2) / gradient.shape[1])

@@ -15,7 +15,7 @@ centred by its own mean.
 
 There may be R columns of row weights, such as resamples. The weight under replicate b is w_b = base + sum_t terms_t
 factor_tb. For a single column, `factor` has the weights themselves. For several columns with a logit, `terms` has the
-odds in each column, and `factor` has what replicate b multiplies the odds by.
+odds in each column, and `factor` has the multiples of these odds under each replicate.
 
 Letters in shapes: n rows, K arms (treatment groups), P columns of the outcome models, C contrasts of the arms, B
 replicates of the propensity score, R columns of row weights, T terms of the weights.
@@ -75,7 +75,7 @@ class Terms:
 
     @property
     def constraint(self) -> Array:
-        """Contrasts of the biases that are constrained to zero at the fitted score."""
+        """Contrasts of the biases that are constrained to zero at the fitted score. Empty for "erm"."""
         return self.contrasts if self.risk else self.contrasts[:0]
 
 
@@ -192,9 +192,9 @@ def mean_and_square(base: Array, terms: Array, factor: Array) -> tuple[Array, Ar
 def sums(rows: Rows, weights: Weights, theta: Array, start: Array, terms: Terms) -> dict[str, Array]:
     """Return the sums over rows that determine the objective at coefficients theta of shape (K, P, R).
 
-    If there is one number per arm, the shape is (R, K, 1 + P): the number is first, and its derivatives follow.
-    Derivatives of sums of residuals lack their minus sign. "square", "gradient" and "hessian" are V / 2 and its
-    derivatives before psi is centred.
+    Sums with one number per arm have shape (R, K, 1 + P): the number, then its derivatives. Derivatives of sums of
+    residuals lack their minus sign. "square", "gradient" and "hessian" are V / 2 and its derivatives before psi is
+    centred.
     """
     if rows.family.linear:
         return _linear_sums(rows, weights, theta, start, terms)
@@ -453,7 +453,7 @@ def by_means(
 ) -> Array:  # fmt: skip
     """Return derivatives of the Lagrangian by each row's predicted means m_a, divided by its share, (K, n, R).
 
-    They leave out the losses, and hold totals over rows fixed. `risk` is the sum over b of w_b times (n / B) D B_b.
+    Derivatives omit the losses, and hold totals over rows fixed. `risk` is the sum over b of w_b times (n / B) D B_b.
     `nu`, shape (R, C), has the multipliers of the constraint.
     """
     arm, D, (t1, w1, t2, tw, w2) = rows.arm, terms.D, moments

@@ -1,7 +1,7 @@
 """The rows of a fit as arrays for the objective, under columns of row weights, with scores and replicates.
 
 A column of row weights has the sample's weights, the weights without one fold, or a resample. Each column has its own
-fitted score, and replicates lie at the same distances from this score. Rows are processed in pieces to save memory.
+fitted score, but the replicates' differences from this score are the same. Rows are processed in pieces to save memory.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from causalrisk.numerics.arrays import Array, is_dask, loaded
 
 AT_ONCE = 32_768  # rows times columns of weights that are processed at a time
 KEPT = 2**21  # largest number of weights under replicates that is cached
-FEWEST, PART = 512, 4096  # fewest rows of a piece; the same if the rows do not fit in memory
+FEWEST, PART = 512, 4096  # fewest rows of a piece, if the rows are in memory and if not
 
 
 @dataclass(frozen=True)
@@ -216,8 +216,8 @@ class WeightedRows(FieldsAlone):
         return np.asarray(loaded(self.equations.sample.in_sample @ self.s))
 
     def pieces(self, width: int, *given: Any) -> Iterator[tuple[Any, ...]]:
-        """Yield pieces of rows: rows in memory, its slices there and among all rows, and its rows of `given`."""
-        fewest = max(FEWEST, 4 * self.equations.sample.X.columns.shape[1])  # each piece adds up Gram matrices
+        """Yield, for each piece: rows in memory, its slice of these, its slice of all rows, its rows of `given`."""
+        fewest = max(FEWEST, 4 * self.equations.sample.X.columns.shape[1])  # few pieces: each one adds up Gram matrices
         size, ends = max(AT_ONCE // width, fewest), [0, len(self.s)]
         if is_dask(self.s):
             size, ends = max(size, PART), np.cumsum([0, *arrays.chunk_sizes(self.s)]).tolist()

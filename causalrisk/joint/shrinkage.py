@@ -2,11 +2,11 @@
 
 For each alpha of `LADDER`, the variance of the effect's influence function is estimated in each fold at the fit to the
 other folds. Another sample might favour another alpha. The variances are therefore drawn many times from the normal
-distribution of their errors. In each draw, the winner minimises the variance plus `CAUTION` standard errors of the
-variance's difference from the first. The chosen alpha is the geometric mean of the winners.
+distribution of their errors. In each draw, the winner minimises the variance plus `CAUTION` standard errors of its
+difference from the variance at the first alpha. The chosen alpha is the geometric mean of the winners.
 
 These variances treat the coefficients as known. The robust variance includes the errors of the coefficients, which
-matter if the score is wrong. If the robust variance exceeds IPWRA's by more than `EXCESS`, alpha is raised.
+matter if the score is wrong. If it exceeds IPWRA's by more than a share of `EXCESS` / sqrt(units), alpha is raised.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ from causalrisk.numerics.arrays import Array, Numbers, chunk_sizes, is_dask, loa
 LADDER = (30.0, 10.0, 3.0, 1.0, 0.3, 0.1, 0.03)  # values of alpha to choose from, the largest first
 BEYOND = (3000.0, 300.0)  # larger values, used only if alpha is raised
 FOLDS = 10
-CAUTION = 0.5  # standard errors by which a variance must be below the first
+CAUTION = 0.5  # standard errors by which a variance must be below the variance at the first alpha
 DRAWS = 1000  # antithetic pairs of draws of the variances' errors
 DIGITS = 3  # significant digits of alpha, few enough to type
-EXCESS = 2.0  # divided by the root of the number of units: the relative excess over IPWRA's variance that is allowed
+EXCESS = 2.0  # allowed relative excess over IPWRA's variance, times the root of the number of units
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ def choose(variances: Variances, converged: NDArray[np.bool_], effects: Array, t
 
 
 def raised(path: Path, variance: Callable[[float], float], start: float, problem: JointProblem) -> Path:
-    """Raise alpha until the robust variance of the effect exceeds IPWRA's variance `start` by no more than `EXCESS`."""
+    """Raise alpha until the robust variance is at most 1 + `EXCESS` / sqrt(units) times IPWRA's variance `start`."""
     sample = problem.equations.sample
     units = sample.total if sample.cluster is None else int(loaded(sample.cluster.max())) + 1
     limit, here, known = (1 + EXCESS / np.sqrt(units)) * start, path.anchor, dict[float, float]()
@@ -167,7 +167,7 @@ def shares_of_winners(squares: Array, covariance: Array, converged: NDArray[np.b
 
 
 def fold_weights(problem: JointProblem, folds: Numbers) -> Array:
-    """Return the weight of each row in each fold, shape (n, G). Frequency weights are split evenly among the folds."""
+    """Return the weights (n, G) of the rows in each fold. Frequency weights are split evenly without clusters."""
     s, count = problem.equations.sample.s, int(folds.max()) + 1
     if is_dask(s):
         folds = chunked(folds, chunk_sizes(s))

@@ -1,8 +1,8 @@
 """The IPWRA fit that JRE starts from, and two decisions that it determines.
 
 The first is the share c of IPWRA's effect heterogeneity that is real. The second is whether the outcome columns lack
-the score's linear predictor. Both need the covariance of the coefficients of each arm's weighted fit. It is a sandwich
-of residuals divided by 1 - h, where h is the leverage, summed within clusters.
+the score's linear predictor. Both need the covariance of the coefficients of each arm's weighted fit. This is a
+sandwich of residuals divided by 1 - h, where h is the leverage, summed within clusters.
 """
 
 from __future__ import annotations
@@ -117,7 +117,7 @@ class JointProblem:
 
     @property
     def contrasts(self) -> Array:
-        """Contrasts C of the arms, (K - 1, K), of squared length two, times `bias_slopes` (one for a difference)."""
+        """Contrasts C of the arms, (K - 1, K), of squared length two, times `bias_slopes` (1 for a difference)."""
         return -np.sqrt(2) * helmert(len(self.slopes)) * self.bias_slopes
 
     def net_means(self, raw: Array, mean_bias: Array) -> Array:
@@ -144,7 +144,7 @@ def points_about(problem: JointProblem, spread: float) -> Replicates:
 
 
 def objective_of(problem: JointProblem, replicates: Replicates, options: JREOptions) -> Objective:
-    """Return the objective that the options name, with its constants."""
+    """Return the objective of the options, with its constants."""
     theta, C, risk = problem.start.theta, problem.contrasts, options.objective == "risk"
     c = options.share if risk else 0.0
     weighed = problem.weighed()
@@ -205,7 +205,7 @@ def outcome_misses_square(problem: JointProblem) -> bool:
 
 
 def further_columns(problem: JointProblem, count: int, squared: Array | None = None) -> ScoreColumns | None:
-    """Return propensity columns, or predictors `squared`, residualised on the outcome columns; None if all are zero."""
+    """Return propensity columns or squared predictors, residualised on the outcome columns. None if all are zero."""
     sample = problem.equations.sample
     X, Z = sample.X.columns, sample.Z.columns
     p, share = X.shape[1], sample.s * sample.in_sample / sample.total

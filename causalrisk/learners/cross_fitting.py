@@ -2,7 +2,7 @@
 
 A learner is one of the names in `NAMED`, or an object with `fit(X, y, sample_weight=...)` and `predict` or
 `predict_proba`, as in scikit-learn. The object is copied and never changed. If its `random_state` is None, the repeat,
-arm and fold determine one, which makes results reproducible. "smooth" also fits rows that do not fit in memory.
+arm and fold determine one, which makes results reproducible. "smooth" does not need all rows in memory.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from causalrisk.numerics.arrays import Array, Numbers
 from causalrisk.numerics.families import OutcomeFamily
 from causalrisk.runtime import ordered_map
 
-EDGE = 1e-3  # least distance of a prediction from the end of the range of a bounded mean
+EDGE = 1e-3  # predictions are moved at least this far inside the range of a bounded mean
 SMOOTH = "smooth"
 FAILURES = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)  # errors of learners
 
@@ -104,7 +104,7 @@ def _named_model(given: Any, smooth: Smooth, *, binary: bool) -> tuple[str, Any]
 
 @dataclass(frozen=True)
 class CrossFitted:
-    """A learner's fits (one per arm and fold) to the rows of each arm outside of each fold."""
+    """A learner fitted, for each arm and fold, to the arm's rows in the other folds."""
 
     name: str
     fitted: tuple[tuple[Any, ...], ...]
@@ -183,7 +183,7 @@ def learner_errors(what: str, where: str) -> Iterator[None]:
 def fitted_copy(
     model: Any, entropy: list[int], X: Array, y: Any, weights: Array | None, *, counts: bool, instead: str
 ) -> Any:
-    """Fit a copy of a model under observation weights. Rows are repeated if weights are counts and need it."""
+    """Fit a copy of a model under observation weights. If weights are counts, rows may be repeated instead."""
     model = copy.deepcopy(model)
     if hasattr(model, "get_params") and hasattr(model, "set_params"):
         names = [name for name, value in model.get_params().items() if name.endswith("random_state") and value is None]

@@ -8,9 +8,9 @@ left out, so that many irrelevant columns do not hide a straight line. The penal
 of the model with normal coefficients [3]_ [4]_. The eigenvalues of the matrix of sums of squares and products give the
 likelihood for every penalty at once.
 
-A fit needs a `SmoothBasis`, with centres, scales and knots of the covariates, and sums of products of its columns,
-which add up over blocks of rows. All fits to an arm, each without one fold, share the basis of the arm. Families other
-than the normal with identity link are fitted by penalised iteratively reweighted least squares [2]_. The working
+A fit needs a `SmoothBasis` (centres, scales and knots of the covariates) and sums of products of the basis columns.
+These sums add up over blocks of rows. All fits to an arm, each without one fold, share the basis of the arm. Families
+other than the normal with identity link are fitted by penalised iteratively reweighted least squares [2]_. The working
 responses and weights give sums of the same kind, in one pass over the rows per iteration.
 
 References
@@ -43,18 +43,18 @@ from causalrisk.runtime import ordered_map
 
 SHARES = (0.0, 0.1, 0.3, 1.0)  # candidate standard deviations of coefficients of curves and products, see `Choice`
 FIRST = 0.3  # share of the curves while the share of the products is chosen
-PENALTIES = np.geomspace(1e4, 1e-8, 49)  # relative to the number of rows, the largest first
+PENALTIES = np.geomspace(1e4, 1e-8, 49)  # relative to the sum of the weights, the largest first
 NO_VARIATION = 1e-12  # variance below which a column is constant; covariates have variance 1
 NO_INFORMATION = 1e-14  # eigenvalue of sums of products, relative to the largest, that is rounding error
 KNOTS = (0.05, 0.35, 0.65, 0.95)  # quantiles of a covariate, as Harrell places four knots
-DISTINCT = 5  # values of a covariate below which it gets no curve
+DISTINCT = 5  # a covariate with fewer distinct values has no curve
 PAIRED = 25  # number of covariates up to which their products are columns
 PLACED = 25_000  # rows of an arm that place knots; more rows do not place them better
-GOLDEN = (np.sqrt(5) - 1) / 2  # its multiples by the numbers of rows spread evenly, and have no period
-SEARCHED = 6  # iterations in which other families choose the penalty anew
+GOLDEN = (np.sqrt(5) - 1) / 2  # multiples by row numbers, modulo 1, are spread evenly and have no period
+SEARCHED = 6  # iterations in which families other than the normal choose penalties again
 MAX_ITERATIONS = 60
 HALVINGS = 30
-SETTLED = 1e-12  # decrease of the penalised loss, relative to it, at which iterations end
+SETTLED = 1e-12  # relative decrease of the penalised loss at which iterations end
 ROWS = 1024  # rows of a block of basis columns
 
 
@@ -98,7 +98,7 @@ class RidgeProblem:
     inner: Array
 
     def spectrum(self, shares: tuple[float, float]) -> tuple[Array, Array, Array]:
-        """Return squared singular values, right singular vectors, and the outcome times the left singular vectors."""
+        """Return squared singular values and right singular vectors of the scaled columns, and U'y (U: left ones)."""
         factors = self.factors(shares)
         used = factors > 0
         values, vectors = np.linalg.eigh((self.gram * np.outer(factors, factors))[np.ix_(used, used)])
@@ -108,11 +108,11 @@ class RidgeProblem:
         return values, vectors, np.divide(along, np.sqrt(values), out=np.zeros_like(along), where=known)
 
     def factors(self, shares: tuple[float, float]) -> Array:
-        """Return the factors of the columns, shape (q,), after which all columns have the same penalty."""
+        """Return factors (q,). Columns that are multiplied by these all have the same penalty."""
         return np.array([1.0, *shares])[self.kinds]
 
     def choose(self, penalties: Array) -> Choice:
-        """Return the most likely penalty and shares. The share of products is chosen before the share of curves."""
+        """Return the penalty and shares with the largest likelihood. The share of products is chosen first."""
 
         def likeliest(pairs: list[tuple[float, float]]) -> Choice:
             deviances = [self.deviance(shares, penalties) for shares in pairs]
@@ -128,7 +128,7 @@ class RidgeProblem:
 
         In the model, coefficients are normal, and their variance is the noise variance divided by the penalty. The
         noise variance maximises the likelihood. The result is infinite if the fit has more than half a degree of
-        freedom per row. With few rows, a smooth outcome cannot be distinguished from a close fit by chance.
+        freedom per row. With few rows, such a fit can be close by chance.
         """
         values, _, along = self.spectrum(shares)
         inside = float(along @ along)
@@ -148,7 +148,7 @@ class RidgeProblem:
 class Choice(NamedTuple):
     """Penalty of the covariates' coefficients, and `shares` of curves and products.
 
-    A share is the ratio of the coefficients' standard deviation to the covariates'. 0 leaves columns out.
+    A share is the prior standard deviation of coefficients relative to the covariates'. 0 leaves the columns out.
     """
 
     shares: tuple[float, float]
@@ -264,13 +264,13 @@ class Smooth:
     coefficients : ndarray, shape (q + 1,)
         The constant and the coefficients of the columns.
     choice : Choice or None
-        The shares and the penalty that were chosen. None before a fit.
+        The shares and the penalty that were chosen. None where `basis` is None.
 
     Notes
     -----
     The fit minimises sum_i w_i (y_i - f(x_i))^2 + penalty sum_j (b_j / s_j)^2. b_j is the coefficient of column j after
-    the column is divided by its standard deviation. s_j is 1 for a covariate, and the share of curves or products for
-    their columns. For other families, twice the negative log quasi-likelihood at dispersion 1 replaces the squares.
+    the column is divided by its standard deviation. s_j is 1 for a covariate, and otherwise the share of curves
+    or of products. For other families, twice the negative log quasi-likelihood at dispersion 1 replaces the squares.
     Shares and penalty are then chosen from the working responses of the first iterations, and kept fixed.
     """
 
@@ -288,7 +288,7 @@ class Smooth:
 
 
 def smooth_fits(model: Smooth, a: int, training: Training, workers: int = 1) -> tuple[Smooth, ...]:
-    """Fit an arm's learner to its rows outside of each fold or, with a single fold, to all its rows."""
+    """Fit arm `a`'s learner to the arm's rows outside of each fold or, with a single fold, to all of them."""
     family, n_folds = model.family, training.n_folds
 
     def outcomes(rows: LearnerRows) -> tuple[Array, Array, Numbers]:
@@ -350,8 +350,8 @@ def _reweighted(
 
         return add_up(training.over(of_rows))
 
-    if family.link == "log" and mean <= 0:  # the constant of the normal family then has no finite estimate
-        raise DesignError(f'y has the mean {mean:g}; link="log" needs one above 0.\nUse `link="identity"`.')
+    if family.link == "log" and mean <= 0:  # the normal family's constant then has no finite estimate
+        raise DesignError(f'y has mean {mean:g}; link="log" needs a mean above 0.\nUse `link="identity"`.')
     now = np.zeros(len(basis.kinds) + 1)
     now[0] = family.distribution.link(mean)
     products, loss = working(now)
@@ -387,7 +387,7 @@ def _reweighted(
 
 @dataclass(frozen=True)
 class LearnerRows:
-    """Rows of learners: `features` (n, k), outcomes `y` (n,), arms and folds. NaN outcomes are only predicted."""
+    """Rows for learners: `features` (n, k), outcomes `y` (n,), arms, folds. NaN outcomes are not used for fitting."""
 
     features: Array
     y: Array

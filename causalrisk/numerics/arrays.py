@@ -1,7 +1,7 @@
 """Linear algebra on stacks of small problems, and work on blocks of rows: chunks of Dask arrays, sums over blocks.
 
-Least-squares problems use an orthonormal basis of the design, which loses no digits. Coefficients of the original
-columns are recovered once, at the end.
+Least squares uses an orthonormal basis of the design, which loses no digits. Coefficients of the original columns are
+recovered once, at the end.
 """
 
 from __future__ import annotations
@@ -52,13 +52,13 @@ class Basis:
 
 
 def plain_basis(X: Array) -> Basis:
-    """Return unchanged columns in the form of a basis, for known coefficients."""
+    """Return the columns, unchanged, as a `Basis`."""
     p = X.shape[1]
     return Basis(np.ascontiguousarray(X), np.eye(p), np.zeros(p), 0)
 
 
 def triangular_factor(rows: Array, root: Array | None = None) -> Array:
-    """Return the upper triangular matrix R with R'R = A'A, computed in blocks. A has `rows` times `root`, if given."""
+    """Return the upper triangular matrix R with R'R = A'A, computed in blocks. A is `rows`, times `root` if given."""
     factors = []
     for block in row_blocks(len(rows)):
         part = rows[block] if root is None else rows[block] * root[block, None]
@@ -67,7 +67,7 @@ def triangular_factor(rows: Array, root: Array | None = None) -> Array:
 
 
 def orthonormal_basis(X: Array, weights: Array) -> Basis:
-    """Return a basis of the columns of X (n, p), of full rank, that is orthonormal under positive row weights."""
+    """Return a basis of the columns of full-rank X (n, p), orthonormal under positive row weights."""
     total, columns = float(weights.sum()), np.array(X, order="F")
     steady = np.flatnonzero((X[0] == X).all(axis=0) & (X[0] != 0))
     constant, shift = int(steady[0]) if steady.size else 0, np.zeros(X.shape[1])
@@ -146,7 +146,7 @@ def inverse_or_nan(matrix: Array) -> Array:
 
 
 def solve_definite(matrices: Array, right: Array) -> tuple[Array, NDArray[np.bool_]]:
-    """Solve positive definite systems (m, p, p) near multiples of the identity. Return a mask (m,) of failures too."""
+    """Solve positive definite systems (m, p, p). Return the solutions, and a mask (m,) of singular systems."""
     squares = np.where(np.isfinite(matrices).all(axis=(1, 2), keepdims=True), matrices, 0.0)
     values = np.linalg.eigvalsh(squares)
     # The negated ">" is also true for zeros, which replace a matrix that is not finite.

@@ -153,7 +153,7 @@ class OutcomeFamily:
 
     @property
     def binary(self) -> Link | None:
-        """The inverse link of a binomial model."""
+        """The inverse link of a binomial model, otherwise None."""
         return BINARY_LINKS[self.link] if self.name == "binomial" else None
 
     def mean(self, eta: Array) -> Array:
@@ -185,7 +185,7 @@ class OutcomeFamily:
         return 0.5 * np.asarray(self.distribution.resid_dev(np.broadcast_to(y, mean.shape), mean)) ** 2
 
     def score(self, y: Array, eta: Array) -> tuple[Array, Array, Array]:
-        """Return the score (y - m) m' / V(m) at linear predictors, minus its derivative, and the derivative's mean."""
+        """Return the score (y - m) m' / V(m), the observed information (minus its derivative) and the expected one."""
         if self.linear:
             one = np.ones_like(eta)
             return y - eta, one, one
@@ -234,7 +234,7 @@ def outcome_family(family: Any, link: Any) -> OutcomeFamily:
         shown = f"={family!r} is not known" if isinstance(family, str) else f" is a {type(family).__name__}"
         close = nearest_name(name.partition("(")[0], SPELLINGS)
         advice = answer("family", name) or (f"Use `family={SPELLINGS[close]!r}`." if close else "Use one of them.")
-        such = "one of the same families of statsmodels, or sm.families.NegativeBinomial(alpha=1.0)"
+        such = "a statsmodels object of these families, or sm.families.NegativeBinomial(alpha=1.0)"
         raise OptionError(f"family{shown}; expected one of {names}, {such}.\n{advice}")
     links = FAMILIES[name].links
     if link is None:

@@ -17,7 +17,7 @@ OptimizeResult = Any  # scipy's class of this name, for annotations
 SETTINGS = {"trust-exact": {"gtol": 1e-10, "max_trust_radius": 1e12, "maxiter": 5000}}  # of the default method
 TOLERANCE = 1e-12  # of other methods
 NEGLIGIBLE = 1e-13  # relative decrease of the objective, as predicted by Newton's method, at a minimum
-SETTLED = 1e-3  # gradient of a statistic below which rounding error ends the search
+SETTLED = 1e-3  # a search that ends at a gradient below this has converged up to rounding error
 MARGIN = 1e-6  # ten times the feasibility tolerance of HiGHS, the solver of the linear programmes
 WRONG = 2e-7  # twice that tolerance
 CUTS = 5000  # constraints that are added to a linear programme at a time
@@ -59,8 +59,8 @@ def separating_direction(signed: Array) -> Array | None:
     Notes
     -----
     The linear programme of Konis (2007) maximises sum_i signed_i'b subject to signed_i'b >= 0 and |b_j| <= 1. The
-    programme is solved again for the rows that the solution leaves at zero, until no row can be moved. The direction is
-    the sum of the solutions. Each programme has only the constraints that earlier solutions violated.
+    programme is solved again for the rows with signed_i'b = 0, until this holds for all rows that remain. The direction
+    is the sum of the solutions. Each programme has only the constraints that earlier solutions violated.
     """
     total, rest, stated = np.zeros(signed.shape[1]), np.ones(len(signed), dtype=bool), np.empty((0, signed.shape[1]))
     while rest.any():

@@ -78,7 +78,7 @@ def stream_generator(seed: np.random.SeedSequence, *key: int) -> np.random.Gener
 
 
 def numbered_blocks(count: int, together: int = 1) -> list[tuple[int, int]]:
-    """Return the number of each block of at most `WIDTH` of `count` resamples, and its width.
+    """Split `count` resamples into blocks of at most `WIDTH`. Return the number and the width of each block.
 
     If several blocks are processed together, the number is the first block's, and the width is the sum of the widths.
     """
@@ -103,7 +103,7 @@ class Resampler:
     among its units. Each split has a generator keyed by seed, stream, block of `WIDTH` resamples, stratum, level and
     number of the part that is split. Therefore some of the units can be drawn without the others.
 
-    Fractional weights are gamma variables divided by their mean. The shares of the parts in a gamma total are
+    Fractional weights are gamma variables divided by their average. The shares of the parts in a gamma total are
     independent of the total, so the weights are drawn in the same way.
     """
 
@@ -126,9 +126,9 @@ class Resampler:
     def perturb(self, stream: int, block: int, width: int, number: NDArray[np.intp], *, spread: float) -> Array:
         """Draw fractional weights of units. Other parameters are as in `draw`.
 
-        The weights are independent gamma variables divided by their mean: the fractional-random-weight bootstrap [1]_.
+        The weights are independent gamma variables divided by their average (fractional-random-weight bootstrap [1]_).
         All rows of a unit have the same weight. A row with a frequency weight has the sum of several weights. No weight
-        is zero. `spread` is the standard deviation of a unit's weight relative to its mean; the bootstrap has 1.
+        is zero. `spread` is the standard deviation of a unit's weight relative to its mean: 1 in the bootstrap.
 
         References
         ----------
@@ -231,7 +231,7 @@ def given_multiplicities(name: str, values: Any, n: int) -> Array:
 
 
 def folds_of(arm: Arms, clusters: Numbers | None, n_folds: int, repeat: int = 0) -> Numbers:
-    """Return the fold of each row, shape (n,). Folds are balanced within arms, and clusters stay whole.
+    """Return the fold of each row, shape (n,). Folds are balanced within arms or, with clusters, keep clusters whole.
 
     Rows are split into chunks of `CHUNK` consecutive rows. In chunk k = 0, 1, ... of repeat r = 0, 1, ..., the rows of
     each arm are shuffled by `numpy.random.default_rng([r, k])` and dealt to the folds k, k + 1, ..., modulo the number

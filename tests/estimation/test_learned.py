@@ -140,7 +140,7 @@ def test_predictions_as_terms_need_six_rows_a_column():
         formula = "y ~ " + " + ".join(f"x{j}" for j in range(1, last + 1))
         res = JRE.from_formula(formula, frame, treat="d", propensity="x1", learner=Square()).fit(**JOINT)
         assert list(res.stack.index) == fits
-        assert ("has no fits with predictions as terms" in str(res.summary())) == (last == 18)
+        assert ("Fits with predictions as terms are left out" in str(res.summary())) == (last == 18)
         assert ("JRE with the predictions as extra terms" in res.methods()) == (last == 17)
     np.testing.assert_allclose(res.effect, res.stack["weight"] @ res.stack["ATE"], rtol=1e-12)
     twice = {"weights": "w", "weight_type": "frequency", "treat": "d", "propensity": "x1", "learner": Square()}
