@@ -216,7 +216,7 @@ def estimate_quantiles(
     units = sample.s if design.weight_type == "frequency" else np.ones(sample.n)
     fits = tuple(_fit_level(weights, spec, design, arms, steps, units, level) for level in scale.quantiles)
     _warn_of_ends(design, fits, notes)
-    _warn_of_masses(design, sample.y, arms, steps / units, fits, notes)
+    _warn_of_masses(design, sample.y, arms, steps, units, fits, notes)
     means = np.stack([fit.thresholds for fit in fits], axis=1).ravel()  # by arm, then by level
     theta, rows = np.empty((sample.n_arms, 0)), QuantileRows(fits, scale, tuple(arms))
     return Estimate(scale.params(means), theta, fits[0].estimate.gamma, means, rows)
@@ -281,17 +281,24 @@ def _warn_of_ends(design: Design, fits: Sequence[LevelFit], notes: Notes) -> Non
 
 
 def _warn_of_masses(
-    design: Design, y: Array, arms: Sequence[ArmSteps], own: Array, fits: Sequence[LevelFit], notes: Notes
+    design: Design,
+    y: Array,
+    arms: Sequence[ArmSteps],
+    steps: Array,
+    units: Array,
+    fits: Sequence[LevelFit],
+    notes: Notes,
 ) -> None:
     """Warn if the share of rows tied at a quantile exceeds the standard error of the distribution function."""
     shared = []
     for a, arm in enumerate(arms):
-        held = own[arm.rows] / own[arm.rows].sum()
+        held, times = steps[arm.rows] / steps[arm.rows].sum(), units[arm.rows]
         for fit in fits:
-            tied = held[y[arm.rows] == fit.thresholds[a]] if fit.density[a] > 0 else held[:0]  # not at the largest
-            if len(tied) > 1 and tied.sum() > np.sqrt(fit.level * (1 - fit.level) * (held**2).sum()):
+            tied = (y[arm.rows] == fit.thresholds[a]) & (fit.density[a] > 0)  # not at the largest
+            share, error = held[tied].sum(), np.sqrt(fit.level * (1 - fit.level) * (held**2 / times).sum())
+            if times[tied].sum() > 1 and share > error:
                 at = f"{fit.thresholds[a]:.6g} (quantile {fit.level:g})"
-                shared.append(f"{tied.sum():.0%} of group {design.labels[a]!r} at {at}")
+                shared.append(f"{share:.0%} of group {design.labels[a]!r} at {at}")
     if shared:
         where = f"quantiles of {design.endog_name!r} are at values that many rows share ({', '.join(shared)})"
         problem = f"{where}, but standard errors assume a smooth distribution"

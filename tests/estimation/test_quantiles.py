@@ -243,6 +243,15 @@ def test_values_that_many_rows_share_are_warned_of():
         fitted(data=DATA.assign(y=DATA.y.round(3)))
 
 
+def test_observations_of_a_row_with_a_frequency_weight_share_its_value():
+    few = DATA.head(80)
+    with pytest.warns(cr.DesignWarning, match="many rows share") as told:
+        fitted(data=few.loc[few.index.repeat(30)])
+    with pytest.warns(cr.DesignWarning) as of_weights:
+        fitted(data=few.assign(count=30), weights="count", weight_type="frequency")
+    assert str(of_weights[0].message) == str(told[0].message)
+
+
 @pytest.mark.parametrize(
     ("options", "named"),
     [
