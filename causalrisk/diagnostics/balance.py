@@ -108,8 +108,7 @@ def balance(
     Definitions follow R's cobalt [1]_. Differences of means are divided by the same standard deviation before and after
     weighting:
 
-    - for the ATE and target frames: the root of the mean of the variances, cobalt's "pooled": sqrt((s_1^2 + s_0^2) /
-      2);
+    - for the ATE and target frames: the root of the mean of the variances ("pooled"), sqrt((s_1^2 + s_0^2) / 2);
     - for the ATT and ATC: the standard deviation of the target group;
     - for targets that depend on the propensity score, such as "overlap": the standard deviation of all rows after
       weighting;

@@ -2,8 +2,7 @@
 
 The bootstrap and the jackknife repeat the fit under other row weights, many refits at a time. The jackknife leaves out
 each unit, a row or a cluster, in turn. The multiplier bootstrap does not refit. Its draws are theta + sum_g w_g psi_g /
-N, with N the total weight, psi_g the influence function of unit g, and w_g a random multiplier with mean 0 and variance
-1.
+N, with psi_g the influence function of unit g, w_g multipliers with mean 0 and variance 1, and N the total weight.
 
 Bootstrap standard errors of JRE are root mean squared deviations from the estimate, not from the mean of the resamples.
 JRE trades bias for variance, so bias in the resamples is part of its error. Resamples keep the shrinkage, so a factor
@@ -311,7 +310,7 @@ def with_covariance(record: FitRecord, inference: InferenceOptions) -> FitRecord
     failed = np.flatnonzero(boot.failures != Failure.OK)
     if failed.size and record.cov_type == "replicates":  # the variance needs every replicate
         why = f"replicate weight {failed[0] + 1} of the survey gives no estimate: {failure_text(boot.failures)}"
-        raise errors.BootstrapError(f"{why}.\nSimplify the formulas. `err.results` has the estimate.")
+        raise errors.BootstrapError(f"{why}.\nSimplify the formulas. `err.results` has the point estimate.")
     if boot.failed_share > inference.max_failed:
         share, drawn, weights = boot.failed_share, len(boot.failures), ""
         more = f"max_failed={share + 0.01:.2f}" if share < 0.9 else f'cov_type="{record.robust_type}"'

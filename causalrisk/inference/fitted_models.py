@@ -107,8 +107,8 @@ def _check_coefficients(record: FitRecord, what: str) -> None:
     """Raise an UnavailableError if the outcome models have no coefficients, or one set per quantile."""
     record.check_means(what)
     if record.spec.matched or record.spec.given:
-        found = f"{what} needs coefficients; predictions of this {record.spec.name} fit are matched, learned or given"
-        raise UnavailableError(f"{found}.\nUse `res.predict()`, or `OutcomeRegression`.")
+        found = f"{what} is not available for {record.spec.name}: matched, learned or given predictions"
+        raise UnavailableError(f"{found} have no coefficients.\nUse `res.predict()`, or `OutcomeRegression`.")
 
 
 def propensity_series(record: FitRecord, field: str, name: str) -> pd.Series:

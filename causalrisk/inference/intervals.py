@@ -292,8 +292,7 @@ def _check_tail(count: int, level: float) -> None:
 def widened_for_choice(record: FitRecord, values: Array) -> Array:
     """Multiply the deviations of resampled estimates (m, d) by the root of the variance factors.
 
-    The factors are for the choice of JRE's shrinkage and for small samples. For ratios, deviations of logs are
-    multiplied.
+    The factors are for choosing JRE's shrinkage and for small samples. Deviations of ratios are of their logs.
     """
     factor, count = np.sqrt(record.choice_variance * record.small_sample_factor), len(record.effect_names)
     if factor == 1:

@@ -122,7 +122,7 @@ def target_text(record: FitRecord) -> str:
 
 
 def rows_words(record: FitRecord) -> str:
-    """Describe the rows over which the means are averages."""
+    """Describe the rows over which the means are taken."""
     design, toward = record.design, record.options.population.toward
     counted = design.nobs if toward is None else int(design.counts[toward])
     group, unmatched = "" if toward is None else f"{design.treat_name} = {design.levels[toward]}", record.n_unmatched
@@ -152,7 +152,7 @@ def outcome_name(record: FitRecord) -> str:
 
 
 def outcome_words(record: FitRecord) -> str:
-    """Return the outcome in a sentence: its name, or "the change of y since 2010"."""
+    """Return the outcome as words of a sentence: its name, or "the change of y since 2010"."""
     design, did = record.design, record.options.did
     if design.periods is not None:
         return f"the change of {design.endog_name} from {' to '.join(design.periods.names)}"
@@ -315,7 +315,7 @@ def missing_words(record: FitRecord) -> str:
 
 
 def left_out(design: Design) -> list[tuple[str, int, int]]:
-    """Return reasons such as "x1 missing", the rows that lack it, and the rows that lack it but no earlier variable."""
+    """Return (reason, rows, new rows) for each reason such as "x1 missing". New rows have no earlier reason."""
     return [
         (variable if formula in ("trim", "weights") else f"{variable} missing", lacking, own)
         for formula, variable, lacking, own in design.ledger
@@ -354,7 +354,7 @@ def trend_words(record: FitRecord, anticipation: int = 0) -> str:
 
 
 def santanna_words(record: FitRecord) -> str:
-    """Return a sentence, after a blank, that names an estimator of Sant'Anna and Zhao. Empty for other estimators."""
+    """Return a sentence (leading blank) that names an estimator of Sant'Anna and Zhao. Empty for other estimators."""
     did = record.options.did
     if did is None:
         return ""
@@ -411,7 +411,7 @@ def survey_words(survey: SurveyDesign) -> str:
 
 
 def distribution_words(record: FitRecord) -> str:
-    """Return the distribution of intervals: the normal, or t with the source of its degrees of freedom."""
+    """Return the name of the distribution of intervals: normal, or t with the source of its degrees of freedom."""
     less = "one" if record.cov_type == JACKKNIFE else "groups" if record.spec.matched else "outcome coefficients"
     source = f" (observations minus {less})"
     if record.design.survey is not None:
@@ -422,7 +422,7 @@ def distribution_words(record: FitRecord) -> str:
 
 
 def logs_words(record: FitRecord) -> str:
-    """Return a sentence on intervals and tests of ratios, after a blank. Empty for differences."""
+    """Return a sentence on intervals and tests of ratios, with a leading blank. Empty for differences."""
     if record.options.effect_scale.additive:
         return ""
     test = f"test of {record.estimand} = {record.options.effect_scale.null:g}"
@@ -431,7 +431,7 @@ def logs_words(record: FitRecord) -> str:
 
 
 def small_sample_words(record: FitRecord) -> str:
-    """Return a sentence on the small-sample factor, after a blank. Empty for other standard errors."""
+    """Return a sentence on the small-sample factor, with a leading blank. Empty for other standard errors."""
     if not record.small_sample:
         return ""
     clusters = record.design.cluster_name is not None
@@ -494,5 +494,5 @@ def study_words(study: Any) -> list[str]:
 
 
 def distribution_of(df: float) -> str:
-    """Return the distribution of tests and intervals."""
+    """Return the name of the distribution of tests and intervals."""
     return "the normal distribution" if np.isinf(df) else f"the t distribution with {df:.6g} degrees of freedom"
