@@ -30,7 +30,7 @@ SCORE_DECIMALS = 10  # scores are rounded, as rounding error differs between equ
 def chosen_covariates(
     record: FitRecord, also: Any, data: Any, interactions: bool, names: Any, of_observation: bool = False
 ) -> list[Covariate]:
-    """Return the covariates of both models and of `also`, in memory. The options are the same as in `balance`."""
+    """Return the covariates of both formulas and of `also`, for data in memory. Options are as in `balance`."""
     full, design = record.full_design, record.design
     kept = design.in_sample[full.in_sample].to_numpy()
     found = {c.name: c for c in covariates.covariates_of_design(full, kept, of_observation)}
@@ -88,8 +88,8 @@ def balance(
         each treatment group (with ``between="observed"``). There are columns "diff", "var ratio" and "KS", each
         "before" and "after" weighting. Estimators without weights, such as `OutcomeRegression`, have no columns
         "after". "kind" is "distance" (the score), "binary" or "continuous". "unit" is the unit of the difference, "std"
-        or "raw". `means` adds "mean" and "sd" of each treatment group. The mean of a binary covariate is the proportion
-        of the larger value, without "sd". For a paper, use
+        or "raw". `means` adds "mean" and "sd" of each treatment group. For a binary covariate, "mean" is the proportion
+        of the larger value, and "sd" is NaN. For a paper, use
         ``res.table_one().save("balance.tex")``, which has the same differences.
 
     Raises
@@ -108,15 +108,15 @@ def balance(
     Definitions follow R's cobalt [1]_. Differences of means are divided by the same standard deviation before and after
     weighting:
 
-    - for the ATE: the root of the groups' mean variance, cobalt's "pooled": sqrt((s_1^2 + s_0^2) / 2) for two groups;
+    - for the ATE and target frames: the root of the mean of the variances ("pooled"), sqrt((s_1^2 + s_0^2) / 2);
     - for the ATT and ATC: the standard deviation of the target group;
-    - for the overlap population and functions of the propensity score: the standard deviation of all rows after
+    - for targets that depend on the propensity score, such as "overlap": the standard deviation of all rows after
       weighting;
-    - with ``between="observed"``: the standard deviation of all rows.
+    - with ``between="observed"``: the standard deviation of all rows of the treatment group.
 
-    Variance ratios divide the variance of the treated by the variance of the controls. They are missing for binary
-    columns. KS is the Kolmogorov-Smirnov statistic, the largest distance between the weighted distribution functions.
-    Differences below 0.1 are usually considered balanced. Scanned data (`causalrisk.scan`) give the same numbers.
+    Variance ratios are relative to the reference group. They are missing for binary columns. KS is the
+    Kolmogorov-Smirnov statistic, the largest distance between the weighted distribution functions. Differences below
+    0.1 are usually considered balanced. Scanned data (`causalrisk.scan`) give the same numbers.
 
     References
     ----------
@@ -185,10 +185,10 @@ def groups_of(design: Design, by: Any, data: Any) -> dict[str, NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Compared:
-    """Sets of n rows, each compared with the first set.
+    """K sets of rows, n rows in all. Each set is compared with the first.
 
-    `rows` has positions in the fit, and `arm` the set of each row. `weights` (2, n) are before and after weighting.
-    `counts` (n,) has the number of observations of each row, and `scores` (K, n) the probabilities of the sets.
+    `rows` has positions in the sample, and `arm` the set of each row. `weights` (2, n) are before and after weighting.
+    `counts` (n,) has the number of observations that each row represents, and `scores` (K, n) the sets' probabilities.
     """
 
     rows: slice | NDArray[np.intp]
@@ -200,7 +200,7 @@ class Compared:
 
 
 def compared(fitted: FittedRows, arm: int | None = None, members: NDArray[np.bool_] | None = None) -> Compared:
-    """Return the sets of rows to compare: the arms or, for missing outcomes in an `arm`, its rows and observed rows."""
+    """Return the sets to compare: the arms or, given an `arm`, all its rows and its rows with an outcome."""
     if arm is None or fitted.chances is None:
         rows = slice(None) if members is None else np.flatnonzero(members)
         weights = np.stack([fitted.weights, fitted.weights * fitted.importance])
@@ -214,7 +214,7 @@ def compared(fitted: FittedRows, arm: int | None = None, members: NDArray[np.boo
 
 
 def mean_and_variance(x: Array, weights: Array, counts: Array, binary: bool) -> tuple[float, float]:
-    """Return weighted mean and variance as in cobalt: sum w (x - m)^2 sum w / ((sum w)^2 - sum w^2), or p (1 - p)."""
+    """Return mean and variance as in cobalt: sum w (x - m)^2 sum w / ((sum w)^2 - sum w^2), or p (1 - p) if binary."""
     total = weights.sum()
     if not total > 0:
         return np.nan, np.nan
@@ -228,7 +228,7 @@ def mean_and_variance(x: Array, weights: Array, counts: Array, binary: bool) -> 
 def comparisons(
     x: Array, rows: Compared, labels: Sequence[str], denominator: str | int, raw_binary: bool, means: bool, score: bool
 ) -> list[dict[str, Any]]:
-    """Compare a column (n,) in each set of rows but the first with the first set. Return rows of the table."""
+    """Return the rows of the table for a column (n,): each set of rows but the first, compared with the first."""
     low, high = x.min(initial=np.inf), x.max(initial=-np.inf)
     binary = bool(not score and low < high and ((x == low) | (x == high)).all())
     x = np.where(x == high, 1.0, 0.0) if binary else x
@@ -276,7 +276,7 @@ def ks_distances(x: Array, rows: Compared) -> Array:
 def balance_table(
     rows: Compared, every: Iterable[Covariate], labels: Sequence[str], denominator: str | int, **shown: Any
 ) -> pd.DataFrame:
-    """Compare propensity score and covariates in each set of rows with the first. Constant covariates are left out."""
+    """Compare score and covariates in each set of rows with the first set. Constant covariates are left out."""
     how, names, found, tables = (rows, labels, denominator), [rows.distance], [], {}
     for covariate in every:
         x = np.ascontiguousarray(covariate.values[rows.rows])

@@ -1,4 +1,4 @@
-"""The expected ATE risk of every estimator over JRE's propensity replicates, and the path of JRE's shrinkage."""
+"""The expected ATE risk of every estimator over random propensity scores, and JRE's fits by amount of shrinkage."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from causalrisk.estimation.record import FitRecord, JointRecord
 from causalrisk.estimation.specification import SEPARATE
 from causalrisk.numerics.arrays import loaded
 
-ROUNDING = 1e-10  # range of a bias over the replicates, in standard deviations, below which it does not vary
+ROUNDING = 1e-10  # a bias whose range over the replicates is smaller, in sampling SDs, is constant
 
 
 def joint_of(record: FitRecord) -> JointRecord:
@@ -26,7 +26,7 @@ def joint_of(record: FitRecord) -> JointRecord:
 
 
 def risk_table(record: FitRecord) -> pd.DataFrame:
-    """Compare the expected ATE risk of every estimator on the propensity replicates of JRE.
+    """Compare the expected ATE risk of every estimator, over JRE's random draws of the propensity score (replicates).
 
     Returns
     -------
@@ -35,8 +35,8 @@ def risk_table(record: FitRecord) -> pd.DataFrame:
 
         - "bias[...]" is the bias of each treatment group's mean. "net" is the net bias, the difference of these biases.
           Both are means over the replicates.
-        - "RMS net" is the root mean squared net bias. "sampling SD" is the root of the mean sampling variance. JRE's
-          objective leaves out a part of the effect heterogeneity. Every row uses IPWRA's estimate of this part.
+        - "RMS net" is the root mean squared net bias. "sampling SD" is the root of the mean sampling variance,
+          including IPWRA's estimate of the effect heterogeneity that JRE's objective leaves out.
         - "risk" is the expected ATE risk, the sum of the squares of "RMS net" and "sampling SD". "RMS error" is its
           root. It is not a standard error: it treats the propensity scores as known and uses the rows of JRE's fit.
         - "correlation" is the correlation of the groups' biases. If it is near 1, the biases nearly cancel in the
@@ -66,7 +66,7 @@ def risk_table(record: FitRecord) -> pd.DataFrame:
         corrected += [spec.name] if spec.corrected else []
     predicted["JRE"] = joint.fit.predicted
     every, variances = joint.fit.risks_of(np.stack([*predicted.values()]))
-    rows, slopes = [], joint.fit.problem.bias_slopes  # slopes of the net bias in the biases (K, B)
+    rows, slopes = [], joint.fit.problem.bias_slopes  # factors (K,) of the biases in the net bias
     for name, bias, variance in zip(predicted, every, variances / sample.total, strict=True):
         if name in corrected:  # the estimator has subtracted the bias under the fitted propensity score
             own = np.concatenate([predicted[name][a, of_arm] for a, of_arm in enumerate(sample.slices)])
@@ -104,7 +104,7 @@ def anchor_path(record: FitRecord) -> pd.DataFrame:
         - "converged" says whether the optimiser converged.
 
         `res.joint.shrinkage` is the geometric mean of the amounts, weighted by "share". If necessary, it is then raised
-        until its robust variance exceeds IPWRA's by a fraction of at most 2 / sqrt(n).
+        until JRE's robust variance exceeds IPWRA's by a fraction of at most 2 / sqrt(n).
 
     Raises
     ------

@@ -47,7 +47,7 @@ def overlap(record: FitRecord, by: str = "arm") -> pd.DataFrame:
     Parameters
     ----------
     by : {"arm", "unit"}
-        Whether the table has one row per treatment group or one per row of the sample.
+        "arm" (default): one row per treatment group. "unit": one row per row of the sample.
 
     Returns
     -------
@@ -60,8 +60,8 @@ def overlap(record: FitRecord, by: str = "arm") -> pd.DataFrame:
         - "score 0%" to "score 100%" are quantiles of the propensity score. With several treatments, they are quantiles
           of the score of the row's own group. `Matching` on covariates does not use the score.
         - "outside support" counts rows whose score is outside the range of at least one group.
-        - "outside crump" counts rows whose score is outside "crump low" and "crump high", the limits that minimise the
-          variance (Crump et al. 2009). With several treatments, it counts rows whose sum of inverse scores exceeds
+        - "outside crump" counts rows whose score is below "crump low" or above "crump high", the limits that minimise
+          the variance (Crump et al. 2009). With several treatments, it counts rows whose sum of inverse scores exceeds
           "crump cut" (Yang et al. 2016).
 
         If outcomes are missing, the numbers describe the rows with an outcome. "least chance" is then the smallest
@@ -125,9 +125,9 @@ def trim_curve(record: FitRecord, grid: Sequence[Any] | None = None) -> pd.DataF
     Parameters
     ----------
     grid : sequence or one limit, optional
-        Limits. A number a keeps rows with a probability of at least a for every group. With two groups, these are the
-        scores in [a, 1 - a]. 0 keeps all rows. A pair (low, high) keeps scores between low and high. "crump" is the
-        pair that minimises the variance. The default is seven numbers from 0 to 0.2, multiplied by 2 / K for K groups.
+        Limits. A number c keeps rows whose probability of every group is at least c. With two groups, these are scores
+        from c to 1 - c. 0 keeps all rows. A pair (low, high) keeps scores between low and high. "crump" minimises the
+        variance, as in `trim`. The default is seven numbers from 0 to 0.2, multiplied by 2 / K for K groups.
 
     Returns
     -------
@@ -139,13 +139,13 @@ def trim_curve(record: FitRecord, grid: Sequence[Any] | None = None) -> pd.DataF
     record.check_means("trim_curve()")
     names = record.design.labels[1:]
     rows: list[dict[str, Any]] = []
-    if grid is None:  # with K arms, scaled by 2 / K, the ratio of the mean scores
+    if grid is None:  # scaled by 2 / K, as the mean score of K arms is 1 / K
         grid = [round(2 * limit / record.design.n_arms, 4) for limit in TRIMS]
     cov_type = None if record.design.survey is not None else record.robust_type  # needs no resampling
     inference = InferenceOptions(cov_type=cov_type, rng=record.seed, small_sample=asks_for_factor(record))
     for limit in [grid] if np.isscalar(grid) else grid:
         trim = limit
-        if isinstance(limit, int | float | np.number):  # with several arms, a lower limit is also an upper one
+        if isinstance(limit, int | float | np.number):  # with all scores above a limit, all are below 1 - limit
             if not 0 <= limit < 0.5:
                 problem = f"grid has the limit {limit:g}; expected numbers from 0 to below 0.5"
                 raise OptionError(f"{problem}.\nUse `trim_curve([0, 0.05, 0.1])`.")
@@ -173,7 +173,7 @@ SAME_SCORE = 12  # decimals to which propensity scores are compared
 
 
 def calibration(record: FitRecord, bins: int = 10) -> pd.DataFrame:
-    """Compare mean propensity scores with the share treated, in bins of rows with similar scores.
+    """Compare mean propensity scores with the observed share of treated rows, in bins of rows with similar scores.
 
     Parameters
     ----------
@@ -183,7 +183,7 @@ def calibration(record: FitRecord, bins: int = 10) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        One row per bin: number of rows "n", mean score "predicted", share treated "observed" and its standard error
+        One row per bin: number of rows "n", mean score "predicted", treated share "observed" and its standard error
         "std err" (NaN if all or none are treated). With several groups, the bins are repeated for each group except
         the reference. A row with frequency weight s counts s times. Means and shares use probability weights, if any.
     """

@@ -27,8 +27,8 @@ from causalrisk.inference.intervals import critical_value, differences_of_arms, 
 from causalrisk.numerics.arrays import Array
 from causalrisk.numerics.optimize import root_between
 
-EXACT_ROWS, QUICK_ROWS = 5000, 1000  # up to this number of rows, `influence` leaves out each row in turn
-LARGEST, MOST = "largest", 10  # beyond, only this number of rows, those with the largest influence function
+EXACT_ROWS, QUICK_ROWS = 5000, 1000  # maximum number of rows to leave out in turn: in `influence`, and in reports
+LARGEST, MOST = "largest", 10  # with more rows, only the 10 rows with the largest influence functions are left out
 
 
 # --- rows and clusters -----------------------------------------------------------------------------------------------
@@ -45,8 +45,8 @@ def influence(
         Number of rows to show, the most influential first. By default all rows, in the order of the data.
     method : {"exact", "influence", "largest"}, optional
         "exact" (default up to 5000 rows): every step is repeated without the row. JRE keeps its shrinkage.
-        "influence" (default if a classifier estimates the propensity score, which is kept): the influence function,
-        which is faster but understates the change from the most influential rows.
+        "influence" (default if a classifier estimates the propensity score): the influence function. It keeps the
+        classifier's scores and is faster, but understates the change from the most influential rows.
         "largest" (default for more rows): "exact" for the ten most influential rows, and "influence" for the others.
     arm : level or label, optional
         The treatment group whose effect is studied. By default, the first group after the reference.
@@ -56,7 +56,7 @@ def influence(
     Returns
     -------
     DataFrame
-        One row per row of the data, with its treatment group. "change" is the effect without the row minus the effect
+        One row per row of the sample, with its treatment group. "change" is the effect without the row minus the effect
         of the fit. "in std errors" is this change divided by the standard error. "weight share" is the row's share of
         the total weight of its group. With `clusters`, there is one row per cluster, with its number of observations
         "n" and all its groups. "weight share" is then the cluster's largest share of the weight of a group.
@@ -93,7 +93,7 @@ def influence_method(record: FitRecord, method: str | None, clusters: bool, quic
         raise errors.OptionError("clusters=True, but the fit has no clusters.\nUse `cluster=` in the model.")
     if method is None and record.options.propensity_score is not None:  # "exact" would fit a classifier for each row
         return "influence"
-    rows = np.sqrt(design.n * design.n_clusters) if clusters else design.n  # rows that take as much time
+    rows = np.sqrt(design.n * design.n_clusters) if clusters else design.n  # number of rows that would take as long
     return method or ("exact" if rows <= (QUICK_ROWS if quick else EXACT_ROWS) else LARGEST)
 
 
@@ -145,7 +145,7 @@ def most_influential(frame: pd.DataFrame, top: int) -> pd.DataFrame:
 # --- an omitted confounder -------------------------------------------------------------------------------------------
 
 CONFOUNDER = "Bounds for an omitted confounder"
-STANDARDIZED, STANDARDIZED_SE = 0.91, 1.78  # log risk ratio per standardized difference, and its error times 1.96
+STANDARDIZED, STANDARDIZED_SE = 0.91, 1.78  # log risk ratio per standardized difference, and this times 1.96
 
 
 def e_value(ratio: float) -> float:
@@ -320,9 +320,9 @@ def sensitivity(record: FitRecord, alpha: float = 0.05) -> pd.DataFrame:
     DataFrame
         One row per treatment group except the reference. "effect" is a difference of means. "ratio" is the risk ratio
         from which the E-value is computed. "basis" says how this ratio was computed. "E-value" is for the estimate.
-        "E-value of limit" is for the limit of the interval that is nearer to no effect. "scale" is S. The first
-        robustness value is the strength cf_y = cf_d at which the bias is as large as the effect. The second is the
-        strength at which the interval includes zero. Scale and robustness values are NaN without a propensity score
+        "E-value of limit" is for the limit of the interval that is nearer to no effect. "scale" is S. "robustness
+        value" is the strength cf_y = cf_d at which the bias is as large as the effect. "robustness value of limit" is
+        the strength at which the interval includes zero. Scale and robustness values are NaN without a propensity score
         and for `Matching`.
 
     Notes
@@ -427,7 +427,7 @@ def sensitivity_bounds(
         1 - E w^2 / E w_full^2, where w_full are the weights that also use the confounder. If the treatment is linear in
         the covariates, cf_d is the partial R^2 of the confounder with the treatment.
     rho : float, default 1
-        Correlation between the errors in the outcome model and in the weights. 1 is the worst case.
+        Correlation of the errors that the omission causes in the outcome model and the weights. 1 is the worst case.
     alpha : float, default 0.05
         Significance level of the intervals.
     benchmark : str or sequence of str, optional
@@ -451,7 +451,7 @@ def sensitivity_bounds(
     Notes
     -----
     The bounds are effect -+ abs(rho) S sqrt(cf_y cf_d / (1 - cf_d)). `sensitivity` defines S and states the
-    assumptions. The formula is theorem 2 of its second reference.
+    assumptions. The formula is theorem 2 of reference [2] there.
 
     The strengths of a covariate are computed as in DoubleML, by fitting both models without it. cf_y is the relative
     increase of E (Y - g)^2 when the covariate is left out. cf_d is the relative increase of E w^2 when the
@@ -508,7 +508,7 @@ def sensitivity_bounds(
 
 
 def _warn_of_no_strength(rows: dict[tuple[Any, ...], dict[str, float]]) -> None:
-    """Warn of benchmarks whose strength is zero, so the bounds say nothing."""
+    """Warn about benchmarks with zero strength, whose bounds equal the effect."""
     reasons = {"cf_y": "raise the error of the outcome model", "cf_d": "lower the variance of the weights"}
     for column, why in reasons.items():
         none = dict.fromkeys(name for (_, name), found in rows.items() if found[column] == 0)

@@ -1,12 +1,12 @@
 """Standard errors of a fit: the sandwich of stacked estimating equations, the bootstrap, or the jackknife.
 
-The bootstrap and the jackknife repeat the fit under multiplicities of the rows, many refits at a time. The jackknife
-leaves out each unit, a row or a cluster, in turn. The multiplier bootstrap does not refit. Its draws are theta + sum_g
-w_g IF_g / N, where the multiplier w_g of unit g has mean 0 and variance 1.
+The bootstrap and the jackknife repeat the fit under other row weights, many refits at a time. The jackknife leaves out
+each unit, a row or a cluster, in turn. The multiplier bootstrap does not refit. Its draws are theta + sum_g w_g psi_g /
+N, with psi_g the influence function of unit g, w_g multipliers with mean 0 and variance 1, and N the total weight.
 
 Bootstrap standard errors of JRE are root mean squared deviations from the estimate, not from the mean of the resamples.
-JRE trades bias for variance, so bias in the resamples is part of its error. A factor accounts for the choice of the
-shrinkage, which resamples do not repeat.
+JRE trades bias for variance, so bias in the resamples is part of its error. Resamples keep the shrinkage, so a factor
+for its choice multiplies the variances.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ from causalrisk.numerics.arrays import Array, is_dask
 from causalrisk.numerics.resampling import JACKKNIFE, MULTIPLIERS, RESAMPLE_STREAM, WIDTH, multipliers, numbered_blocks
 from causalrisk.runtime import ordered_map, progress_bar, worker_count
 
-NUMBERS, FEWEST = 2**22, 4  # maximum of rows times resamples per refit, and minimum number of resamples
-IN_CACHE, MOST = 2**18, 4  # rows times resamples up to which blocks are refitted together, and maximum number of blocks
+NUMBERS, FEWEST = 2**22, 4  # per refit: maximum of rows times resamples, and minimum number of resamples
+IN_CACHE, MOST = 2**18, 4  # blocks refitted together: maximum of rows times resamples, and of blocks
 T = TypeVar("T")
 
 
@@ -69,17 +69,17 @@ def resampled(records: tuple[FitRecord, ...], inference: InferenceOptions) -> li
 def bootstrap_with_fallback(
     records: tuple[FitRecord, ...], inference: InferenceOptions, notes: Notes
 ) -> tuple[tuple[FitRecord, ...], list[Refits]]:
-    """Bootstrap several fits to one sample. Return the fits (they name the bootstrap used) and the resamples.
+    """Bootstrap several fits to one sample. Return the fits, which name the bootstrap used, and the refits.
 
-    If JRE is among the fits and the caller chose no bootstrap, there are two fallbacks. If too many draws of units
-    fail, units get random weights instead. If too many of these refits fail too, the multiplier bootstrap is used. The
-    multiplier bootstrap cannot fail, but needs the rows in memory.
+    If JRE is among the fits and the caller chose no bootstrap, there are two fallbacks. If too many resamples fail, the
+    Bayesian bootstrap is used. If too many of its resamples fail too, the multiplier bootstrap is used. It cannot fail,
+    but needs the rows in memory.
     """
     found, asked = resampled(records, inference), inference.bootstrap is not None or inference.resamples is not None
     if asked or not records[0].draws_units or not any(record.joint is not None for record in records):
         return records, found
     units, told = "rows" if records[0].design.cluster_name is None else "clusters", ""
-    for kind, typed, words in (  # kind of record, option, description
+    for kind, typed, words in (  # `FitRecord.bootstrap`, option as typed, description
         ("bayesian", "bayesian", f"fractional random weights of the {units}"),
         ("rademacher", "multiplier", f"random multipliers of the influence of the {units}"),
     ):
@@ -101,7 +101,7 @@ def bootstrap_with_fallback(
 def refit_under(
     records: Sequence[FitRecord], draw: Callable[[int, int], Array], n_boot: int, inference: InferenceOptions
 ) -> list[Refits]:
-    """Refit with the multiplicities (n, width) that `draw` returns for a block number and a width.
+    """Refit under the row weights (n, width) that `draw(number, width)` returns for each block of resamples.
 
     The blocks, and therefore the results, do not depend on the number of workers.
     """
@@ -166,7 +166,7 @@ def covariance_over(values: Array, centre: Array | None = None) -> Array:
 
 
 def resample_covariance(record: FitRecord, values: Array, estimates: Array) -> Array:
-    """Return the covariance (d, d) of quantities with values (m, d) in the refits and `estimates` (d,)."""
+    """Return the covariance (d, d) of quantities from their `values` (m, d) in m refits and `estimates` (d,)."""
     if record.one_cluster:
         return np.full((values.shape[1], values.shape[1]), np.nan)
     if record.cov_type == JACKKNIFE:
@@ -181,7 +181,7 @@ def resample_covariance(record: FitRecord, values: Array, estimates: Array) -> A
 
 
 def multiplier_bootstrap(record: FitRecord, n_boot: int) -> Refits:
-    """Draw estimates by the multiplier bootstrap. Effects are drawn on the additive scale (logs of ratios).
+    """Draw estimates by the multiplier bootstrap. Ratios are drawn on the log scale.
 
     For JRE, the initial IPWRA fit is also drawn, under the same multipliers. See Kline, P. and Santos, A. (2012). A
     score based approach to wild bootstrap inference. Journal of Econometric Methods 1, 23-41.
@@ -205,7 +205,7 @@ def _multiplied(record: FitRecord, n_boot: int) -> tuple[Array, Array]:
         moved.append(w.T @ own)
         squares.append(w2.T @ own[:, :count] ** 2)
     deviations, variances = np.concatenate(moved) / total, np.concatenate(squares) / total**2
-    # Subtract the squared mean: contributions have mean zero in the sample, but not under multipliers.
+    # Subtract the squared mean: influence functions have mean zero in the sample, but not under multipliers.
     se = np.sqrt(np.maximum(variances - deviations[:, :count] ** 2 / times.sum(), 0.0))
     values = record.estimate.values + deviations
     scale, effects = record.options.effect_scale, slice(0, len(record.effect_names))
@@ -220,9 +220,9 @@ def _multiplied(record: FitRecord, n_boot: int) -> tuple[Array, Array]:
 
 
 def leave_one_out(record: FitRecord, inference: InferenceOptions, *, whole: bool = False) -> Refits:
-    """Return the estimates without each unit in turn. Units are rows or clusters, then rows of a target frame.
+    """Return the estimates without each unit in turn: each row or cluster, then each row of a target frame.
 
-    With `whole`, a row is left out with its entire frequency weight, instead of one observation at a time.
+    With `whole`, all observations of a row with a frequency weight are left out together, instead of one of them.
     """
     total = unit_count(record.design) + record.sample.n_frame
     resampler = sample_resampler(record.design, record.sample, JACKKNIFE, record.seed)
@@ -235,8 +235,8 @@ def leave_one_out(record: FitRecord, inference: InferenceOptions, *, whole: bool
 def jackknife_of(record: FitRecord, left_out: Array) -> Array:
     """Return the jackknife covariance (d, d) from the estimates without each unit, shape (units, d).
 
-    The covariance is NaN without units. It is (G - 1) / G sum_k (T_k - mean T)(T_k - mean T)'. A target frame is a
-    separate sample, whose sum is added.
+    It is (G - 1) / G sum_k (T_k - mean T)(T_k - mean T)' over the defined T_k, and NaN without any. A target frame is a
+    separate sample with its own G, whose sum is added.
     """
     known, cut = np.isfinite(left_out), unit_count(record.design)  # a group may have no effect without some unit
     left_out, times = np.where(known, left_out, 0.0), equal_units(record)[:, None] * known
@@ -249,7 +249,7 @@ def jackknife_of(record: FitRecord, left_out: Array) -> Array:
 def jackknife_deviations(left_out: Array, times: Array) -> Array:
     """Return D (units, d), where D'D is the jackknife covariance. Each unit counts as often as `times` says.
 
-    `times` has the shape (units,), or (units, d) if the estimates without some units are missing.
+    `times` has shape (units,), or (units, d) with zeros for missing estimates.
     """
     times = times.reshape(len(times), -1)
     total = times.sum(axis=0)
@@ -275,7 +275,7 @@ def _check_left_out(record: FitRecord, left_out: Refits, max_failed: float, note
 
 # --- records with standard errors ------------------------------------------------------------------------------------
 
-# with fewer observations per outcome coefficient in a group, or beyond them, robust errors trigger a warning
+# robust errors trigger a warning if a group with k outcome coefficients has fewer than 4 k or k + 10 observations
 PER_COEFFICIENT, BEYOND = 4, 10
 
 
@@ -287,7 +287,7 @@ def fit_again(record: FitRecord, design: Design, options: ModelOptions, inferenc
 
 
 def with_covariance(record: FitRecord, inference: InferenceOptions) -> FitRecord:
-    """Add to a fit the standard errors for its `cov_type`, and give their warnings."""
+    """Add standard errors to a fit by the method of its `cov_type`, and give their warnings."""
     notes = Notes(record.notes)
     if record.one_cluster:  # no resampling gives a variance
         kind = JACKKNIFE if record.cov_type == JACKKNIFE else record.robust_type
@@ -309,8 +309,8 @@ def with_covariance(record: FitRecord, inference: InferenceOptions) -> FitRecord
     (record,), (boot,) = bootstrap_with_fallback((record,), inference, notes)
     failed = np.flatnonzero(boot.failures != Failure.OK)
     if failed.size and record.cov_type == "replicates":  # the variance needs every replicate
-        why = f"there is no estimate under set {failed[0] + 1} of the replicate weights: {failure_text(boot.failures)}"
-        raise errors.BootstrapError(f"{why}.\nSimplify the formulas. `err.results` has the estimate.")
+        why = f"replicate weight {failed[0] + 1} of the survey gives no estimate: {failure_text(boot.failures)}"
+        raise errors.BootstrapError(f"{why}.\nSimplify the formulas. `err.results` has the point estimate.")
     if boot.failed_share > inference.max_failed:
         share, drawn, weights = boot.failed_share, len(boot.failures), ""
         more = f"max_failed={share + 0.01:.2f}" if share < 0.9 else f'cov_type="{record.robust_type}"'
@@ -324,7 +324,7 @@ def with_covariance(record: FitRecord, inference: InferenceOptions) -> FitRecord
 
 
 def _check_coefficients(record: FitRecord, notes: Notes) -> None:
-    """Warn if robust standard errors are too small, because a group has few observations for its outcome coefficients.
+    """Warn if robust standard errors can be too small: a group has few observations per outcome coefficient.
 
     With k coefficients and n observations, squared residuals are on average 1 - k / n times the squared errors. The
     factor of `small_sample` makes up for that if all groups are of similar size.
@@ -334,7 +334,7 @@ def _check_coefficients(record: FitRecord, notes: Notes) -> None:
         return
     of_arms = np.full(design.n_arms, record.n_coefficients // design.n_arms)
     if spec.controls_only:
-        of_arms[1] = 1  # the mean of the treated
+        of_arms[1] = 1  # only the mean of the treated is fitted
     counts = np.array([arm.n for arm in record.overlap])
     fewest = int(np.argmin(counts / of_arms))
     n, k = int(counts[fewest]), int(of_arms[fewest])
@@ -360,7 +360,7 @@ def with_bootstrap(record: FitRecord, boot: Refits, notes: Notes) -> FitRecord:
 
 
 def asks_for_factor(record: FitRecord) -> bool:
-    """Return whether the caller asked for the small-sample factor. JRE's fallback bootstraps always use it."""
+    """Return whether the caller asked for the small-sample factor, which `bootstrap_with_fallback` may add for JRE."""
     return record.inference.small_sample or record.cov_type == "HC1"
 
 
@@ -372,7 +372,7 @@ def robust_record(record: FitRecord) -> FitRecord:
 
 
 def start_record(record: FitRecord) -> FitRecord:
-    """Return the IPWRA fit that a joint fit started from, with robust standard errors."""
+    """Return the IPWRA fit that a JRE fit started from, with robust standard errors."""
     joint: Any = record.joint
     learned, factor = record.learned if record.stack is None else None, asks_for_factor(record)
     robust = None if factor else joint.fit.problem.covariance  # computed without the factor

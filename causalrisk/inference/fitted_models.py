@@ -1,4 +1,4 @@
-"""The fitted models of a `FitRecord`: coefficients, influence functions, predictions, learners, stacks, repeats.
+"""The fitted models of a `FitRecord`: coefficients, influence functions, predictions, learners, averaged fits.
 
 Coefficients are transformed from the orthonormal bases to the columns of the design matrices.
 """
@@ -26,9 +26,9 @@ from causalrisk.numerics.families import OutcomeFamily
 
 
 def _blocks(record: FitRecord) -> Iterator[tuple[int | None, slice, Array, list[str]]]:
-    """Yield the place of each arm's outcome coefficients, and of the propensity coefficients (arm None).
+    """Describe the outcome coefficients of each arm, then the propensity coefficients (arm None).
 
-    Each item has the arm, the slice of `Estimate.values`, the matrix that turns coefficients of the basis into
+    Yields the arm, the slice of `Estimate.values`, the matrix that transforms coefficients of the orthonormal basis to
     coefficients of the original columns, and the names of the coefficients.
     """
     estimate, sample, design, weights = record.estimate, record.sample, record.design, record.weight_fit
@@ -54,7 +54,7 @@ def _blocks(record: FitRecord) -> Iterator[tuple[int | None, slice, Array, list[
 
 
 def coefficients(record: FitRecord) -> dict[int | None, pd.DataFrame]:
-    """Return coefficients ("values") and standard errors ("se") by arm. The key None has the propensity score's."""
+    """Return coefficients ("values") and standard errors ("se") by arm. The key None has the propensity model."""
     found = {}
     for arm, block, matrix, names in _blocks(record):
         variances = np.diag(matrix @ record.covariance_of(block) @ matrix.T)
@@ -70,8 +70,8 @@ def estimating_equations(record: FitRecord) -> pd.DataFrame:
     -------
     DataFrame
         Columns are the effect, the group means, then ``outcome[arm]: term`` and ``propensity: term``. With these
-        numbers psi and observation weights s, the robust covariance is (s psi)'(s psi) / (sum s)^2. With clusters, s
-        psi is first summed within each cluster.
+        columns psi and observation weights s, the robust covariance is (s psi)'(s psi) / (sum s)^2, or psi'(s psi) /
+        (sum s)^2 for frequency weights. With clusters, the first formula holds with s psi summed within clusters.
 
     Examples
     --------
@@ -104,11 +104,11 @@ def outcome_frame(record: FitRecord, field: str, name: str) -> pd.DataFrame:
 
 
 def _check_coefficients(record: FitRecord, what: str) -> None:
-    """Raise an UnavailableError if the outcome models have no coefficients, or several for each quantile."""
+    """Raise an UnavailableError if the outcome models have no coefficients, or one set per quantile."""
     record.check_means(what)
     if record.spec.matched or record.spec.given:
-        found = f"{what} is not available for {record.spec.name}, because its predictions are matched, learned or given"
-        raise UnavailableError(f"{found} and have no coefficients.\nUse `res.predict()`, or `OutcomeRegression`.")
+        found = f"{what} is not available for {record.spec.name}: matched, learned or given predictions"
+        raise UnavailableError(f"{found} have no coefficients.\nUse `res.predict()`, or `OutcomeRegression`.")
 
 
 def propensity_series(record: FitRecord, field: str, name: str) -> pd.Series:
@@ -126,7 +126,7 @@ def propensity_series(record: FitRecord, field: str, name: str) -> pd.Series:
 
 @dataclasses.dataclass(frozen=True, repr=False, eq=False)
 class Predictions:
-    """Predicted mean outcomes with standard errors, one for each row of the new data and each treatment group.
+    """Predicted mean outcomes with standard errors, one per new row and treatment group.
 
     Parameters
     ----------
@@ -177,7 +177,7 @@ def predict(record: FitRecord, data: Any = None, arm: Any = None) -> pd.DataFram
         New rows with the covariates of the outcome formula, coded as in the fit. By default the estimation sample. A
         treatment column is ignored. With ``missing="indicator"``, missing covariates are filled in as in the fit. If
         the model has an offset, new rows need its column. If it has an exposure, predictions are at the model's
-        `at_exposure`. With "observed", new rows need the exposure column.
+        `at_exposure`. With ``at_exposure="observed"``, new rows need the exposure column.
     arm : level or label, optional
         Treatment group to predict. By default all groups.
 
@@ -245,7 +245,7 @@ def get_prediction(record: FitRecord, data: Any = None, arm: Any = None) -> Pred
 def _at_rows(record: FitRecord, data: Any) -> tuple[Array, Array, pd.Index | None, OutcomeFamily]:
     """Return m new rows in the basis of the outcome models, linear predictors (m, K), the rows' index and the family.
 
-    The predictors include the offset at which the means are computed.
+    The predictors include the offset: log(`at_exposure`), or the row's own.
     """
     design, sample, stated = record.design, record.sample, record.stated_exposure
     if isinstance(data, str):
@@ -266,7 +266,7 @@ def _at_rows(record: FitRecord, data: Any) -> tuple[Array, Array, pd.Index | Non
     return rows, eta + offset[:, None], index, sample.family
 
 
-# --- learners, stacks and repeats ------------------------------------------------------------------------------------
+# --- learners, averages and repeats ----------------------------------------------------------------------------------
 
 
 def used_learned(record: FitRecord) -> Learned:
@@ -302,7 +302,7 @@ def outcome_predictions(record: FitRecord) -> pd.DataFrame:
 
 
 def learner_fit(record: FitRecord) -> pd.DataFrame:
-    """Return how well the learners predict rows that they were not fitted to.
+    """Return how well the learners predict the outcomes. With cross-fitting, they predict rows not used to fit them.
 
     Returns
     -------
@@ -336,7 +336,7 @@ def stack_table(record: FitRecord) -> pd.DataFrame:
     """
     stack, names = record.stack, record.effect_names
     if stack is None:
-        raise UnavailableError('this fit is not a stack of fits.\nUse `JRE` with `learner="smooth"`.')
+        raise UnavailableError('this fit is not an average of fits.\nUse `JRE` with `learner="smooth"`.')
     effects = np.stack([of.estimate.params[: len(names)] for of in stack.records])
     frame = pd.DataFrame(effects, index=pd.Index(stack.names, name="fit"), columns=names)
     if len(names) == 1:
@@ -349,8 +349,8 @@ def stack_table(record: FitRecord) -> pd.DataFrame:
 def median_fit(records: Sequence[FitRecord]) -> FitRecord:
     """Return the fit whose effects are nearest to the medians over an odd number of repeats.
 
-    In each repeat, the squared distances of the estimates from the chosen estimates are added to the covariance. The
-    covariance is from the repeat with the median variance of the effects. See Chernozhukov, V. et al. (2018).
+    With d a repeat's estimates minus the chosen estimates, d d' is added to the repeat's covariance. The returned
+    covariance is the sum with the median total variance of the effects. See Chernozhukov, V. et al. (2018).
     Double/debiased machine learning for treatment and structural parameters. Econometrics Journal 21, C1-C68,
     definition 3.3.
     """

@@ -27,15 +27,15 @@ from causalrisk.inference.simultaneous import REFERENCE, adjusted_frame, pairs_a
 from causalrisk.numerics.arrays import Array
 from causalrisk.numerics.resampling import JACKKNIFE, RESAMPLE_STREAM, WIDTH, numbered_blocks
 
-FEW_ROWS = 5  # with fewer rows of a treatment group in a group of `effects_by`, its standard error is unreliable
-SPANNED = 1e-8  # a 0/1 column is in the span of the outcome columns if the error is smaller
+FEW_ROWS = 5  # with fewer rows of some treatment group, the standard error of a group in `effects_by` is unreliable
+SPANNED = 1e-8  # a column is in the span of the outcome columns if its largest residual is smaller
 
 
 def spec_in_groups(record: FitRecord) -> Specification:
     """Return the estimator of arm means in groups: the model's predictions plus weighted residuals.
 
-    The residual weights add up to the group size on average, as in AIPW. They add up exactly for weighted means (IPW),
-    for rates, and for changes between cross sections. Without a propensity score there is no correction.
+    The weights add up to the group size on average, as in AIPW. They are normalised to do so exactly for weighted means
+    (IPW), for rates, and for repeated cross sections. OutcomeRegression adds no residuals.
     """
     spec = record.spec
     if spec.constants or (spec.weighted and (record.stated_exposure is not None or record.sample.late is not None)):
@@ -44,16 +44,16 @@ def spec_in_groups(record: FitRecord) -> Specification:
 
 
 def project_effects(record: FitRecord, columns: Array) -> tuple[Array, Array]:
-    """Regress the bias-corrected contributions of the rows on columns (n, k), in the order of the sample.
+    """Regress the rows' contributions phi_a (below) on columns (n, k). Rows are in the order of the sample.
 
-    Returns the coefficients (K - 1, k) and their influence function (n, K - 1, k), on the additive scale (the log of a
-    ratio). For indicator columns, the coefficients are the effects in the groups.
+    Returns the coefficients (K - 1, k) of differences, or of logs of ratios, and their influence function (n, K - 1,
+    k). For indicator columns, the coefficients are the effects in the groups.
 
-    The contribution of a row to the mean of arm a is phi_a = t m_a(x) + 1{arm = a} w (y - m_a(x)), with t the tilt of
-    the target and w the importance weight. The coefficients b_a solve mean[c (phi_a - t c'b_a)] = 0, where c has the
-    row's values of the columns. In a group, b_a is the sum of phi_a over the sum of t. If the fit averages
-    several fits, so do the results. See Semenova, V. and Chernozhukov, V. (2021). Debiased machine learning of
-    conditional average treatment effects and other causal functions. Econometrics Journal 24, 264-289.
+    The contribution of a row to the mean of arm a is phi_a = t m_a(x) + 1{arm = a} w (y - m_a(x)), with t the row's
+    weight in the target and w its importance weight. The coefficients b_a solve mean[c (phi_a - t c'b_a)] = 0, where c
+    has the row's values of the columns. In a group, b_a is the sum of phi_a divided by the sum of t. If the estimate is
+    an average of fits, the results are averages too. See Semenova, V. and Chernozhukov, V. (2021). Debiased machine
+    learning of conditional average treatment effects and other causal functions. Econometrics Journal 24, 264-289.
     """
     if record.stack is not None:
         pairs = list(zip(record.stack.weights, record.stack.records, strict=True))
@@ -65,7 +65,7 @@ def project_effects(record: FitRecord, columns: Array) -> tuple[Array, Array]:
         raise UnavailableError(f"{problem}.\nUse `fit(join_score=False)`.")
     sample, estimate, scale = record.sample, record.estimate, record.options.effect_scale
     means, moved = projected_means(weights_of(record), spec_in_groups(record), estimate, columns)
-    # a mean that is zero up to rounding is set to zero: a ratio to it would be huge
+    # a mean that is zero up to rounding is set to zero, as ratios to it would be huge
     means = scale.on_bounds(means, RELATIVE_ROUNDING * np.abs(estimate.params[-sample.n_arms :])[:, None])
     with np.errstate(invalid="ignore", divide="ignore"):  # a group without an effect
         influence = moved * scale.g_slope(means)
@@ -84,12 +84,12 @@ def effects_by(
 ) -> pd.DataFrame:
     """Effects in groups, or how the effect changes along covariates.
 
-    The contribution of a row is its predicted effect plus its weighted residual. The effect in a group is the mean
-    contribution of its rows. This mean is consistent if the outcome model or the propensity model is correctly
+    In each group, the predicted outcomes are averaged over the target and corrected by the weighted residuals. The
+    effect compares the resulting means. It is consistent if the outcome model or the propensity model is correctly
     specified, whether or not the grouping variable is in a formula. `OutcomeRegression` has no weights, so its formula
-    must contain the grouping variable. For AIPW, and for IPWRA with the canonical link, the average of the group
-    effects, weighted by group size, equals the fit's effect. For JRE, this holds approximately. For IPW, the weights
-    add up to one in each group.
+    must contain the grouping variable. For IPW, the weights add up to one in each group. For differences by AIPW
+    (without `normalize`) and by IPWRA with the canonical link, the average of the group effects, weighted by size in
+    the target, equals the fit's effect. For JRE, this holds approximately.
 
     Parameters
     ----------
@@ -103,8 +103,8 @@ def effects_by(
         Significance level of the intervals.
     at : int, array_like, mapping or DataFrame, optional
         For a formula: values of its variable at which to evaluate the projection. The result has the effects at these
-        values instead of coefficients. An int is the number of equally spaced values from the smallest to the largest.
-        With several variables, give a mapping or a DataFrame with one column per variable.
+        values instead of coefficients. An int is the number of equally spaced values from the smallest to the largest
+        observed value. With several variables, give a mapping or a DataFrame with one column per variable.
     adjust : {"single-step", "holm", "bonferroni", "hochberg", "fdr_bh"}, optional
         Adjusts the p-values for the number of rows of the table and makes the intervals simultaneous, as in `pairwise`.
         With `at` and "single-step", the intervals are a uniform band.
@@ -116,10 +116,10 @@ def effects_by(
     DataFrame
         One row per group, column of the formula or value of `at` (and per effect, with several treatments). Columns
         are estimate, std err, z, P>|z| (or t, P>|t|), "adjusted P" if `adjust` is given, and limits of the interval.
-        Groups also have n, the number of rows that the effect is averaged over (or the sum of their frequency weights).
-        For the ATT, these are the treated rows. Standard errors are robust, or clustered if the fit's are, also for a
-        fit with a bootstrap. With ``cov_type="jackknife"``, replicate weights or JRE's bootstrap, they come from the
-        same refits as the fit's standard errors.
+        Groups also have "n", the number of observations over which the effect is averaged: for the ATT, the treated.
+        Standard errors are robust, clustered or from the survey design, also for a fit with a bootstrap. With
+        ``cov_type="jackknife"``, replicate weights or JRE's bootstrap, they come from the refits of the fit, except for
+        JRE with a classifier, an average of fits, given `resamples` or multipliers.
 
     Warns
     -----
@@ -288,8 +288,8 @@ def equality_test(record: FitRecord, by: Any, data: Any = None) -> Any:
     -----
     CausalRiskWarning
         If the test cannot be computed. The statistic is then NaN, and the warning gives the reason. For example, a
-        ratio is undefined if a treatment group has no events, or effects have no sampling error because all outcomes of
-        each treatment in a group are equal.
+        ratio is undefined if a treatment group has no events. Effects have no sampling error if all outcomes of each
+        treatment in a group are equal.
 
     See Also
     --------
@@ -317,7 +317,7 @@ def equality_test(record: FitRecord, by: Any, data: Any = None) -> Any:
         why = f"the effects of the groups {'; '.join(found.texts[g] for g in none)} are undefined on this scale"
     else:
         statistic, rank, contradicted = intervals.wald_statistic(left, np.zeros(len(left)), values, covariance)
-        # If differences depend on each other nonlinearly, as for ratios, they contradict each other slightly.
+        # Ratios that depend on each other nonlinearly also look contradictory, but they have sampling error.
         exact = np.sqrt(np.diag(covariance)) <= RELATIVE_ROUNDING * np.abs(values).max()
         if not (contradicted and exact.sum() > 1):
             return intervals.joint_test(statistic, rank, record.df)
@@ -327,7 +327,7 @@ def equality_test(record: FitRecord, by: Any, data: Any = None) -> Any:
 
 
 def _moderators(record: FitRecord, by: Any, data: Any, compared_by: str = "") -> Moderators:
-    """Return the groups or columns of `by`. With `compared_by`, the name of a function, there must be two groups."""
+    """Return the groups or columns of `by`. If `compared_by` names a function, it needs at least two groups."""
     if record.frame is not None:
         problem = "effects in groups are not available if target= is a data frame"
         raise UnavailableError(f"{problem}.\nUse a data frame with the rows of one group as `target=`.")
@@ -363,7 +363,7 @@ def _values_at(found: Moderators, at: Any) -> tuple[Array, list[Any], tuple[str,
 
 
 def _index(record: FitRecord, rows: Sequence[Any], levels: Sequence[str], pairs: Any = None) -> pd.Index:
-    """Return an index with the given rows or, with several effects or given pairs of arms, with rows per effect."""
+    """Return the index of `rows`, repeated for each effect (of `pairs`) unless it is the single effect of the fit."""
     labels, effects = record.design.labels, record.effect_names
     if pairs is not None:
         effects = [
@@ -378,10 +378,10 @@ def _index(record: FitRecord, rows: Sequence[Any], levels: Sequence[str], pairs:
 
 
 def _projected(record: FitRecord, found: Moderators) -> tuple[Array, Array, Array]:
-    """Project the effects on the k columns of `found`, with standard errors of the same type as the fit's.
+    """Project the effects on the k columns of `found`, with the standard errors that `effects_by` describes.
 
-    Returns the reported effects, sorted by arm, shape ((K - 1) k,); their standard errors; and their covariance on the
-    additive scale (logs of ratios).
+    Returns the reported effects, sorted by arm, shape ((K - 1) k,), their standard errors, and their covariance, for
+    ratios on the log scale.
     """
     columns, scale = found.columns[record.sample.order], record.options.effect_scale
     if record.repeats is not None:
@@ -402,7 +402,7 @@ def _projected(record: FitRecord, found: Moderators) -> tuple[Array, Array, Arra
 
 
 def _check_sizes(record: FitRecord, found: Moderators, undefined: NDArray[np.bool_]) -> None:
-    """Warn if a treatment group has few rows in a group, or only one cluster (its contributions add up to zero)."""
+    """Warn if a treatment group has few rows, or rows of only one cluster, in a group of `effects_by`."""
     design, of_groups = record.design, (found.columns > 0).T
     rows = np.min([found.columns[own].T @ design.units[own] for own in design.members], axis=0)
     unreliable, small = "Standard errors there are unreliable", (rows > 0) & (rows < FEW_ROWS)
@@ -436,9 +436,9 @@ def _check_seen(record: FitRecord, found: Moderators, columns: Array) -> None:
 
 
 def _redone(record: FitRecord, columns: Array) -> Array | None:
-    """Return the projected effects of m refits on the additive scale, shape (m, (K - 1) k); None without refits.
+    """Return the projected effects, or logs of ratios, of m refits, shape (m, (K - 1) k). None without refits.
 
-    The refits are the jackknife, replicate weights, or resamples of JRE that can be drawn again. Failed refits are NaN.
+    Refits are from the jackknife, replicate weights, or reproducible resamples of JRE. Failed refits are NaN.
     """
     if record.cov_type not in ("replicates", JACKKNIFE):
         fit, drawn = record.weight_fit, record.boot is not None and not (record.multiplied or record.given_resamples)
@@ -452,7 +452,7 @@ def _under_refits(record: FitRecord, columns: Array) -> Array:
     if record.stack is not None:
         pairs = zip(record.stack.weights, record.stack.records, strict=True)
         return np.asarray(sum(weight * _under_refits(of, columns) for weight, of in pairs if weight > 0))
-    refits = intervals.refits_of(record) or resampled((record,), InferenceOptions())[0]  # in a stack, without its own
+    refits = intervals.refits_of(record) or resampled((record,), InferenceOptions())[0]  # averaged fits have none
     kind = JACKKNIFE if record.cov_type == JACKKNIFE else record.bootstrap
     resampler = sample_resampler(record.design, record.sample, kind, record.seed)
     n_refits, weights = len(refits.failures), weights_of(record)

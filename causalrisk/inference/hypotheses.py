@@ -43,7 +43,7 @@ def linear_hypotheses(r_matrix: Any, names: Sequence[str]) -> tuple[Array, Array
 
 def combination_errors(record: FitRecord, left: Array) -> Array:
     """Return standard errors (j,) of linear combinations of `params`. Each row of `left` (j, d) is a combination."""
-    # Rounding may leave the variance of an exact combination just below zero.
+    # Rounding may leave the variance of a combination without sampling error just below zero.
     return np.sqrt(np.clip(np.diag(intervals.covariance_of(left, intervals.parameter_covariance(record))), 0, None))
 
 
@@ -86,7 +86,7 @@ def wald_test(record: FitRecord, r_matrix: Any) -> Any:
     params, covariance = record.estimate.params, intervals.parameter_covariance(record)
     statistic, count, impossible = intervals.wald_statistic(left, right, params, covariance)
     if impossible:
-        raise OptionError("the hypotheses contradict each other.\nLeave one out.")
+        raise OptionError("the hypotheses contradict each other or an exact estimate.\nLeave one out.")
     return intervals.joint_test(statistic, count, record.df)
 
 
@@ -148,9 +148,9 @@ def combination_text(row: Array, names: Sequence[str]) -> str:
 
 FUNCTIONS = {"__builtins__": {}, "log": np.log, "exp": np.exp, "sqrt": np.sqrt}
 ALLOWED = re.compile(r"[\w\s.+\-*/()]+")  # characters of an expression
-WHOLE = re.compile(r"(?<![\w.])(?<![eE][+-])\d+(?![\w.])")  # Python computes integer powers exactly
+WHOLE = re.compile(r"(?<![\w.])(?<![eE][+-])\d+(?![\w.])")  # read as floats: exact powers can be huge
 
-TOLD = 1e-6  # an expression with a larger relative change depends on the level of the arm means
+SHIFTED = 1e-6  # if all arm means shift, a larger relative change shows that an expression depends on their level
 
 
 class Expressions:
@@ -214,8 +214,8 @@ def nlcom(record: FitRecord, expression: str) -> Any:
     Raises
     ------
     OptionError
-        If the expression cannot be read, or has no value at the estimates. For JRE, also if the expression depends on
-        more than the effect, because the group means exclude their common bias.
+        If the expression cannot be read, or has no value at the estimates. For JRE, also if the expression changes when
+        all group means shift, because JRE estimates only effects.
 
     Examples
     --------
@@ -248,7 +248,7 @@ def _check_of_effect(record: FitRecord, wanted: Expressions, values: Array) -> N
     on_scale = scale.g(params[first:])
     by = 0.1 if np.isfinite(scale.low) else max(float(np.abs(on_scale).max()), 1e-3)
     moved = np.r_[params[:first], scale.g_inverse(on_scale + by)]
-    if not np.allclose(wanted.values_at(moved), values, rtol=TOLD, atol=0):
+    if not np.allclose(wanted.values_at(moved), values, rtol=SHIFTED, atol=0):
         instead = 'Use `model.with_options(effect="ratio").fit()`, or `res.start.nlcom(...)`.'
         raise OptionError(f"{wanted.text!r} needs the level of the means, but JRE estimates only effects.\n{instead}")
 
@@ -308,7 +308,7 @@ def equivalence_test(
     These are the two one-sided tests of Schuirmann [1]_. Equivalence is shown if both tests reject or, equivalently, if
     the interval of level 1 - 2 alpha lies between the limits. Ratios, odds ratios and percentages are tested on the
     logarithmic scale, as in the summary. If every effect passes at level alpha, their joint equivalence is shown at
-    level alpha. If only some effects pass, their p-values are not adjusted for multiple testing.
+    level alpha. To claim equivalence of only some effects, adjust their p-values for multiple testing.
 
     References
     ----------
@@ -337,7 +337,7 @@ def equivalence_test(
             raise OptionError(f"{found}.\nUse `low=` and `high=` for the limits.")
     values = left @ params
     sd = intervals.rounded_se(np.r_[values, params], combination_errors(record, left))
-    # A single effect is tested on the scale where effects are differences, a combination as it is.
+    # A single ratio is tested on the log scale, a combination of parameters on the reported scale.
     alone = (np.count_nonzero(left, axis=1) == 1) & (left[:, :count].max(axis=1, initial=0) == 1)
     errors = np.where(alone, intervals.contrast_errors(record)[left[:, :count].argmax(axis=1)], sd)
     estimates = intervals.Estimates(values, sd, errors, record.options.effect_scale, alone, record.df)

@@ -79,7 +79,7 @@ class Estimates:
     """Estimates, with the standard errors for their tests and intervals.
 
     `values` (d,) and `se` (d,) are reported estimates and standard errors. `errors` (d,) are standard errors on the
-    additive scale (logs of ratios). `effects` marks the estimates that are effects. Other estimates, such as arm
+    additive scale (log scale for ratios). `effects` marks the estimates that are effects. Other estimates, such as arm
     means, are not transformed.
     """
 
@@ -91,27 +91,27 @@ class Estimates:
     df: Array | float = np.inf
 
     def contrast(self, values: Array) -> Array:
-        """Transform reported values to the additive scale (logs of ratios). Impossible values become NaN."""
+        """Transform reported values to the additive scale (log scale for ratios). Impossible values become NaN."""
         with np.errstate(invalid="ignore", divide="ignore"):
             return np.where(self.effects, self.scale.contrast(values), values)
 
     def report(self, values: Array) -> Array:
-        """Transform values from the additive scale (logs of ratios) to reported values."""
-        with np.errstate(over="ignore"):  # of means, which are not transformed
+        """Transform values from the additive scale (log scale for ratios) to reported values."""
+        with np.errstate(over="ignore"):  # of means, whose transform is not used
             return np.where(self.effects, self.scale.report(values), values)
 
     def slopes(self, on_scale: Array) -> Array:
-        """Return the derivatives of `report`."""
+        """Return the derivatives of `report` at values on the additive scale."""
         with np.errstate(over="ignore"):
             return np.where(self.effects, self.scale.report_slope(on_scale), 1.0)
 
     def tests(self) -> tuple[Array, Array]:
-        """Return statistics and two-sided p-values of the hypothesis of no effect or, for other estimates, of zero."""
+        """Return statistics and two-sided p-values. Effects are tested for no effect, other estimates against zero."""
         errors = np.where(rounded_se(self.values, self.se) > 0, self.errors, 0.0)
         return ratio_and_p(self.contrast(self.values), errors, df=self.df)
 
     def limits(self, alpha: float) -> Array:
-        """Return intervals, shape (d, 2), computed on the additive scale (logs of ratios) and transformed back."""
+        """Return intervals, shape (d, 2), computed on the additive scale (log scale for ratios) and transformed."""
         return self.report(wald_interval(self.contrast(self.values), self.errors, alpha, self.df).T).T
 
     def frame(self, index: Any, alpha: float) -> pd.DataFrame:
@@ -130,7 +130,7 @@ def parameters(record: FitRecord) -> Estimates:
 
 
 def on_scale(record: FitRecord) -> tuple[Array, Array]:
-    """Return the parameters of a fit and their covariance, on the additive scale (logs of ratios)."""
+    """Return the parameters of a fit and their covariance, on the additive scale (log scale for ratios)."""
     found = parameters(record)
     values = found.contrast(found.values)
     unit = np.divide(found.errors, found.se, out=1 / found.slopes(values), where=found.se > 0)
@@ -138,7 +138,7 @@ def on_scale(record: FitRecord) -> tuple[Array, Array]:
 
 
 def contrast_errors(record: FitRecord) -> Array:
-    """Return standard errors of a fit's effects on the additive scale (logs of ratios), shape (K - 1,).
+    """Return standard errors of a fit's effects on the additive scale (log scale for ratios), shape (K - 1,).
 
     After a bootstrap, they come from the transformed effects of the resamples. Otherwise the delta method is used.
     """
@@ -159,9 +159,9 @@ def refits_of(record: FitRecord) -> Refits | None:
 def differences(
     scale: EffectScale, values: Array, covariance: Array, one: NDArray[np.intp], other: NDArray[np.intp]
 ) -> tuple[Array, Array, Array]:
-    """Subtract values at `other` from values at `one`, on the additive scale (logs of ratios).
+    """Return values[one] - values[other], from values on the additive scale (log scale for ratios).
 
-    Returns the reported differences, their standard errors, and their covariance on the additive scale.
+    The differences and standard errors are on the reported scale, their covariance is on the additive scale.
     """
     rows = covariance[one] - covariance[other]
     covariance, on_scale = rows[:, one] - rows[:, other], values[one] - values[other]
@@ -172,7 +172,7 @@ def differences(
 def differences_of_arms(
     record: FitRecord, scale: EffectScale, one: NDArray[np.intp], other: NDArray[np.intp], refits: Refits | None
 ) -> tuple[Array, Array, Array]:
-    """Return the effects of the arms `one` against `other`, as in `differences`, given the result of `refits_of`."""
+    """Return what `differences` does for the effects of arms `one` against `other`. `refits` is from `refits_of`."""
     block = record.estimate.block("means")
     means = record.estimate.params[block]
     slope = scale.g_slope(means)
@@ -180,14 +180,14 @@ def differences_of_arms(
     values, se, covariance = differences(scale, scale.g(means), covariance, one, other)
     if scale is not DIFFERENCE and refits is not None:
         drawn = refits.values[:, block]
-        with np.errstate(invalid="ignore", divide="ignore"):  # the multiplier bootstrap draws the means on the scale g
+        with np.errstate(invalid="ignore", divide="ignore"):  # draws by multipliers are linearised
             moved = scale.g(means) + (drawn - means) * slope if record.multiplied else scale.g(drawn)
         se, covariance = refitted_errors(record, moved[:, one] - moved[:, other], scale, values)
     return values, se, covariance
 
 
 def refitted_errors(record: FitRecord, contrasts: Array, scale: EffectScale, values: Array) -> tuple[Array, Array]:
-    """Return standard errors (d,) of reported effects, and their covariance on the additive scale (logs of ratios).
+    """Return standard errors (d,) of reported effects, and their covariance on the additive scale (logs for ratios).
 
     `contrasts` (m, d) has the effects of the m refits on the additive scale.
     """
@@ -203,10 +203,10 @@ ROUNDING = 1e-8  # relative rounding error of the parameters
 
 
 def wald_statistic(left: Array, right: Array, params: Array, covariance: Array) -> tuple[float, int, bool]:
-    """Return Wald's statistic of R params = q, the degrees of freedom, and whether the hypotheses are impossible.
+    """Return Wald's statistic of R params = q (`left`, `right`), its df, and whether the hypotheses are impossible.
 
     Combinations are scaled by the standard errors of their parameters, so units do not matter. A combination without
-    sampling error is redundant and left out. If the estimates contradict it, the hypotheses are impossible.
+    sampling error is redundant and left out. If its value differs from q, the hypotheses are impossible.
     """
     parameters, tried = np.sqrt(np.clip(np.diag(covariance), 0, None)), np.abs(left)
     size, level = tried @ np.nan_to_num(parameters), tried @ np.abs(params)
@@ -245,7 +245,7 @@ def parameter_covariance(record: FitRecord) -> Array:
     return record.covariance[:count, :count]
 
 
-TAIL = 5  # minimum number of order statistics beyond a limit
+TAIL = 5  # with fewer resamples beyond a limit of an interval, there is a warning
 
 
 def bias_corrected_interval(estimate: Array, values: Array, acceleration: Array, alpha: float) -> Array:
@@ -275,7 +275,7 @@ def bias_corrected_interval(estimate: Array, values: Array, acceleration: Array,
 def acceleration_of(contributions: Array, times: Array) -> Array:
     """Return the accelerations of BCa intervals, shape (d,): sum L^3 / (6 (sum L^2)^(3/2)).
 
-    L has the influence of each unit, `contributions` (n, d). Each unit is counted as often as `times` (n,) says.
+    L is the influence of a unit, a row of `contributions` (n, d). `times` (n,) says how often each unit counts.
     """
     squares = times @ contributions**2
     return np.asarray(times @ contributions**3 / np.where(squares > 0, 6 * squares**1.5, 1.0))
@@ -290,9 +290,9 @@ def _check_tail(count: int, level: float) -> None:
 
 
 def widened_for_choice(record: FitRecord, values: Array) -> Array:
-    """Multiply deviations of resampled estimates (m, d) from the estimates by the root of the variance factors.
+    """Multiply the deviations of resampled estimates (m, d) by the root of the variance factors.
 
-    Deviations of effects are multiplied on the additive scale (logs of ratios).
+    The factors are for choosing JRE's shrinkage and for small samples. Deviations of ratios are of their logs.
     """
     factor, count = np.sqrt(record.choice_variance * record.small_sample_factor), len(record.effect_names)
     if factor == 1:
@@ -357,7 +357,7 @@ def conf_int(
         "delta": from standard errors on the reported scale. The interval is symmetric.
         "percentile": quantiles of the bootstrap distribution.
         "basic": these quantiles, reflected about the estimate (on the reported scale, also for ratios).
-        "bc": bias-corrected quantiles. "bca": bias-corrected quantiles, accelerated by the influence function.
+        "bc": bias-corrected quantiles. "bca": also accelerated, by the skewness of the influence function.
         "studentized": bootstrap-t, which divides by the robust standard error of each resample (multiplier bootstrap
         only).
         "normal" and "delta" use the t distribution if the fit does. For JRE, bootstrap intervals are widened for the
@@ -419,9 +419,9 @@ def boot_pvalues(record: FitRecord, null: float | None = None, method: str = "st
     Returns
     -------
     Series
-        P-values 2 (1 + m) / (1 + B), at most 1, for B resamples. The null value divides the resamples in two parts; m
-        is the size of the smaller part. A p-value is the smallest alpha whose interval excludes the null value, up to a
-        difference of one resample.
+        P-values 2 (1 + m) / (1 + B), at most 1, for B resamples. m is the number of resamples beyond the null value
+        ("percentile"), its reflection about the estimate ("basic") or the t statistic ("studentized"), on the side with
+        fewer. Up to one resample, a p-value is the smallest alpha whose interval excludes the null value.
 
     Raises
     ------

@@ -30,10 +30,10 @@ from causalrisk.numerics.arrays import Array
 from causalrisk.numerics.optimize import root_between
 
 REFERENCE = "reference"  # against="reference": the first arm, group or estimator
-POINTS = 17  # number of integration points, as a power of 2; fewer with many tests
+POINTS = 17  # there are 2^POINTS integration points, fewer with many tests
 FEW_POINTS = 13
 MANY_TESTS = 16
-DEPENDENT = 1e-10  # smaller shares of an estimate's variance, given the other estimates, count as zero
+DEPENDENT = 1e-10  # smaller conditional variances of a statistic, given the others, count as zero
 TIED = 1e-6  # variances with a smaller relative difference count as equal
 PRECISION = 1e-5  # of the integrals; smaller probabilities are replaced by an upper limit
 
@@ -42,13 +42,13 @@ class LargestModulus:
     """Distribution of the largest |T| of correlated statistics T, which are normal or have Student's t distribution.
 
     The correlation matrix may be singular, as for the differences of all pairs. With its factor L, T = L Z / s. Z has r
-    independent normal variables, and s is the root of a chi-squared variable divided by its degrees of freedom. L is
-    triangular, with rows in the order of its pivots. |T| <= c therefore means that Z_1 is in an interval, Z_2 in an
-    interval that depends on Z_1, and so on (Genz 1992, Journal of Computational and Graphical Statistics 1, 141-149).
-    If the last nonzero entries of several rows of L are in the same column, the intervals are intersected. The
-    probability is a mean over N = 2^points points of Richtmyer's sequence, folded, for Z_1, ..., Z_(r-1) and s. Pivots
-    that differ only by rounding keep their order, so results are the same on every processor. For up to ten tests,
-    probabilities are within about 1e-5 of R's mvtnorm.
+    independent normal variables. s is sqrt(chi2 / df), or 1 for normal statistics. L is triangular if its rows are in
+    the order of the pivots. |T| <= c therefore means that Z_1 is in an interval, Z_2 in an interval that depends on
+    Z_1, and so on (Genz 1992, Journal of Computational and Graphical Statistics 1, 141-149). If the last nonzero
+    entries of several rows of L are in the same column, the intervals are intersected. The probability is a mean over N
+    = 2^points folded points of Richtmyer's sequence, for Z_1, ..., Z_(r-1) and s. Pivots that differ only by rounding
+    keep their order, so results are the same on every processor. For up to ten tests, probabilities are within about
+    1e-5 of R's mvtnorm.
     """
 
     def __init__(self, correlation: Array, df: float, points: int = POINTS) -> None:
@@ -103,7 +103,7 @@ class LargestModulus:
 
 
 def _triangular_factor(correlation: Array) -> Array:
-    """Return the matrix L (m, r) with L L' = R up to the order of the rows, by Cholesky's method with pivots.
+    """Return L (m, r) with L L' = R, triangular up to the order of its rows, by pivoted Cholesky decomposition.
 
     The pivot is the first of the largest variances. Variances that differ only by rounding count as equal.
     """
@@ -140,8 +140,8 @@ def pairs_against(against: Any, names: Sequence[Any], found: int | None) -> list
 def adjusted(statistic: Array, covariance: Array, adjust: str, alpha: float, df: float) -> tuple[Array, float]:
     """Return two-sided p-values adjusted for the number of tests, and the critical value of intervals.
 
-    NaN statistics are not counted as tests. Intervals are simultaneous: for "bonferroni", "holm" and "hochberg", by
-    Bonferroni's inequality. For "fdr_bh", intervals are not adjusted.
+    NaN statistics are not counted as tests. The critical value is for simultaneous intervals: Bonferroni intervals for
+    "bonferroni", "holm" and "hochberg". For "fdr_bh", it is not adjusted.
 
     Examples
     --------
@@ -242,12 +242,12 @@ def _settings(record: FitRecord) -> tuple[Any, ...]:
     return record.frame is None, *weights, *clusters, *of_survey
 
 
-GRID_POINTS = 30  # of the default grid: quantiles of the outcome from LEAST to 1 - LEAST
+GRID_POINTS = 30  # of the default grid: quantiles of the outcome at levels from LEAST to 1 - LEAST
 LEAST = 0.02
 
 
 def distribution(record: FitRecord, grid: Any = None, alpha: float = 0.05) -> pd.DataFrame:
-    """Distribution functions of the potential outcomes: the share of outcomes up to each value (IPW and AIPW only).
+    """Distribution functions of the potential outcomes: the share of outcomes up to each value (Unadjusted, IPW, AIPW).
 
     Parameters
     ----------
@@ -267,7 +267,7 @@ def distribution(record: FitRecord, grid: Any = None, alpha: float = 0.05) -> pd
     Raises
     ------
     UnavailableError
-        If the data are scanned, or the fit is difference-in-differences.
+        If the data are scanned, or the fit uses `did`.
     OptionError
         If the estimator has no distribution functions, or the grid has values that are not finite.
 
@@ -277,8 +277,8 @@ def distribution(record: FitRecord, grid: Any = None, alpha: float = 0.05) -> pd
     a logit of this indicator on the terms of the outcome formula. Estimates and limits of a group are sorted and
     clipped to [0, 1], which reduces their error [1]_. Limits are computed for the log odds by the delta method, and
     transformed. If AIPW's estimate before clipping is not between 0 and 1, its limits are computed for the probability
-    itself. The critical value of the band is a quantile of the maximum of correlated normal variables, one per value
-    and group.
+    itself. The critical value of the band is a quantile of the largest absolute value of correlated normal (or t)
+    variables, one per value and group.
 
     References
     ----------
@@ -313,7 +313,7 @@ def distribution(record: FitRecord, grid: Any = None, alpha: float = 0.05) -> pd
         shares = np.array([(y <= value).mean() for y in own])
         fitted = open_arms = (shares > 0) & (shares < 1)
         while True:
-            # The outcome alternates in arms without a fit, and their estimates are not used.
+            # Arms without a fit get an alternating outcome, which can be fitted. Their estimates are not used.
             y = np.where(fitted[sample.arm], sample.y, value + np.arange(sample.n) % 2)
             found = distribution_at(weights, spec, dataclasses.replace(sample, y=y), np.full(design.n_arms, value))
             working = fitted & (np.array(found.failed) == Failure.OK)
@@ -371,7 +371,7 @@ def _ascending(values: Array) -> Array:
     return values.reshape(-1, values.shape[-1])
 
 
-PAIRED_ROUNDING = 1e-10  # a paired standard error below this share of the estimators' errors is rounding error
+PAIRED_ROUNDING = 1e-10  # a paired standard error below this share of the estimators' standard errors is rounding error
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""`compare`, which fits several estimators to the same rows and resamples, its results, and `simultaneous`."""
+"""`compare`: several estimators on the same rows and resamples. `simultaneous`: multiple testing of several fits."""
 
 from __future__ import annotations
 
@@ -188,8 +188,8 @@ def simultaneous(
     alpha : float, default 0.05
         Significance level of the intervals.
     names : sequence of str, optional
-        Names of the fits. By default the keys of a mapping. For a list, the names of the outcomes if they all differ.
-        Otherwise the names of the estimators if they all differ, or numbers.
+        Names of the fits. By default the keys of a mapping. For a list, the outcomes if they all differ. Otherwise the
+        estimators if they all differ, or numbers.
 
     Returns
     -------

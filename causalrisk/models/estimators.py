@@ -108,7 +108,7 @@ class TMLE(CausalModel):
 
     The shift is a constant in the linear predictor, fitted to the rows of the treatment group with the importance
     weights [1]_ [2]_. The estimated means stay inside the range of the family, so use ``family="binomial"`` for an
-    outcome between 0 and 1. With a linear outcome model, it equals ``AIPW`` with ``normalize=True``.
+    outcome between 0 and 1. With a linear outcome model, TMLE equals ``AIPW`` with ``normalize=True``.
 
     Parameters
     ----------
@@ -203,8 +203,8 @@ class JRE(CausalModel):
 
     By default, JRE minimises the expected ATE risk: the squared net bias plus the sampling variance of the effect. The
     standard deviation of the replicates is half the standard error of the score. The net bias at the fitted score is
-    constrained to zero. Differences between the units' effects add to the sampling variance. IPWRA estimates these
-    differences, and JRE leaves out the share that is not noise (see `share` in `fit`). It is therefore doubly robust.
+    constrained to zero. Differences between the units' effects add to the sampling variance. JRE estimates them by
+    IPWRA and leaves out the share that is not noise (see `share` in `fit`). This makes JRE doubly robust.
 
     ``objective="erm"`` instead minimises the importance-weighted loss plus n^2 / 2 times the squared net bias. The
     standard deviation of the replicates is then the standard error of the score.
@@ -273,8 +273,8 @@ class JRE(CausalModel):
             in S.
         n_replicates : int, optional
             Number B of propensity replicates, which are refits of the propensity model with fractional random weights.
-            By default 200 for "risk" and 500 for "erm". With at least 5,000 units and Q propensity coefficients, the
-            default is 2Q fixed points that represent a normal distribution, if 2Q < B.
+            By default 200 for "risk" and 500 for "erm". With at least 5,000 units, the default is 2Q fixed points that
+            represent a normal distribution, for Q propensity coefficients, if 2Q < B.
         spread : float, optional
             Standard deviation of the replicates, relative to the sampling error of the propensity score. By default 0.5
             for "risk" and 1 for "erm".

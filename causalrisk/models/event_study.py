@@ -35,7 +35,7 @@ from causalrisk.report import labels, methods, plots, sections, summary, tidy
 from causalrisk.report.table import format_number
 
 BY = ("exposure", "group", "time", "all", "simple", "over exposure")
-# warnings of fits to a single unit
+# parts of the fits' warnings that do not apply to the study
 NOT_OF_STUDIES = "If the clusters were assigned.*exact[.]"  # advice for a single fit
 OF_ONE = "does not vary within a group|has 1 observations|cannot be left out|only one cluster"
 
@@ -50,12 +50,12 @@ class EventStudy(Shown):
         The fit for each group and period. Its outcome is the change between the period and its base period, from the
         earlier to the later. If the base period is later, the sign of the effect is reversed.
     contributions : ndarray, shape (n, m)
-        Contribution of each unit or cluster to the error of each of the m effects; NaN for effects with one cluster of
-        controls.
+        Contribution of each unit or cluster to the sampling error of each of the m effects; NaN if all controls of an
+        effect are in one cluster.
     shares : ndarray, shape (m,)
         For each fit, the share of all units that belong to its group.
     of_shares : ndarray, shape (n, m)
-        Contribution of each unit or cluster to the error of the shares.
+        Contribution of each unit or cluster to the sampling error of the shares.
     exposure : ndarray of int, shape (m,)
         Number of periods since the group's first treated period, which counts as 0.
     sign : ndarray, shape (m,)
@@ -107,7 +107,7 @@ class EventStudy(Shown):
         return self.exposure < -self.given["anticipation"]
 
     def cov_params(self) -> pd.DataFrame:
-        """Return the joint covariance of `params`, from the influence functions of all fits."""
+        """Return the joint covariance of `params`."""
         return pd.DataFrame(self._covariance(self.contributions), self.params.index, self.params.index)
 
     def _covariance(self, added: Array) -> Array:
@@ -147,7 +147,7 @@ class EventStudy(Shown):
         return tidy.printed_whole(adjusted_frame(values, se, covariance, index, adjust=adjust, alpha=alpha, df=self.df))
 
     def _averages(self, by: str | None) -> tuple[pd.Index, Array, Array]:
-        """Return names, averages, and each unit's contribution to their errors, including the estimated group sizes."""
+        """Return names, averages, and each unit's contribution to their errors, including errors of the group sizes."""
         by = errors.one_of("by", by, (None, *BY))
         if by == "over exposure":
             names, values, added = self._averages("exposure")
@@ -332,8 +332,8 @@ def event_study(
     The effect on group g in period t is the change in the group since the base period, minus the change in the controls
     [1]_. Covariates are from the earlier of the two periods. In periods before treatment and anticipation, the effect
     is a placebo effect. Averages weight groups by size: their number of units, or sum of weights in the first period.
-    Standard errors account for the estimation of the sizes. Groups already treated are never controls. A two-way fixed
-    effects regression uses them as controls, and is biased if effects grow after adoption.
+    Standard errors treat the sizes as random. Groups already treated are never controls. A two-way fixed effects
+    regression uses them as controls, and is biased if effects grow after adoption.
 
     References
     ----------
@@ -409,7 +409,7 @@ def _check(given: Mapping[str, Any], data: Any) -> None:
     if isinstance(survey, Survey):
         columns |= {f"{name} of design": getattr(survey, name) for name in ("weights", "strata", "psu", "fpc")}
         if survey.replicate_weights is not None:
-            raise errors.OptionError("event studies have no replicate weights.\nUse strata= and psu= instead.")
+            raise errors.OptionError("event studies do not support replicate weights.\nUse strata= and psu= instead.")
     for name, value in columns.items():
         if value is not None and not isinstance(value, str) and not hasattr(value, "fit"):
             found = f"{name} is a {type(value).__name__}; expected the name of a column"
@@ -425,7 +425,7 @@ def _check(given: Mapping[str, Any], data: Any) -> None:
 def _fits(
     model: type[CausalModel], units: Adoption, given: Mapping[str, Any], scope: Mapping[str, Any], notes: errors.Notes
 ) -> dict[tuple[int, int], CausalResults]:
-    """Return the fit of each group in each period, by their numbers. Shared notes and warnings are given once."""
+    """Return the fits by the numbers of group and period. Shared notes and warnings are given once."""
     formula, survey, cluster = given["formula"], given.get("design"), given.get("cluster")
     usual = None if survey is not None else "cluster" if cluster else "robust"
     inference = {name: given[name] for name in ("small_sample", "use_t", "df")}

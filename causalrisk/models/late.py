@@ -25,8 +25,8 @@ from causalrisk.numerics.resampling import seed_sequence
 from causalrisk.report import labels, methods, sections, summary, tidy
 from causalrisk.report.table import ResultSummary
 
-WEAK = 10.0  # first-stage F below which normal intervals may be far from their level (Staiger and Stock 1997)
-CONSTANT = "does not vary within a group"  # of the treatment if only assigned units can take it
+WEAK = 10.0  # first-stage F below which normal intervals may have poor coverage (Staiger and Stock 1997)
+CONSTANT = "does not vary within a group"  # a warning expected if only assigned units can take the treatment
 LARGE = 1e6  # larger F are not printed as a number
 METHODS = ("AIPW", "IPWRA", "IPW", "OutcomeRegression")
 NOT_HERE = (
@@ -51,7 +51,7 @@ def _check_column(frame: Any, role: str, name: Any) -> None:
 
 
 def _read(options: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """Return what `errors.read` returns. An option that LATE does not have raises an error."""
+    """Read options, as `errors.read`. An option that LATE does not have raises an error."""
     given, read_as = errors.read("model", options, OPTIONS)
     for name in NOT_HERE:
         if name in given:
@@ -186,7 +186,7 @@ class LATE:
         return cls(outcome, first_stage, treat, instrument)
 
     def with_options(self, **changes: Any) -> LATE:
-        """Return a model of the same data in which both effects have other options, as `CausalModel.with_options`."""
+        """Return a LATE model of the same data with other options, as `CausalModel.with_options`."""
         _read(changes)
         outcome, first_stage = self.outcome.with_options(**changes), self.first_stage.with_options(**changes)
         return LATE(outcome, first_stage, self.treat, self.instrument)
@@ -260,7 +260,7 @@ class LATEResults(OneEffect):
         if refits:
             draws = np.stack(refits, axis=1)
             draws = np.where(np.isfinite(draws).all(axis=1, keepdims=True), draws, np.nan)
-            if record.multiplied:  # to first order, as the influence functions that are multiplied
+            if record.multiplied:  # linearised, like the multiplied influence functions
                 draws = estimates + (draws - self._effects) @ slopes
             else:
                 draws = np.column_stack([draws, draws[:, 0] / draws[:, 1]])
@@ -275,7 +275,7 @@ class LATEResults(OneEffect):
         self.first_stage_f = float(self._effects[1] ** 2 / self._covariance[1, 1])
         self._weak = self.first_stage_f < WEAK
         weighted = "population" if record.design.weight_type == "probability" else "sample"
-        self._whose = "subpopulation" if record.design.n_outside else weighted  # of which compliers are a share
+        self._whose = "subpopulation" if record.design.n_outside else weighted  # denominator of the complier share
         self._shown_f = f"above {LARGE:.0f}" if self.first_stage_f >= LARGE else f"{self.first_stage_f:.1f}"
         self.complier_share = float(abs(self._effects[1]))
         se = intervals.rounded_se(estimates[::-1], np.sqrt(np.diag(self._covariance))[::-1])

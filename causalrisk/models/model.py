@@ -188,8 +188,8 @@ class CausalModel:
         at_exposure : float or "observed", optional
             Exposure at which the arm means are computed. The default, 1, gives rates per unit of `exposure`. With
             "observed", each unit keeps its own exposure. AIPW, TMLE and JRE need "observed", because they use residuals
-            of observed outcomes. Unadjusted and IPW estimate one rate per arm. With "poisson", it is the weighted sum
-            of outcomes divided by the weighted sum of exposures.
+            of observed outcomes. Unadjusted and IPW estimate one rate per arm. With "poisson", the rate is the weighted
+            sum of outcomes divided by the weighted sum of exposures.
         trim : {"crump", "separated"} or tuple of float, optional
             Rows to drop because of their propensity scores. This changes the target population. The models are refitted
             to the remaining rows, and the bootstrap resamples only these rows.
@@ -353,7 +353,7 @@ class CausalModel:
 
     @property
     def exog_names(self) -> list[str]:
-        """Names of the columns of the outcome design."""
+        """Names of the columns of the outcome models."""
         return list(self.design.exog_names)
 
     @property
@@ -427,7 +427,7 @@ class CausalModel:
             Degrees of freedom, instead of the default of `use_t`. If given, the t distribution is used.
         max_failed : float, default 0.05
             Largest share of resamples that may fail. For the jackknife: largest share of units that cannot be left out,
-            because the fit without them fails. If more fail, `fit` raises a BootstrapError.
+            because the fit without them fails. If more fail, `fit` raises a BootstrapError (for JRE, see `JRE.fit`).
         rng : int, Generator, SeedSequence or None, default 0
             Seed or source of random numbers. None draws a new seed.
         n_jobs : int, default 1
@@ -454,8 +454,8 @@ class CausalModel:
         SeparationError
             If the propensity model predicts the treatment of some rows perfectly.
         BootstrapError
-            If too many resamples failed, if too many units cannot be left out, or if a joblib worker died. The error's
-            attribute `results` has the fit with robust standard errors.
+            If too many resamples, propensity replicates or jackknife fits fail, a survey replicate weight gives no
+            estimate, or a joblib worker dies. `err.results` has the fit with robust standard errors, if any.
         OptionError
             If an option has a value that is not allowed, or two options contradict each other.
         """

@@ -1,4 +1,4 @@
-"""Randomisation inference: the statistic of a fit under all treatment assignments that the trial could have made.
+"""Randomisation inference: the statistic of a fit under other treatment assignments that the trial could have made.
 
 Under the hypothesis that the treatment changes no outcome, outcomes and covariates are the same in every assignment.
 Rows or clusters are permuted, within strata if the treatment was assigned within strata. Linear outcome models are
@@ -47,7 +47,7 @@ from causalrisk.report.table import HasSummary, ResultSummary, ResultTable, form
 class Assignment:
     """How the treatment was assigned: the arms of U units, which can be permuted within strata.
 
-    `unit`, shape (n,), is the unit of each row of the design. `words` says in words what is permuted, and within which
+    `unit`, shape (n,), is the unit of each row of the design. `words` describes what is permuted, and within which
     strata or clusters.
     """
 
@@ -125,7 +125,7 @@ def coded_strata(design: Design, strata: Any, data: Any) -> tuple[NDArray[np.int
 
 
 def assignment_of(design: Design, codes: NDArray[np.intp], name: str, arm: int | None) -> Assignment:
-    """Return how the treatment of a design was assigned.
+    """Return the `Assignment` of the treatment in a design.
 
     If each cluster has one arm, the units are the clusters. If the treatment varies within each cluster, rows are
     permuted within clusters. `codes`, shape (n,), are the strata, and `name` is their name, empty without strata. With
@@ -405,7 +405,7 @@ def permutation_test(
 
     `OutcomeRegression` and `Unadjusted` are computed for many permutations at once. Other estimators repeat every step
     of their fit, including the propensity score, learners and the joint fit. The test is not valid for observational
-    data. If a propensity score was estimated from covariates, the printed result warns of this.
+    data. If a propensity score was estimated from covariates, the printed result says so.
 
     References
     ----------
@@ -464,7 +464,7 @@ def permutation_test(
     measure = partial(statistics_of, position=position, kind=kind, level=level)
     actual = record.full_design.arm
     with warnings.catch_warnings(action="ignore", category=errors.CausalRiskWarning):  # given by the fit
-        again = fitted_under(record, actual)  # raises the fit's error if every assignment fails
+        again = fitted_under(record, actual)  # raises the fit's error if it fails for the actual assignment
         under = partial(linear_contrasts, again) if linear else partial(refitted_contrasts, record)
         values, covariance = contrasts_of(again)
         observed = float(measure((values[None], covariance[None]))[0])
@@ -520,7 +520,7 @@ def refitted_contrasts(record: FitRecord, arms: Arms) -> tuple[Array, Array]:
 def fitted_under(record: FitRecord, arm: Arms) -> FitRecord:
     """Refit with robust errors under another assignment `arm` (n,) of the design's rows before trimming."""
     given = record.options
-    if record.learned is None:  # such as the IPWRA start of a stack
+    if record.learned is None:  # such as the IPWRA fit within an average of fits
         given = dataclasses.replace(given, learner=None, learner_use=None, n_repeats=1)
     design = record.full_design.under(arm)
     drawn = None if record.joint is None or record.bootstrap in MULTIPLIERS else record.bootstrap
@@ -548,7 +548,7 @@ def linear_contrasts(record: FitRecord, arms: Arms) -> tuple[Array, Array]:
     q, sample, scale = equations.columns, equations.sample, record.options.effect_scale
     toward = record.options.population.toward
     arm, s, total = arms[sample.order], sample.s[:, None], sample.s.sum()
-    tilt = np.ones((len(q), 1))  # tilt of the target, with mean one
+    tilt = np.ones((len(q), 1))  # weight of each row in the target, with mean one
     if toward is not None:
         inside = (arm == toward).astype(float)
         tilt = inside * (total / (sample.s @ inside))
@@ -580,8 +580,8 @@ def linear_contrasts(record: FitRecord, arms: Arms) -> tuple[Array, Array]:
 def statistics_of(contrasts: tuple[Array, Array], position: int | None, kind: str, level: float) -> Array:
     """Return the statistic (m,): the effect of the arm at `position`, studentized or not, or Wald's for all effects.
 
-    NaN if there are no effects. Effects and standard errors far below `level` are rounding error and count as zero. The
-    studentized statistic is then zero for an effect of zero, and infinite for other effects.
+    NaN for assignments without an estimate. Effects and standard errors far below `level` are rounding error and count
+    as zero. The studentized statistic is then zero for an effect of zero, and infinite for other effects.
     """
     values, covariance = contrasts
     se = np.sqrt(np.diagonal(covariance, axis1=1, axis2=2))

@@ -37,7 +37,7 @@ from causalrisk.report import explain, labels, methods, plots, sections, summary
 from causalrisk.report import tidy as frames
 from causalrisk.runtime import one_blas_thread, write_whole
 
-# Errors of reading a pickle, which depend on the objects that it names and where it was truncated.
+# Errors that reading a damaged pickle, or another file, can raise.
 NO_PICKLE = (pickle.UnpicklingError, ArithmeticError, AttributeError, EOFError, ImportError, LookupError, MemoryError,
              RuntimeError, SyntaxError, TypeError, ValueError)  # fmt: skip
 DATA_ENDINGS = (".parquet", ".pq", ".csv", ".csv.gz", ".feather", ".arrow", ".dta", ".xlsx")
@@ -110,7 +110,7 @@ class Shown(table.HasSummary):
 
     __reduce__ = stamped
     _place: ClassVar = ("results", "res")  # the table of answers, and the name in messages
-    _fits: ClassVar[tuple[str, ...]] = ()  # how to get an attribute {} of the fits, which have more
+    _fits: ClassVar[tuple[str, ...]] = ()  # code for the attribute {} of the fits, which have more attributes
 
     def __init_subclass__(cls) -> None:
         for name, method in list(vars(cls).items()):
@@ -195,7 +195,7 @@ def of_record(
 ) -> Callable[Concatenate[Any, P], R]:
     """Make a method from a function of a `FitRecord`. It has the same name and docstring, and uses `self`'s fit.
 
-    Data frames print all columns unless `plain`, which is for programs.
+    Returned data frames print all columns, unless `plain`.
     """
     signature = inspect.signature(function)
     self, *others = signature.parameters.values()
@@ -267,7 +267,7 @@ class CausalResults(OneEffect):
     model : CausalModel
         The model.
     nobs : int
-        Number of observations in the estimation sample: the sum of frequency weights or, without them, of rows.
+        Number of observations in the estimation sample: rows, or the sum of frequency weights.
     estimand : str
         Estimand, such as "ATE" or "ATT", with the kind of effect if it is not a difference.
     seed : int or SeedSequence
@@ -412,8 +412,8 @@ class CausalResults(OneEffect):
     def importance_weights(self) -> pd.Series:
         """Each row's weight in the target population divided by the probability of its treatment group.
 
-        The weights are 1 without a propensity score. For Matching, a weight is the number of times the row is used as a
-        match, plus 1 if the row is in the target.
+        The weights are 1 without a propensity score. For Matching, a weight is 1 if the row is in the target, plus 1 /
+        (number of matches) for each unit it is matched to.
         """
         record = self._record
         fit = record.weight_fit if record.spec.uses_propensity else None
@@ -519,7 +519,7 @@ class CausalResults(OneEffect):
 
 
 def given_results(results: Any, typed: str) -> list[CausalResults]:
-    """Return the results of several fits, of a mapping, or of one, as a list. Others raise an OptionError."""
+    """Return one or several results, or the values of a mapping, as a list. Anything else raises an OptionError."""
     several = results.values() if isinstance(results, Mapping) else results
     given = list(several) if isinstance(several, Iterable) else [several]
     for res in given:

@@ -44,7 +44,7 @@ class Column:
     """One column of the table: the estimates and statistics of one model.
 
     `statistics` has texts by the keys of `STATISTICS`. `unit` is the outcome if all estimates are in its units.
-    `groups` are the treatment groups in the order of the effective n.
+    `groups` are the treatment groups, in the order in which "effective_n" lists them.
     """
 
     name: str
@@ -103,9 +103,9 @@ def etable(
         Further rows below the estimates: for each label, one value per column.
     digits : int, optional
         Number of decimals. By default, the smallest standard error has four significant digits. If all effects are
-        differences in one outcome, this is the smallest of the whole table. If there are other results for this outcome
-        (ratios, regressions, `LATE`, pooled fits), it is the smallest of each row, or of all rows of a kind such as
-        POM. If there are several outcomes, it is the smallest of each column.
+        differences in one outcome, all numbers have the same decimals. With other results for this outcome (ratios,
+        regressions, `LATE`, pooled fits), the decimals are chosen for each row, or for all rows of a kind such as POM.
+        With several outcomes, they are chosen for each column.
     title : str
         Heading.
     notes : sequence of str
@@ -252,7 +252,7 @@ def _column(res: Any, name: str | None, alpha: float, rename: Mapping[str, str])
         if "first_stage_f" in statistics:
             statistics["first_stage_f"] = f"{row['first_stage_f']:.1f}"
         statistics["df"] = f"{row['df']:.6g}" if row["df"] == row["df"] and "imputations" not in row else ""
-        if hasattr(type(res), "overlap"):  # fits of this package, but for instruments and pooled ones
+        if hasattr(type(res), "overlap"):  # fits of this package, except LATE and pooled results
             unit = outcome if res._record.options.effect_scale.additive else None
             if res._record.weight_fit is not None and res._record.spec.uses_propensity:
                 statistics["effective_n"] = " / ".join(f"{arm.effective_n:.0f}" for arm in res._record.overlap)

@@ -1,6 +1,6 @@
 """Interpretations of the diagnostics of a fit (verdict, finding and advice), and the fit in plain words.
 
-The limits of the verdicts are rules of thumb. The page on the report lists them.
+The limits of the verdicts are rules of thumb. The documentation of the report lists them.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from causalrisk.report.table import escape_html, format_number, signed_p, wrap
 # --- interpretations of the diagnostics ------------------------------------------------------------------------------
 
 GOOD, CAUTION, BAD, UNJUDGED = "good", "caution", "bad", ""
-SOME_LEFT, SOME_MATCHED = 2 / 3, SMALL_FOR_ALL  # judged share; with full overlap, matching leaves 0.4 or more
+SOME_LEFT, SOME_MATCHED = 2 / 3, SMALL_FOR_ALL  # of `judged_shares`; with full overlap, matching has 0.4 or more
 MANY_OUTSIDE, SOME_OUTSIDE = 0.2, 0.05  # share of the rows outside Crump's limits
 BALANCED = 0.1
-MOVES, MOVES_MUCH = 0.25, 1.0  # moves of the effect in standard errors
-ONE_ROW = 0.25  # move of the effect by one row in standard errors; twice as much is bad
+MOVES, MOVES_MUCH = 0.25, 1.0  # differences of JRE from IPWRA, in standard errors
+ONE_ROW = 0.25  # change of the effect without one row, in standard errors; twice as much is bad
 ONE_CLUSTER = 3  # change of the effect without one cluster / average change over all clusters
 
 
@@ -66,7 +66,7 @@ def read_overlap(
     table: pd.DataFrame, warned: bool, target: TargetPopulation, advice: str, unit_name: str = "row",
     matched: bool = False,
 ) -> Reading:  # fmt: skip
-    """Interpret the table of `overlap()`. `warned` says whether the fit warned. `advice` is for poor overlap."""
+    """Interpret the table of `overlap()`. `warned`: the fit warned about overlap. `advice` is for poor overlap."""
     surveyed, toward = "survey n" in table, target.toward
     alone = table["survey n" if surveyed else "n"].to_numpy(dtype=float)
     shares = judged_shares(table["effective n"].to_numpy(), alone, toward)
@@ -243,7 +243,7 @@ def explain(record: FitRecord, alpha: float = 0.05) -> Prose:
 
 
 def questions(record: FitRecord, stated: Iterable[str] | None = None, **named: str) -> Mapping[str, tuple[str, str]]:
-    """Return heading and question of each assumption that no data can check. `named` renames the variables."""
+    """Return heading and question of each assumption that no data can check. `named` replaces variables."""
     design, seen, did = record.design, record.design.observation, record.options.did is not None
     variables = words.variables_of(record) + ([] if design.offset_name is None else [design.offset_name])
     names = {

@@ -120,7 +120,7 @@ def target_text(record: FitRecord) -> str:
 
 
 def rows_words(record: FitRecord) -> str:
-    """Describe the rows over which the means are averages."""
+    """Describe the rows over which the means are taken."""
     design, toward = record.design, record.options.population.toward
     counted = design.nobs if toward is None else int(design.counts[toward])
     level = "" if " = " in design.treat_name else f" = {design.levels[toward or 0]}"  # an event study names the group
@@ -151,7 +151,7 @@ def outcome_name(record: FitRecord) -> str:
 
 
 def outcome_words(record: FitRecord) -> str:
-    """Return the outcome in a sentence: its name, or "the change of y since 2010"."""
+    """Return the outcome as words of a sentence: its name, or "the change of y since 2010"."""
     design, did = record.design, record.options.did
     if design.periods is not None:
         return f"the change of {design.endog_name} from {' to '.join(design.periods.names)}"
@@ -312,7 +312,7 @@ def missing_words(record: FitRecord) -> str:
 
 
 def left_out(design: Design) -> list[tuple[str, int, int]]:
-    """Return reasons such as "x1 missing", the rows that lack it, and the rows that lack it but no earlier variable."""
+    """Return (reason, rows, new rows) for each reason such as "x1 missing". New rows have no earlier reason."""
     return [
         (variable if formula in ("trim", "weights") else f"{variable} missing", lacking, own)
         for formula, variable, lacking, own in design.ledger
@@ -351,7 +351,7 @@ def trend_words(record: FitRecord, anticipation: int = 0) -> str:
 
 
 def santanna_words(record: FitRecord) -> str:
-    """Return a sentence, after a blank, that names an estimator of Sant'Anna and Zhao. Empty for other estimators."""
+    """Return a sentence (leading blank) that names an estimator of Sant'Anna and Zhao. Empty for other estimators."""
     did = record.options.did
     if did is None:
         return ""
@@ -408,7 +408,7 @@ def survey_words(survey: SurveyDesign) -> str:
 
 
 def distribution_words(record: FitRecord) -> str:
-    """Return the distribution of intervals: the normal, or t with the source of its degrees of freedom."""
+    """Return the name of the distribution of intervals: normal, or t with the source of its degrees of freedom."""
     less = "one" if record.cov_type == JACKKNIFE else "groups" if record.spec.matched else "outcome coefficients"
     source = f" (observations minus {less})"
     if record.design.survey is not None:
@@ -419,7 +419,7 @@ def distribution_words(record: FitRecord) -> str:
 
 
 def logs_words(record: FitRecord) -> str:
-    """Return a sentence on intervals and tests of ratios, after a blank. Empty for differences."""
+    """Return a sentence on intervals and tests of ratios, with a leading blank. Empty for differences."""
     if record.options.effect_scale.additive:
         return ""
     scale, over = record.options.effect_scale, " and its standard error over the resamples" * (record.boot is not None)
@@ -428,7 +428,7 @@ def logs_words(record: FitRecord) -> str:
 
 
 def small_sample_words(record: FitRecord) -> str:
-    """Return a sentence on the small-sample factor, after a blank. Empty for other standard errors."""
+    """Return a sentence on the small-sample factor, with a leading blank. Empty for other standard errors."""
     if not record.small_sample:
         return ""
     clusters = record.design.cluster_name is not None
@@ -488,5 +488,5 @@ def study_words(study: Any) -> list[str]:
 
 
 def distribution_of(df: float) -> str:
-    """Return the distribution of tests and intervals."""
+    """Return the name of the distribution of tests and intervals."""
     return "the normal distribution" if np.isinf(df) else f"the t distribution with {df:.6g} degrees of freedom"

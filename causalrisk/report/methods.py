@@ -300,7 +300,7 @@ def _errors_source(record: FitRecord) -> str:
 
 
 def references(text: str, *keys: str) -> list[str]:
-    """Return the references that a text cites by author and year, and others by key, in alphabetical order."""
+    """Return the references that a text cites by author and year, or that `keys` name, in alphabetical order."""
     known = json.loads(resources.files(__package__).joinpath("references.json").read_text("utf-8"))
     found = []
     for key, reference in known.items():
@@ -340,7 +340,7 @@ def typed_fit(record: FitRecord) -> dict[str, str]:
     typed = typed_options(given, defaults_of(InferenceOptions, JREOptions))
     drawn, surveyed = record.boot is not None and record.cov_type != "replicates", record.design.survey is not None
     others = ["cov_type"] * (drawn or surveyed) + ["bootstrap", "multiplier"] * (not drawn and joint is None)
-    for name in ("n_jobs", "progress", "n_boot", *others):  # a fit within another has the options of the other
+    for name in ("n_jobs", "progress", "n_boot", *others):  # the IPWRA fit within a JRE fit has JRE's options
         typed.pop(name, None)
     if record.given_resamples:
         typed["resamples"] = "resamples"

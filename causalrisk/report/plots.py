@@ -55,7 +55,7 @@ def verbatim(text: object) -> str:
 
 
 def series(record: FitRecord, a: int, label: str) -> tuple[str, str, str, str]:
-    """Return marker, colour, line and name of treatment group(s)."""
+    """Return marker, colour, line style and legend text of treatment group `a`."""
     return *SERIES[a % len(SERIES)], verbatim(f"{record.design.treat_name} = {label}")
 
 
@@ -73,7 +73,7 @@ def check_drawable(given: Any, name: str, kind: str, typed: str, saved: str) -> 
 
 
 def axes_or_new(ax: Any, rows: int | None = None) -> Any:
-    """Return the axes given, or new ones in a figure as high as a number of labelled rows needs."""
+    """Return the given axes, or new axes. With `rows`, the figure is high enough for that number of labelled rows."""
     if ax is not None:
         check_drawable(ax, "ax", "Axes", "ax=plt.subplots()[1]", "ax.figure")
         return ax
@@ -246,7 +246,7 @@ def plot_overlap(record: FitRecord, ax: Any = None, arm: Any = None) -> Any:
         labels = [f"{design.treat_name} = {design.labels[a]}" for a in (position, 0)]
         used = score[members[0] | members[1]]
         low, high = used.min(), used.max()
-        if high - low < CONSTANT:  # such as a known share
+        if high - low < CONSTANT:  # such as a known probability
             low, high = max(low - 0.05, 0.0), min(high + 0.05, 1.0)
         edges = np.linspace(low, high, BINS + 1)
         handles = []
@@ -591,7 +591,7 @@ def plot_anchor_path(record: FitRecord, ax: Any = None, alpha: float = 0.05) -> 
     ax.plot([chosen], [own], "o", color=ink(ax), markersize=9, label=f"chosen: {chosen:g}", **empty)
     rungs = path.index[path["share"].notna()]
     ax.set_xticks(rungs, [f"{anchor:g}" for anchor in rungs])
-    ax.minorticks_off()  # the most cautious is on the right, next to IPWRA
+    ax.minorticks_off()  # the largest amount of shrinkage, on the right, is nearest to IPWRA
     return finish(ax, "shrinkage toward IPWRA (logarithmic)", effect_label(record), columns=2)
 
 

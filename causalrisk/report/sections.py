@@ -37,14 +37,14 @@ SCALE = (
     " The confounder explains the share cf_y of the residual variance of the outcome and the share cf_d of the "
     'variance of the weights. The bias is at most "scale" times sqrt(cf_y cf_d / (1 - cf_d)).'
 )
-Body = tuple[str, Reading | None]  # HTML below a heading, and what is said in the overview
+Body = tuple[str, Reading | None]  # HTML below a heading, and its interpretation, if any
 Asked = tuple[str, str, str, str]  # key and heading of an assumption, the question, and the author's statement
 Row = tuple[str, str, Callable[[FitRecord, float], Body]]  # anchor and heading of a part, and what makes its body
 
 
 @dataclass(frozen=True)
 class Part:
-    """A part of a page: anchor, heading, HTML below the heading, and the verdict in the overview."""
+    """A part of a page: anchor, heading, HTML below the heading, and its interpretation, if any."""
 
     anchor: str
     heading: str
@@ -96,7 +96,7 @@ def report(
     UnavailableError
         If matplotlib is not installed.
     OptionError
-        If an assumption is unknown, or the file name does not have the ending of a web page.
+        If an assumption is unknown, or the file name has an ending other than .html or .htm.
     """
     record.design.check_in_memory("the report", "Use `res.methods()`, `res.summary()` and `res.balance()`. ")
     asked = _asked(record, path, alpha, assumptions)
@@ -130,7 +130,7 @@ def _asked(
     record: FitRecord, path: str | os.PathLike[str], alpha: float, assumptions: Mapping[str, str] | None,
     variable: str = "res", **named: str,
 ) -> list[Asked]:  # fmt: skip
-    """Check the options of a report, and return the assumptions that it asks about. `named` renames their variables."""
+    """Check the options of a report, and return the assumptions that it asks about. `named` is as in `questions`."""
     check_alpha(alpha)
     if Path(path).suffix.lower() not in ("", ".html", ".htm"):
         found = f"path={os.fspath(path)!r} is not a web page; expected a name that ends in .html"
@@ -142,7 +142,7 @@ def _asked(
 
 
 def _rows_of_score(record: FitRecord, overlap: str) -> list[Row]:
-    """Return the parts on the propensity score, if the estimator has one. `overlap` is the heading of the first."""
+    """Return the parts on overlap, headed `overlap`, and balance. Empty if the estimator has no propensity score."""
     balance_row: Row = "balance", "Balance of the covariates", _balance
     return [("overlap", overlap, _overlap), balance_row] * record.spec.uses_propensity
 
@@ -151,7 +151,7 @@ def _parts(
     record: FitRecord, alpha: float, rows: Sequence[Row], shown: ResultSummary, text: str, asked: Sequence[Asked],
     then: str = "",
 ) -> list[Part]:  # fmt: skip
-    """Return the parts of a page: a summary, the assumptions, what `rows` make, the methods `text`, and the call."""
+    """Return the parts of a page: a summary, assumptions, the parts made by `rows`, methods `text`, and the call."""
     own = []
     for anchor, heading, make in rows:
         try:
@@ -203,7 +203,7 @@ def _overlap(record: FitRecord, alpha: float) -> Body:
     warned = bool(words.poor_overlap(record))
     options, unit_name, matched = record.options, record.design.unit_name, record.spec.matched
     advice = advice_on_overlap(record.spec, record.design, options, record.used_weight_fit)
-    if record.trimmed:  # its rows are an answer to the limits of Crump et al.
+    if record.trimmed:  # after trimming, the limits of Crump et al. do not apply
         table = table.drop(columns="outside crump")
     reading = explain.read_overlap(table, warned, options.population, advice, unit_name, matched)
     caption = f"Propensity scores of groups {{}} and {labels[0]}. Bars show the rows, lines the "
@@ -277,7 +277,7 @@ def _sensitivity(record: FitRecord, alpha: float) -> Body:
 
 
 def _ledgers(record: FitRecord, alpha: float) -> Body:
-    """Return tables of the rows from the data to the groups and of the resamples, with reasons, and the warnings."""
+    """Return the numbers of rows dropped and kept, the numbers of resamples by failure, and the warnings."""
     design, joint = record.design, record.joint
     units = design.unit_name.replace("observation", "row") + "s"
     flow = [(f"{units} of the data", len(design.in_sample))]
@@ -349,7 +349,7 @@ def study_report(
     UnavailableError
         If matplotlib is not installed.
     OptionError
-        If an assumption is unknown, or the file name does not have the ending of a web page.
+        If an assumption is unknown, or the file name has an ending other than .html or .htm.
     """
 
     def effects(record: FitRecord, alpha: float) -> Body:
@@ -373,7 +373,7 @@ def _short_report(
     res: Any, path: str | os.PathLike[str], title: str | None, alpha: float, assumptions: Mapping[str, str] | None,
     rows: Sequence[Row], then: str = "", **named: str,
 ) -> Path:  # fmt: skip
-    """Write a page with parts of its own, made by `rows`. `named` and `then` are as in `_asked` and `_parts`."""
+    """Write the page of another kind of result, whose parts `rows` make. Options are as in `_asked` and `_parts`."""
     asked = _asked(res._record, path, alpha, assumptions, res._place[1], **named)
     parts = _parts(res._record, alpha, rows, res.summary(alpha), res.methods(), asked, then)
     return write_page(path, title or f"Report: {res!r}", [], parts)
@@ -410,7 +410,7 @@ def late_report(
     UnavailableError
         If matplotlib is not installed.
     OptionError
-        If an assumption is unknown, or the file name does not have the ending of a web page.
+        If an assumption is unknown, or the file name has an ending other than .html or .htm.
     """
 
     def compliers(record: FitRecord, alpha: float) -> Body:
@@ -428,7 +428,7 @@ def pooled_report(
     alpha: float = 0.05,
     assumptions: Mapping[str, str] | None = None,
 ) -> Path:
-    """Write a web page with the pooled summary, overlap and balance of the first fit, and methods.
+    """Write a web page with the pooled summary, methods, and overlap and balance in the first imputed data set.
 
     Parameters
     ----------
@@ -445,7 +445,7 @@ def pooled_report(
     UnavailableError
         If matplotlib is not installed.
     OptionError
-        If an assumption is unknown, or the file name does not have the ending of a web page.
+        If an assumption is unknown, or the file name has an ending other than .html or .htm.
     """
     rows = _rows_of_score(pooled._record, "Overlap in the first imputed data set")
     then = "\n\n# for each imputed data set; then\npooled = causalrisk.pool(fits)"
@@ -476,7 +476,7 @@ def paragraph(text: str, kind: str = "") -> str:
 
 
 def table_html(frame: pd.DataFrame, caption: str, turned: bool = False) -> str:
-    """Return a frame as a table with a caption. Empty cells have no value."""
+    """Return a frame as a table with a caption. Cells of missing values are empty."""
 
     def cell(value: Any) -> str:
         return "" if pd.isna(value) else format_number(value) if isinstance(value, float) else str(value)

@@ -23,9 +23,9 @@ from causalrisk.numerics.resampling import seed_text
 from causalrisk.report import labels as words
 from causalrisk.report.table import ResultSummary, ResultTable, column_format, format_number, format_p, format_share
 
-POOR = 0.5  # share of a group's effective n left by the weights below which IPWRA's robust intervals are too short
+POOR = 0.5  # if weighting leaves a smaller share of a group's effective n, IPWRA's robust intervals are too short
 LOGARITHM = r"(I\()?(\w+\.)*log(2|10|1p)?\("  # beginning of an outcome such as np.log(y), but not np.logical_or(a, b)
-FEW_ESTIMATORS = 3  # up to so many estimators the summary of a comparison shows every difference
+FEW_ESTIMATORS = 3  # maximum number of estimators for which the summary of a comparison shows every difference
 MISSING_HEADS = (
     ("", "within", "between", "relative", "share of", "missing"),
     ("Variance", "imputations", "imputations", "increase", "total", "information"),
@@ -359,7 +359,7 @@ def _notes(record: FitRecord) -> list[str]:
 
 
 def _model_notes(records: Sequence[FitRecord], results: str) -> list[str]:
-    """Return the notes on formulas, options and data of fits to the same data. `results` is what to type for one."""
+    """Return the notes on formulas, options and data of fits to the same data. `results` is code for a result."""
     last, fullest = records[-1], max(records, key=lambda record: len(words.variables_of(record)))
     adjusted = bool(words.variables_of(fullest)) or last.design.score is not None or last.design.predictions is not None
     return [

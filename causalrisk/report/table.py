@@ -138,11 +138,11 @@ def escape_markdown(text: str) -> str:
 # --- tables ----------------------------------------------------------------------------------------------------------
 
 Lines = Sequence[Sequence[str]]
-WIDTH = 78  # of a text; longer cells widen it
-FIELD, GAP = 10, 2  # usual width of a column of numbers, and the blanks before it at least
-LEAST_LABEL = 12  # width left to the labels of rows
+WIDTH = 78  # of tables as text; long cells widen them
+FIELD, GAP = 10, 2  # usual width of a column of numbers, and minimum number of blanks before it
+LEAST_LABEL = 12  # minimum width of the labels of rows
 RULES = {"l": ":---", "r": "---:", "c": ":---:"}  # alignments of a Markdown table
-LATEX_SIZE = r"\small\setlength{\tabcolsep}{4pt}"  # so that a summary fits a page in 12 point
+LATEX_SIZE = r"\small\setlength{\tabcolsep}{4pt}"  # a summary then fits a page in 12 point
 ENDINGS = (".txt", ".tex", ".md", ".csv", ".docx", ".html")
 PAGE = '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"></head><body>\n{}\n</body></html>\n'
 
@@ -268,7 +268,7 @@ class ResultTable(SimpleTable):
         return "\n".join([*title, *(f"| {line} |" for line in lines)])
 
     def grouped(self) -> pd.DataFrame:
-        """Return the cells as a frame for maketables, with a column level per header line and rules between rows."""
+        """Return the cells as a frame for maketables, with a column level per header line and a row group per rule."""
         heads = [row[1:] for row in self.heads] or [[" " * j for j in range(1, len(self.aligns))]]
         labels = [_indented(row[0], "\N{NO-BREAK SPACE}") for row in self.body]
         groups = [" " * (1 + sum(rule <= i for rule in self.rules)) for i in range(len(labels))]

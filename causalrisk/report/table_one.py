@@ -135,7 +135,7 @@ def table_one(
     means from group nonsmoker, divided by sqrt(mean of the groups' variances). *
     marks SMDs beyond 0.1.
     """
-    if is_frame(covariates) and not is_frame(data):  # the data came first
+    if is_frame(covariates) and not is_frame(data):  # the arguments are in the wrong order
         covariates, data = data, covariates
     given = covariates.strip() if isinstance(covariates, str) else ""
     grouped = re.fullmatch(r"(?:(\w+) *~|~?)([^|~]+)(?:\| *(\w+))?", given)
@@ -404,7 +404,7 @@ def _describe_by_quartiles(
         x, w = values[known][order], weights[known][order]
         if weight_type != "probability" and x.size:
             found[k] = np.quantile(np.repeat(x, w.astype(int)), levels)
-        elif x.size:  # rounding leaves a share that is reached exactly just below
+        elif x.size:  # rounding could leave an exact share just below its level
             found[k] = x[np.searchsorted(np.cumsum(w) / w.sum() * (1 + 1e-12), levels)]
     whole = digits is None and (found[~np.isnan(found)] % 1 == 0).all()
     spec = ".0f" if whole else column_format(found[:, 2] - found[:, 0], found, digits)

@@ -22,7 +22,7 @@ R = TypeVar("R")
 
 
 class Values(pd.Series):
-    """Values by the names of parameters, and by position, as in statsmodels' results of arrays."""
+    """Series indexed by parameter name or position, as in statsmodels' results of models made from arrays."""
 
     @property
     def _constructor(self) -> type[pd.Series]:
