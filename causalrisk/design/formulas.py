@@ -524,6 +524,9 @@ def as_design_error(formula: Formula) -> Iterator[None]:
         message, origin = getattr(error, "message", f"{type(error).__name__}: {error}"), getattr(error, "origin", None)
         where = "" if origin is None else f" in {origin.relevant_code()!r}"
         message = message.removeprefix("Error evaluating factor: ")
+        if "outermost knots" in message:
+            problem = f"values are outside the knots of the spline{where}"
+            raise DesignError(f"{problem}.\nUse values in the range of the sample, or `cr(x, df=4)`.") from error
         found = f"the {formula.model} formula {formula.text!r} cannot be evaluated{where}: {message}"
         levels = " A numeric level is `Treatment(1)`, a text level `Treatment('1')`." * ("Treatment" in formula.text)
         raise DesignError(f"{found}\nCheck the term, and write arithmetic inside `I(...)`.{levels}") from error

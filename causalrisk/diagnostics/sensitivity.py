@@ -44,7 +44,8 @@ def influence(
     top : int, optional
         Number of rows to show, the most influential first. By default all rows, in the order of the data.
     method : {"exact", "influence", "largest"}, optional
-        "exact" (default up to 5000 rows): every step is repeated without the row. JRE keeps its shrinkage.
+        "exact" (default up to 5000 rows): repeats every step without the row, except trimming and the choice of
+        JRE's shrinkage.
         "influence" (default if a classifier estimates the propensity score): the influence function. It keeps the
         classifier's scores and is faster, but understates the change from the most influential rows.
         "largest" (default for more rows): "exact" for the ten most influential rows, and "influence" for the others.

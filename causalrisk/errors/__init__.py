@@ -262,7 +262,7 @@ def with_other_names(function: Callable[P, R]) -> Callable[P, R]:
     signature = inspect.signature(function)
     known = [one for one in signature.parameters.values() if one.kind != one.VAR_POSITIONAL]
     reads = known[-1].kind == inspect.Parameter.VAR_KEYWORD
-    defaults = {one.name: one.default for one in known[: len(known) - reads]}
+    defaults = {one.name: one.default for one in known[: len(known) - reads] if one.name != "self"}
 
     @functools.wraps(function)
     def called(*args: P.args, **options: P.kwargs) -> R:

@@ -318,9 +318,9 @@ def tables_of(place: str) -> list[str]:
 def options_text(defaults: Mapping[str, Any]) -> str:
     """Return a sentence with the names of a call's options, without its main argument."""
     names = [f"`{name}=`" for name in defaults]
-    if next(iter(defaults.values())) is inspect.Parameter.empty:
+    if next(iter(defaults.values()), None) is inspect.Parameter.empty:
         del names[0]
-    return f"The options are {', '.join(names) or 'none'}."
+    return f"The options are {', '.join(names)}." if names else "There are no options."
 
 
 def unknown_option(place: str, word: str, names: Mapping[str, Any], value: Any = None) -> str:

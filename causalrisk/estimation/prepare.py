@@ -157,7 +157,9 @@ def score_model(design: Design, sample: Sample, options: ModelOptions, frame: Ta
         return ScoreModel(kind, limits)
     of_frame = folds_of(np.zeros(sample.n_frame, dtype=np.intp), None, options.n_folds, options.repeat)
     fold = np.concatenate([folds_of(design.arm, design.cluster, options.n_folds, options.repeat), of_frame])
-    features = sample.arrange(design.Z if frame is None else np.concatenate([design.Z, frame.Z]))
+    Z = design.Z if frame is None else np.concatenate([design.Z, frame.Z])
+    varying = np.ptp(Z, axis=0) > 0  # a classifier has its own constant
+    features = sample.arrange(Z[:, varying] if varying.any() else Z)
     classifier = Classifier(options.propensity_score, features, sample.arrange(fold), options.repeat)
     return ScoreModel("classifier", limits, classifier=classifier)
 

@@ -320,7 +320,7 @@ def _pivots(record: FitRecord, method: str) -> tuple[Array, Array]:
         return widened_for_choice(record, drawn) - estimate, np.ones(count)
     if boot.errors is None:
         instead = 'Use `method="percentile"`, or `fit(bootstrap="multiplier")`.'
-        raise UnavailableError(f"studentized intervals need the multiplier bootstrap.\n{instead}")
+        raise UnavailableError(f'method="studentized" needs the multiplier bootstrap.\n{instead}')
     variances = np.diag(reported_covariance(record))[:count]
     return (drawn - estimate) / boot.errors[:, :count], np.sqrt(variances)
 
@@ -406,15 +406,16 @@ def summary_frame(record: FitRecord, alpha: float = 0.05) -> pd.DataFrame:
     return parameters(record).frame(record.names, alpha)
 
 
-def boot_pvalues(record: FitRecord, null: float | None = None, method: str = "studentized") -> pd.Series:
+def boot_pvalues(record: FitRecord, null: float | None = None, method: str | None = None) -> pd.Series:
     """Two-sided p-values of `params` from the bootstrap, without assuming a normal distribution.
 
     Parameters
     ----------
     null : float, optional
         Null value of the effects; by default the value for no effect. Group means are tested against zero.
-    method : {"studentized", "percentile", "basic"}
-        Method of `conf_int` whose interval is inverted. "studentized" needs the multiplier bootstrap.
+    method : {"studentized", "percentile", "basic"}, optional
+        Method of `conf_int` whose interval is inverted. By default "studentized" for the multiplier bootstrap, which it
+        needs, and "percentile" for others.
 
     Returns
     -------
@@ -444,7 +445,8 @@ def boot_pvalues(record: FitRecord, null: float | None = None, method: str = "st
     >>> float(res.boot_pvalues()["ATE"])
     0.002
     """
-    method = one_of("method", method, ("studentized", "percentile", "basic"))
+    known = one_of("method", method, (None, "studentized", "percentile", "basic"))
+    method = known or ("percentile" if record.used_boot.errors is None else "studentized")
     (drawn, unit), tested = _pivots(record, method), record.null
     if null is not None:
         tested[: len(record.effect_names)] = null
@@ -489,8 +491,8 @@ def effects_on_scales(record: FitRecord, alpha: float = 0.05) -> pd.DataFrame:
     """
     record.check_means("effects_on_scales()")
     if record.joint is not None:
-        found = "effects_on_scales() is not available for JRE, which is fitted for the effect on one scale"
-        raise UnavailableError(f'{found}.\nUse `res.model.with_options(effect="ratio").fit()` for the ratio.')
+        found = "effects on several scales are not available for JRE, which is fitted for the effect on one scale"
+        raise UnavailableError(f'{found}.\nUse `res.model.with_options(effect=...).fit()` for each scale.')
     means, refits, frames = record.estimate.params[record.estimate.block("means")], refits_of(record), []
     for scale in (DIFFERENCE, RATIO, ODDS_RATIO):
         if not ((means > scale.low) & (means < scale.high)).all() or record.design.outcome_limits.max() > scale.high:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from scipy.special import expit, gammaincinv, logit, ndtr, ndtri
 
 from causalrisk.errors import DesignError, Failure, OptionError, UnavailableError, check_alpha, one_of
-from causalrisk.estimation.abilities import check_options
+from causalrisk.estimation.abilities import ABILITIES, check_options
 from causalrisk.estimation.fits import Refits, weights_of
 from causalrisk.estimation.options import Adjustment
 from causalrisk.estimation.quantiles import distribution_at
@@ -228,7 +228,7 @@ def _effects_influence(record: FitRecord, first: FitRecord) -> Array:
         same = np.array_equal(*levels)
     if not same:
         advice = "Use the same `weights=`, `cluster=` and order of the rows for both."
-        if not one.index.equals(other.index):
+        if not one.index.sort_values().equals(other.index.sort_values()):
             advice = f"Use `data.dropna(subset=[{other.endog_name!r}, {one.endog_name!r}])` for both."
         raise DesignError(f"the fits differ in their rows, weights or clusters.\n{advice}")
     values, sample = record.estimate.influence[:, : len(record.effect_names)], record.sample
@@ -302,6 +302,8 @@ def distribution(record: FitRecord, grid: Any = None, alpha: float = 0.05) -> pd
     design = record.design
     if record.options.did is not None:
         raise UnavailableError("distribution() is not available with did=.\nUse a fit without did=.")
+    if QUANTILE.name not in ABILITIES.get(record.spec.name, {}).get("effect", ()):
+        raise UnavailableError(f"distribution() is not available for {record.spec.name}.\nUse IPW or AIPW.")
     # A logit of the indicator replaces the outcome model.
     indicated = dataclasses.replace(record.options, family="gaussian", link=None)
     check_options(record.spec, design, dataclasses.replace(indicated, effect=QUANTILE.name, quantiles=None))

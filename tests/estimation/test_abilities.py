@@ -106,7 +106,7 @@ def test_a_new_estimator_has_an_option_once_it_is_declared(option, value, monkey
 def test_the_plain_fit_needs_no_declaration():
     new, aipw = fitted(New), fitted(cr.AIPW)
     np.testing.assert_allclose([new.params, new.bse], [aipw.params, aipw.bse])
-    with pytest.raises(cr.OptionError, match="quantile"):
+    with pytest.raises(cr.UnavailableError, match="not available for New"):
         new.distribution()
 
 

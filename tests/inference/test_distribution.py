@@ -123,7 +123,7 @@ def test_a_group_whose_outcomes_are_at_most_its_median_leaves_the_other_group_al
 
 
 def test_other_estimators_and_grids_are_refused():
-    with pytest.raises(cr.OptionError, match="IPW, AIPW"):
+    with pytest.raises(cr.UnavailableError, match="IPW or AIPW"):
         fitted(cr.IPWRA).distribution()
     with pytest.raises(cr.OptionError, match="grid="):
         fitted().distribution([np.nan])

@@ -116,7 +116,7 @@ def test_studentized_intervals_and_p_values(kind):
 def test_p_values_of_resamples():
     res = model_of(cr.IPWRA).fit(n_boot=199)
     at = np.sort(res.boot_params["ATE"])
-    assert res.boot_pvalues((at[9] + at[10]) / 2, method="percentile")["ATE"] == pytest.approx(2 * 11 / 200)
+    assert res.boot_pvalues((at[9] + at[10]) / 2)["ATE"] == pytest.approx(2 * 11 / 200)  # by percentiles
     with pytest.raises(cr.UnavailableError, match='cov_type="bootstrap"'):
         model_of(cr.IPWRA).fit().boot_pvalues()
     with pytest.raises(cr.OptionError, match="method"):
