@@ -84,7 +84,7 @@ def _arm(arm: str, path: Any, questions: pd.DataFrame) -> pd.DataFrame:
     where = f"arm {arm!r} ({path})"
     entries = _parsed(Path(path).read_bytes(), where)
     if not isinstance(entries, dict):
-        raise DesignError(f"{where} holds {entries!r:.40}; expected a JSON object of question id -> entry.")
+        raise DesignError(f"{where} holds {entries!r:.40}; expected a JSON object with question ids as keys.")
     unknown = [key for key in entries if key not in questions.index]
     if unknown:
         problem = f"{len(unknown)} of {len(entries)} entries are not among the {len(questions)} questions"

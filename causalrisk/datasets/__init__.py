@@ -78,7 +78,7 @@ def load_cattaneo2() -> pd.DataFrame:
         - ``fage``: age of the father, years; 0 in 294 rows, apparently meaning unknown
         - ``fedu``: education of the father, years; 0 in 251 rows, apparently meaning unknown
         - ``nprenatal``: number of prenatal care visits
-        - ``monthslb``: months since the last birth; 0 if there was none
+        - ``monthslb``: months since the last birth; 0 if there was none or it is unknown
         - ``order``: birth order of the infant
         - ``msmoke``: cigarettes smoked per day during pregnancy, as text: ``0 daily``, ``1-5 daily``, ``6-10 daily``,
           ``11+ daily``

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -13,17 +15,7 @@ from causalrisk.design import treatment
 from causalrisk.design.design import Design, Observation
 from causalrisk.design.did import DiD, Periods, names_before
 from causalrisk.design.encoders import INDICATOR, Encoder, Filled, FormulaEncoder, fill_covariates, outcome_values
-from causalrisk.design.formulas import (
-    Formula,
-    Scope,
-    collect,
-    in_formula,
-    parse,
-    quotes_needed,
-    resolve,
-    right_side,
-    uses,
-)
+from causalrisk.design.formulas import Formula, Scope, collect, in_formula, parse, quotes_needed, resolve, right_side
 from causalrisk.design.rows import ByRows, ColumnOptions, Rows, Source
 from causalrisk.design.support import Rules, check_levels
 from causalrisk.design.survey import survey_design
@@ -193,11 +185,11 @@ def design_from_formula(
 
 def _check_order(formulas: Formulas, missing: set[str]) -> None:
     """Raise a DesignError if a term handles missing values of a variable, because their rows are dropped first."""
-    for code in (code for formula in formulas.models for code in formula.codes("right")):
-        names = [use.name for use in uses(code) if use.name in missing] if OF_MISSING.search(code) else []
-        if names:
-            problem = f"{code!r} has no effect, because rows where {names[0]!r} is missing are dropped first"
-            raise DesignError(f"{problem}.\nAdd a column with this expression to the data, and use the column.")
+    for formula, name in itertools.product(formulas.models, sorted(missing)):
+        for code in formula.codes("right"):
+            if OF_MISSING.search(code) and re.search(rf"\b{re.escape(name)}\b", code):
+                problem = f"{code!r} has no effect, because rows where {name!r} is missing are dropped first"
+                raise DesignError(f"{problem}.\nAdd a column with this expression to the data, and use the column.")
 
 
 def _unused_factors(models: Mapping[str, Any]) -> list[str]:

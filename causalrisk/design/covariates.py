@@ -118,7 +118,7 @@ def _values_on_sample(
 
 
 def clustered(design: Design, groups: Any) -> Design:
-    """Return the design with clusters, given by name or one value per row, or two-way clusters (a list of two)."""
+    """Return the design with clusters: a name, one value per row, or a list of two for two-way clusters."""
     if design.cluster is not None or design.survey is not None:
         own = "a survey design" if design.survey is not None else f"cluster={design.cluster_name!r}"
         raise OptionError(f"cov_kwds= gives clusters, but the model already has {own}.\nLeave cov_kwds= out.")
@@ -359,7 +359,7 @@ def _products(term: Any, info: Any, formula: Formula, variables: Mapping[str, pd
 
 
 def _columns(known: Any, formula: Formula, variables: Mapping[str, pd.Series]) -> list[Covariate]:
-    """Return a factor's numbers, or indicators of its levels (one for two levels). `known` is patsy's FactorInfo."""
+    """Return a factor's numeric columns or dummies. Two levels give one dummy. `known` is patsy's FactorInfo."""
     code, name = known.factor.code, display_name(known.factor.code)
     with formulas.as_design_error(formula):
         value = known.factor.eval(known.state, variables)

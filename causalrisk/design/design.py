@@ -191,12 +191,12 @@ class Design:
         return np.arange(self.n)
 
     def check_in_memory(self, what: str, instead: str = "") -> None:
-        """Raise an UnavailableError if the rows are on disk. `what` names what needs them; `instead` is advice."""
+        """Raise an UnavailableError if the rows are on disk. `what` needs rows in memory. `instead` is advice."""
         if self.on_disk:
             raise not_on_disk(what, instead)
 
     def over(self, function: Callable[[Any], T]) -> Iterator[T]:
-        """Return an iterator over `function(rows)` for each block of rows. In memory, the only block is the design."""
+        """Return an iterator over `function(rows)` for each block of rows. A design in memory is one block."""
         return iter([function(self)])
 
     @property

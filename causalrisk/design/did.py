@@ -169,7 +169,7 @@ def _one_row_each(did: DiD, outcome: Formula, data: Any, treat: Any) -> tuple[pd
     halves = [frame[period == k].set_axis(pd.Index(unit[period == k], name=did.unit)) for k in range(PERIODS)]
     early, late = halves[0], halves[1].loc[halves[0].index]
     if not isinstance(treat, str):
-        raise DesignError('did= needs the name of a column as treat=.\nUse `treat="d"`.')
+        raise DesignError('with did=, treat= must be the name of a column.\nUse `treat="d"`.')
     treated = find_column(treat, "treatment", "treat", table, {}, [])
     typed = f'data["{treat}"] = data.groupby("{did.unit}")["{treat}"].transform("max")'
     _check_fixed(treated, unit, f"treatment {treat!r}", f"Use `{typed}`.")
@@ -276,7 +276,7 @@ class Adoption(NamedTuple):
     column: str
 
     def sizes(self, times: NDArray[np.float64]) -> pd.Series:
-        """Count the units that begin in each period and, last, never-treated units. Unit i counts `times[i]` times."""
+        """Count units by first treated period, never-treated units last. Unit i counts `times[i]` times."""
         found = np.bincount(self.begins, times, len(self.names) + 1).astype(int)
         return pd.Series(found, index=[*_shown(self.names), NEVER])[found > 0]
 

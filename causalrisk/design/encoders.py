@@ -319,7 +319,7 @@ def fill_covariates(
 
 
 def _has_levels(name: str, codes: Sequence[str], numeric: bool) -> bool:
-    """Return whether a covariate is used by its levels. Other uses of such a covariate raise a DesignError."""
+    """Return whether a covariate is categorical. If it is, expressions of its values raise a DesignError."""
     used = [code for code in codes if any(use.name == name and use.role != "called" for use in uses(code))]
     whole = [code for code in used if language.whole_variable(code) == name]
     in_levels = [code for code in whole if code.startswith("C(")]
@@ -329,5 +329,5 @@ def _has_levels(name: str, codes: Sequence[str], numeric: bool) -> bool:
     for code in (code for code in used if code not in by_level):
         problem = f"missing values of {name!r} become a level, but the formulas use {code!r}"
         use = in_levels[0] if in_levels else language.in_formula(name)
-        raise DesignError(f"{problem}.\nUse `{use}`, or a new column that is missing in the same rows.")
+        raise DesignError(f"{problem}.\nUse `{use}`, or compute the term as a column that is missing in the same rows.")
     return True

@@ -272,7 +272,7 @@ def read_csv(path: str | os.PathLike[str], *, na_values: Sequence[str] = (), mos
 
 
 def csv_names(path: str | os.PathLike[str], **options: Any) -> list[str]:
-    """Return the column names. Raise an error for duplicates and a first row that is too long: pandas accepts both."""
+    """Return the column names. Duplicates, or too many fields in the first row, raise an error, unlike in pandas."""
     names = pd.read_csv(path, header=None, nrows=2, dtype=str, na_filter=False, **options).iloc[0]
     twice = names[names.duplicated() & (names != "")]
     if len(twice):

@@ -79,7 +79,7 @@ def arms_in_order(
 
 
 def _reference(name: str, found: list[Any], table: str, treated: Any, reference: Any) -> int:
-    """Return the position of the reference level, which is never guessed, because it sets the sign of the effect."""
+    """Return the position of the reference level. Unless the levels are 0 and 1, it must be given."""
     codes = [level for level in found if level == "" or (is_number(level) and level < 0)]  # often mean missing
     likely = sorted(found, key=lambda level: (level in codes, str(level).casefold() not in CONTROLS))
     if len(found) > 2 and (treated is not None or reference is None):

@@ -12,14 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.special import chdtrc, expit
 
-from causalrisk.errors import (
-    CausalRiskError,
-    CausalRiskWarning,
-    OptionError,
-    UnavailableError,
-    one_of,
-    whole_number,
-)
+from causalrisk import errors
 from causalrisk.estimation.options import InferenceOptions
 from causalrisk.estimation.overlap import crump_cut, inside, inverse_sum, limits_at
 from causalrisk.estimation.record import FitRecord
@@ -84,7 +77,7 @@ def overlap(record: FitRecord, by: str = "arm") -> pd.DataFrame:
     0    3778      3681.42       0.18               28
     1     864       774.72       0.20                0
     """
-    one_of("by", by, ("arm", "unit"))
+    errors.one_of("by", by, ("arm", "unit"))
     design, rows, scores, n_arms = record.design, record.rows, record.scores, record.design.n_arms
     cut = crump_cut(scores, rows.weights)
     support, compared = common_support(scores, rows.arm), scores[1:]
@@ -148,15 +141,15 @@ def trim_curve(record: FitRecord, grid: Sequence[Any] | None = None) -> pd.DataF
         if isinstance(limit, int | float | np.number):  # with all scores above a limit, all are below 1 - limit
             if not 0 <= limit < 0.5:
                 problem = f"grid has the limit {limit:g}; expected numbers from 0 to below 0.5"
-                raise OptionError(f"{problem}.\nUse `trim_curve([0, 0.05, 0.1])`.")
+                raise errors.OptionError(f"{problem}.\nUse `trim_curve([0, 0.05, 0.1])`.")
             trim = (float(limit), 1 - float(limit)) if limit else None
         options = dataclasses.replace(record.options, trim=trim)
         try:
-            with warnings.catch_warnings(action="ignore", category=CausalRiskWarning):  # the table has their texts
+            with warnings.catch_warnings(action="ignore", category=errors.CausalRiskWarning):  # in "note"
                 at = with_covariance(fit_again(record, record.full_design, options, inference), inference)
-        except UnavailableError:  # a scan raises it for any limits
+        except errors.UnavailableError:  # a scan raises it for any limits
             raise
-        except CausalRiskError as error:
+        except errors.CausalRiskError as error:
             estimand, note = f"{'' if trim is None else 'trimmed '}{options.estimand}", str(error)
             n, numbers = np.nan, [(np.nan, np.nan)] * len(names)
         else:
@@ -212,7 +205,7 @@ def calibration_error(record: FitRecord, bins: int = 10) -> pd.Series:
 
 def _binned(record: FitRecord, bins: int) -> dict[str, pd.DataFrame]:
     """Return the table of `calibration` for each arm except the reference, with the weight of each bin."""
-    whole_number("bins", bins, 1)
+    errors.whole_number("bins", bins, 1)
     if not record.uses_score:
         raise record.without_scores()
     design, rows, tables = record.design, record.counted_rows, {}
@@ -309,7 +302,7 @@ def balance_test(record: FitRecord) -> BalanceTest:
         ("propensity scores that are clipped, or not from a logit by maximum likelihood", not (plain and fitted)),
     ):
         if bad:
-            raise UnavailableError(f"balance_test() is not available for {what}.\nUse `res.balance()`.")
+            raise errors.UnavailableError(f"balance_test() is not available for {what}.\nUse `res.balance()`.")
     columns, treated, weights = sample.Z.columns, (sample.arm == 1).astype(float), sample.s
     squared = weights if record.frequency else weights**2
 
@@ -347,6 +340,6 @@ def balance_test(record: FitRecord) -> BalanceTest:
     df = int((spread > ROUNDING * spread[-1]).sum()) - q
     if df == 0:
         what = "a propensity model that balances its columns exactly, such as a constant or a single factor"
-        raise UnavailableError(f"balance_test() is not available for {what}.\nUse `res.balance()`.")
+        raise errors.UnavailableError(f"balance_test() is not available for {what}.\nUse `res.balance()`.")
     statistic, converged = minimize_value(value, np.zeros(q))
     return BalanceTest(statistic, df, float(chdtrc(df, statistic)), converged)

@@ -287,7 +287,7 @@ def _ratio_with_limits(record: FitRecord, arm: int, z: float, refits: Refits | N
 
 
 def _limit_robustness(record: FitRecord, scale: BiasScale, z: float) -> float:
-    """Return the smallest r = cf_y = cf_d for which the interval of the bounds includes zero."""
+    """Return the smallest r = cf_y = cf_d for which the bounds' confidence interval includes zero."""
     sign = np.sign(scale.effect) or 1.0
 
     def margin(r: float) -> float:

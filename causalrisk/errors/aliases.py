@@ -261,7 +261,7 @@ ATTRIBUTES: dict[str, str] = {  # attributes of results that have another name h
 
 
 def by_word(table: Mapping[str, str]) -> dict[str, str]:
-    """Return a mapping from each word in the values of a table to its key, which is the name in this package."""
+    """Invert a table of alternative words: return a mapping from each word to the name in this package."""
     return {word: name for name, words in table.items() for word in words.split()}
 
 

@@ -275,7 +275,7 @@ class Equations(FieldsAlone):
         return w * ((1.0 + exp(-at(self.observed))) * at.of(self.sample.with_outcome))
 
     def importance(self, at: Point, a: int) -> Any:
-        """Return h / e_a. If arm k is the target, as in an ATT, these are the odds e_k / e_a, which are 1 in arm k."""
+        """Return the weight h / e_a, with the tilt h. If arm k is the target, as in an ATT, h = e_k."""
         if self.score is None:
             return at.of(self.sample.with_outcome)
         if self.target.toward is not None:
@@ -301,7 +301,7 @@ class Equations(FieldsAlone):
 
     @cached_property
     def observed(self) -> Linear | None:
-        """Linear predictor (log odds) of an observed outcome. None if all are observed or weights are not used."""
+        """Log odds that the outcome is observed. None if all are observed or weights are not used."""
         basis = self.sample.R if self.spec.uses_propensity else None
         return None if basis is None else Linear("observed", basis.columns)
 
@@ -367,7 +367,7 @@ class Equations(FieldsAlone):
         return (q.T * u) @ q, (q.T * u) @ (eta - offset)
 
     def predicted(self, at: Point, a: int, shift: Any = None, *, observed: bool = False) -> Any:
-        """Return an arm's predictions m_a at the offsets of the means or, if `observed`, at the observed offsets."""
+        """Return an arm's predictions m_a, at `mean_offset` or, if `observed`, at the offsets of the data."""
         eta = (self.own if observed else self.at_means)[a]
         x = at.of(self.sample.X.columns[:, a]) if self.spec.given else at(eta)
         x = x if shift is None else x + shift

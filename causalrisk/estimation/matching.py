@@ -270,7 +270,7 @@ def nearest(columns: Array, among: slice, least: int, caliper: float | None = No
 def score_correction(weights: WeightFit, options: ModelOptions, means: Array) -> Array:
     """Return the contribution of score estimation to the covariance of the means, shape (2, 2) [1]_.
 
-    With a caliper, the averages of [1]_ are over the units of both arms that have a match.
+    With a caliper, the averages in [1]_ use only the units that have a match.
 
     References
     ----------

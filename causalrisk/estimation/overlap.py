@@ -274,10 +274,10 @@ def poor_overlap(
     arms: Sequence[ArmWeights], labels: Sequence[str], target: TargetPopulation, unit_name: str = "row",
     method: str = "weighting",
 ) -> list[str]:  # fmt: skip
-    """Return a text for each arm in which few rows hold most of the weight.
+    """Return a text for each arm with extreme or concentrated weights.
 
-    There is a text if a weight exceeds a million, if one row holds more than a fifth of the arm's weight (and more than
-    twice the largest share by probability weights alone), or if the share by which overlap is judged is small.
+    It names the first that holds: a weight above a million; a row with more than a fifth of the arm's weight, and more
+    than twice the largest share under probability weights alone; a small share of `judged_shares`.
     """
     found, toward = [], target.toward
     effective, alone_n = np.array([(arm.effective_n, arm.alone_n) for arm in arms]).T
@@ -376,7 +376,7 @@ def trim_rows(design: Design, weights: WeightFit, trim: Any, link: str) -> tuple
             cut = crump_cut(scores, weights.s)
             limits = limits_at(cut) if sample.n_arms == 2 else None
         if limits is None:
-            told = f"sum of inverse propensity scores above {cut:.3g}"
+            told = f"sum of 1 / score over groups above {cut:.3g}"
             left, reason = inverse_sum(scores) <= cut, f"with sum of 1/score > {cut:.3g}"
         else:
             left = inside(scores[1:] if len(scores) == 2 else scores, *limits)

@@ -281,14 +281,9 @@ def _warn_of_ends(design: Design, fits: Sequence[LevelFit], notes: Notes) -> Non
 
 
 def _warn_of_masses(
-    design: Design,
-    y: Array,
-    arms: Sequence[ArmSteps],
-    steps: Array,
-    units: Array,
-    fits: Sequence[LevelFit],
+    design: Design, y: Array, arms: Sequence[ArmSteps], steps: Array, units: Array, fits: Sequence[LevelFit],
     notes: Notes,
-) -> None:
+) -> None:  # fmt: skip
     """Warn if the share of rows tied at a quantile exceeds the standard error of the distribution function."""
     shared = []
     for a, arm in enumerate(arms):

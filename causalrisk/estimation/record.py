@@ -242,7 +242,7 @@ class FitRecord(Task):
             raise UnavailableError(f"{what} is not available for quantiles.\nUse `{use}`.")
 
     def check_observed(self, what: str) -> None:
-        """Raise an error for a diagnostic of residuals if the means are not means of observed outcomes."""
+        """Raise an error for a diagnostic of residuals with cross sections or a stated exposure."""
         if self.design.periods is not None:
             raise UnavailableError(f"{what} are not available for cross sections.\nFit each period without did=.")
         if self.stated_exposure is not None:

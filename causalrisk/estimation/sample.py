@@ -125,7 +125,7 @@ class Sample:
 
 
 def make_sample(design: Design, options: ModelOptions, frame: TargetRows | None, *, given: bool = False) -> Sample:
-    """Sort the rows of a design by arm and orthonormalise its columns, except predictions that are `given`."""
+    """Sort the rows of a design by arm, and orthonormalise its columns unless they are `given` predictions."""
     own: Callable[[str], Any]
     if isinstance(design, DesignOnDisk):
         names, own = design.parts[0].arrays, partial(rows_by_arm, design)

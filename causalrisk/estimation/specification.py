@@ -206,7 +206,7 @@ IPW = Specification(
 IPWRA = Specification(
     "IPWRA", "IPW Regression Adjustment (IPWRA) Results",
     "inverse probability weighted regression adjustment (Wooldridge 2007)",
-    trained="with these weights, so it fits best in the target population",
+    trained="with these weights. The weighted rows represent the target population",
     aliases=("ipw_ra", "wra"), weighted=True,
 )  # fmt: skip
 AIPW = Specification(
@@ -277,7 +277,7 @@ class EffectScale:
         return self.report(self.differences(means))
 
     def differences(self, means: Array) -> Array:
-        """Return the effects as differences on the scale g, shape ((K - 1) J, ...)."""
+        """Return the differences of g(means) from arm 0, shape ((K - 1) J, ...), with J means per arm."""
         with np.errstate(invalid="ignore", divide="ignore"):
             values = self.g(means)
             return self.against_reference(np.where(np.isfinite(values), values, np.nan))

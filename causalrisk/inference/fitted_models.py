@@ -336,7 +336,7 @@ def stack_table(record: FitRecord) -> pd.DataFrame:
     """
     stack, names = record.stack, record.effect_names
     if stack is None:
-        raise UnavailableError('this fit is not an average of fits.\nUse `JRE` with `learner="smooth"`.')
+        raise UnavailableError('`res.stack` is only for averages of fits.\nUse `JRE` with `learner="smooth"`.')
     effects = np.stack([of.estimate.params[: len(names)] for of in stack.records])
     frame = pd.DataFrame(effects, index=pd.Index(stack.names, name="fit"), columns=names)
     if len(names) == 1:

@@ -338,7 +338,8 @@ def _moderators(record: FitRecord, by: Any, data: Any, compared_by: str = "") ->
             raise OptionError(f"{name!r} is the treatment or the outcome.\nUse variables from before the treatment.")
     if compared_by and not (found.groups and len(found.names) > 1):
         what = "has one" if found.groups else "is a formula"
-        raise OptionError(f"{compared_by} needs two groups, but {', '.join(found.levels)} {what}.\nUse `effects_by`.")
+        levels = ", ".join(found.levels)
+        raise OptionError(f"{compared_by} needs at least two groups, but {levels} {what}.\nUse `effects_by`.")
     return found
 
 

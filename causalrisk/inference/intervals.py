@@ -152,7 +152,7 @@ def contrast_errors(record: FitRecord) -> Array:
 
 
 def refits_of(record: FitRecord) -> Refits | None:
-    """Return the estimates in each resample or, for the jackknife, without each unit; None without refits."""
+    """Return the bootstrap or leave-one-out (jackknife) estimates. None if there are none."""
     return leave_one_out(record, InferenceOptions()) if record.cov_type == JACKKNIFE else record.boot
 
 
@@ -492,7 +492,7 @@ def effects_on_scales(record: FitRecord, alpha: float = 0.05) -> pd.DataFrame:
     record.check_means("effects_on_scales()")
     if record.joint is not None:
         found = "effects on several scales are not available for JRE, which is fitted for the effect on one scale"
-        raise UnavailableError(f'{found}.\nUse `res.model.with_options(effect=...).fit()` for each scale.')
+        raise UnavailableError(f"{found}.\nUse `res.model.with_options(effect=...).fit()` for each scale.")
     means, refits, frames = record.estimate.params[record.estimate.block("means")], refits_of(record), []
     for scale in (DIFFERENCE, RATIO, ODDS_RATIO):
         if not ((means > scale.low) & (means < scale.high)).all() or record.design.outcome_limits.max() > scale.high:

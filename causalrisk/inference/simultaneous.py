@@ -273,8 +273,8 @@ def distribution(record: FitRecord, grid: Any = None, alpha: float = 0.05) -> pd
 
     Notes
     -----
-    The distribution function at q is the group mean of the indicator 1(y <= q), by the estimator of the fit. AIPW fits
-    a logit of this indicator on the terms of the outcome formula. Estimates and limits of a group are sorted and
+    The distribution function at q is the mean potential outcome of 1(y <= q), by the estimator of the fit. AIPW fits a
+    logit of this indicator on the terms of the outcome formula. Estimates and limits of a group are sorted and
     clipped to [0, 1], which reduces their error [1]_. Limits are computed for the log odds by the delta method, and
     transformed. If AIPW's estimate before clipping is not between 0 and 1, its limits are computed for the probability
     itself. The critical value of the band is a quantile of the largest absolute value of correlated normal (or t)

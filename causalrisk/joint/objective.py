@@ -158,7 +158,7 @@ class Weights:
     factor: Array
 
     def over_replicates(self, members: slice, E: Array, left: Array) -> Array:
-        """Return sums over an arm's n rows of w_b times `left` (n, R) times the columns E (n, W), shape (R, W, B)."""
+        """Return sum_i left_ir E_iw w_ib over the arm's n rows i, shape (R, W, B), for `left` (n, R) and E (n, W)."""
         (n, W), R, B = E.shape, left.shape[1], self.factor.shape[2]
         total = (E.T @ (left * self.base[members])).T[..., None]
         for terms, factor in zip(self.terms[:, members], self.factor[:, members], strict=True):

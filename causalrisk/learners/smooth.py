@@ -244,7 +244,7 @@ def _knots(x: Array, weights: Array) -> Array:
 
 
 def _quantiles(values: Array, weights: Array) -> Array:
-    """Return, for each share in KNOTS, the smallest of the sorted values up to which the weights reach the share."""
+    """Return weighted quantiles of the sorted values, at the shares in KNOTS."""
     reached = np.cumsum(weights)
     return values[np.searchsorted(reached, np.array(KNOTS) * reached[-1])]
 

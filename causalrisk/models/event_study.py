@@ -48,7 +48,7 @@ class EventStudy(Shown):
     ----------
     fits : mapping of (group, time) to CausalResults
         The fit for each group and period. Its outcome is the change between the period and its base period, from the
-        earlier to the later. If the base period is later, the sign of the effect is reversed.
+        earlier to the later. If the base period is later, `params` is minus its effect.
     contributions : ndarray, shape (n, m)
         Contribution of each unit or cluster to the sampling error of each of the m effects; NaN if all controls of an
         effect are in one cluster.
@@ -75,8 +75,7 @@ class EventStudy(Shown):
     strata : tuple of (ndarray of int, shape (n,), and Factors)
         With a survey design: the stratum of each unit or cluster, and the weights of the strata in the variance.
     left_out : tuple of (ndarray, shape (n, m), ndarray, shape (n, m), and ndarray, shape (n,)), optional
-        With the jackknife: the effects and the shares without each unit or cluster, and how many equal units each
-        represents.
+        With the jackknife: effects and shares if a unit or cluster is left out, and its frequency weight.
     """
 
     _place: ClassVar = ("study", "study")

@@ -355,7 +355,7 @@ def permutation_test(
     n_permutations : int or "all", optional
         Number of random permutations. The default is 9999 for linear outcome models without importance weights, which
         are fast. It is 199 for other estimators, which are refitted each time. With "all", each possible assignment is
-        used once, without Monte Carlo error. The same is done if there are no more assignments than this number.
+        used once, without Monte Carlo error. So is it if there are at most `n_permutations` assignments.
     strata : str, array_like or list of them, optional
         Strata, blocks or pairs within which the treatment was assigned: the name of a variable of the model's formulas
         or of `data`, or one value per row. A list gives one stratum per combination of values.
@@ -386,7 +386,7 @@ def permutation_test(
     OptionError
         If strata, clusters or known scores do not allow the permutation, or if only one assignment is possible.
     UnavailableError
-        For scanned data, survey designs, missing outcomes (`observed`) and given `replicates`. Also if a standard error
+        For data from `scan`, survey designs, `observed=`, and JRE with `replicates=`. Also if a standard error
         is 0, because the effect cannot be studentized.
 
     Warns
@@ -396,16 +396,17 @@ def permutation_test(
 
     Notes
     -----
-    The p-value is (1 + number of permutations as extreme) / (1 + number of permutations) [1]_. The null hypothesis is
-    that the treatment changes no outcome (the sharp null). The p-value is exact for any sample size and any model if
-    the treatment was assigned in the way it is permuted. In large samples, the studentized test is also valid for the
-    hypothesis that the average effect is zero. The test with "difference" is not valid for this hypothesis if the
-    variances of the groups differ [2]_, [3]_. In the experiments of [4]_, the studentized test is more reliable than
-    the asymptotic test. Stata's ritest [5]_, R's ri2 and pyfixest permute in the same way.
+    The p-value is (1 + number of permutations as extreme) / (1 + number of permutations) [1]_, or the share of all
+    assignments that are as extreme. The null hypothesis is that the treatment changes no outcome (the sharp null). The
+    p-value is exact for any sample size and any model if the treatment was assigned in the way it is permuted. In large
+    samples, the studentized test is also valid for the hypothesis that the average effect is zero. The test with
+    "difference" is not valid for this hypothesis if the variances of the groups differ [2]_, [3]_. In the experiments
+    of [4]_, the studentized test is more reliable than the asymptotic test. Stata's ritest [5]_, R's ri2 and pyfixest
+    permute in the same way.
 
     `OutcomeRegression` and `Unadjusted` are computed for many permutations at once. Other estimators repeat every step
     of their fit, including the propensity score, learners and the joint fit. The test is not valid for observational
-    data. If a propensity score was estimated from covariates, the printed result says so.
+    data. The printed result warns of this if the propensity score was estimated.
 
     References
     ----------

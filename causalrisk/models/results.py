@@ -431,7 +431,7 @@ class CausalResults(OneEffect):
         design = self._record.design
         if self._record.spec.matched or design.offset_name is not None:
             found = "resid is not available for Matching, nor with exposure= or offset="
-            raise errors.UnavailableError(f"{found}.\nUse `resid` of an `OutcomeRegression` fit, or `res.predict()`.")
+            raise errors.UnavailableError(f"{found}.\nUse the outcome minus `res.predict()`.")
         predicted = self.potential_outcomes.to_numpy()
         own = predicted[np.arange(len(predicted)), design.arm]
         return pd.Series(design.y - own, index=design.index, name="resid")
@@ -570,7 +570,7 @@ class JointView:
 
     @property
     def optimize_result(self) -> Any:
-        """The `OptimizeResult` of scipy's minimisation. Its numbers do not depend on the outcome's units."""
+        """The `OptimizeResult` of scipy's minimisation. Rescaling the outcome does not change it."""
         return copy.copy(self._joint.fit.result)
 
 

@@ -82,7 +82,8 @@ def read_overlap(
         verdict, word = CAUTION, "limited"
     others = "the other group" if len(table) == 2 else "another group"
     of = count(rows, unit_name) + ("" if toward is None else f" of group {table.index[toward]}")
-    apart = f"propensity scores are outside the range of {others} in {lonely} of {of}"
+    have = "has a propensity score" if lonely == 1 else "have propensity scores"
+    apart = f"{lonely} of {of} {have} outside the range of {others}"
     texts = [f"{words.sentence(apart)}."]
     if outside > SOME_OUTSIDE * rows:
         source = "Yang et al. (2016)" if "crump cut" in table else "Crump et al. (2009)"
@@ -243,7 +244,7 @@ def explain(record: FitRecord, alpha: float = 0.05) -> Prose:
 
 
 def questions(record: FitRecord, stated: Iterable[str] | None = None, **named: str) -> Mapping[str, tuple[str, str]]:
-    """Return heading and question of each assumption that no data can check. `named` replaces variables."""
+    """Return heading and question of each untestable assumption. `named` sets the variables' names in the text."""
     design, seen, did = record.design, record.design.observation, record.options.did is not None
     variables = words.variables_of(record) + ([] if design.offset_name is None else [design.offset_name])
     names = {

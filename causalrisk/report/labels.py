@@ -224,7 +224,7 @@ def learner_text(record: FitRecord) -> str:
 
 
 def learner_words(record: FitRecord) -> str:
-    """Return sentences on learners or given predictions, and how the fit uses them. Empty without any."""
+    """Return sentences on learners or given predictions and how the fit uses them, or an empty text."""
     if record.design.predictions is not None:
         where = joined(record.design.predictions_name or ["arrays"])
         return f"The predictions in {where} replace the outcome models. {TAKEN}"
@@ -237,7 +237,7 @@ def learner_words(record: FitRecord) -> str:
     if record.stack is not None:
         several = any(name.endswith("as terms") for name in record.stack.names)
         how = (
-            f"The estimates average JRE with the formula{', JRE with the predictions as extra terms,' * several} and "
+            f"The estimates are weighted averages of JRE{', JRE with the predictions as extra terms,' * several} and "
             "AIPW (normalised weights) with the predictions instead of outcome models. The averaging weights minimise "
             "the variance plus a penalty on unequal weights (see `res.stack`)."
         )
@@ -254,7 +254,7 @@ def repeats_words(record: FitRecord) -> str:
     return (
         f"The folds were drawn {len(effects)} times, and the fit with the median effect is shown. "
         f"{record.effect_names[0]} ranges from {format_number(effects.min())} to {format_number(effects.max())}. We "
-        "add (effect - estimate)^2 to the variance of each draw. The median of these sums is the variance "
+        "add (effect - median)^2 to the variance of each draw. The median of these sums is the variance "
         "(Chernozhukov et al. 2018)."
     )
 
@@ -301,7 +301,7 @@ def missing_words(record: FitRecord) -> str:
         return ""
     by_group = joined([f"{n} in group {label}" for n, label in zip(design.unrecorded, design.labels, strict=True)])
     lost = count(design.n_unrecorded, design.unit_name)
-    rows = f"{lost} with covariates but no outcome are kept ({by_group}). The target counts them like other rows."
+    rows = f"{lost} with covariates but no outcome are kept ({by_group}). The target population includes them."
     if not record.spec.uses_propensity:
         rows += " The outcome models are fitted to the rows with an outcome."
         return f"{rows} {record.spec.name} does not use the model in `observed=`."
@@ -433,8 +433,8 @@ def small_sample_words(record: FitRecord) -> str:
         return ""
     clusters = record.design.cluster_name is not None
     factor = "G / (G - 1) * (n - 1) / (n - k), for G clusters and" if clusters else "n / (n - k), for"
-    each = " Each variable has its own G, and so do their pairs." * (record.design.second_cluster is not None)
-    return f" Variances are multiplied by {factor} k coefficients in all outcome models.{each}"
+    each = " G is counted for each cluster variable and for their pairs." * (record.design.second_cluster is not None)
+    return f" Variances are multiplied by {factor} k outcome coefficients in total.{each}"
 
 
 def inference_words(record: FitRecord) -> str:

@@ -25,7 +25,8 @@ def facts(record: FitRecord) -> dict[str, list[str]]:
     """Return the sentences about a fit, by subject, in the order of the methods paragraph. Some may be empty."""
     design, joint = record.design, record.joint
     own = "The estimator is the package's own implementation of that paper's idea."
-    own += " Its default objective, used here, is unpublished." * (joint is not None and joint.anchor is not None)
+    if joint is not None and joint.anchor is not None:
+        own += " The objective used here is the package's own and is unpublished."
     stack = () if record.stack is None else zip(record.stack.weights, record.stack.names, strict=True)
     weights = [f"{weight:.3f} ({name})" for weight, name in stack]
     formula = f"The effect is {words.effect_formula(record)}; POM is the potential-outcome mean of a group."
@@ -252,8 +253,8 @@ def _objective_sentence(record: FitRecord, joint: JointRecord) -> str:
     return (
         "The outcome models of all groups were fitted together to minimise the risk of the "
         f"{record.options.population.estimand} (squared net bias plus sampling variance), {over}. "
-        f"{NET_BIAS}. It is constrained to zero at the fitted score. The shrinkage toward IPWRA, {joint.anchor:g}, was "
-        f"{chosen}.{share}"
+        f"{NET_BIAS}. It is constrained to zero at the fitted score. The weight of the shrinkage toward IPWRA, "
+        f"{joint.anchor:g}, was {chosen}.{share}"
     )
 
 

@@ -34,8 +34,8 @@ ROWS = (
     'computed. Rows that end in "of limit" are for the end of the interval nearest to no effect.'
 )
 SCALE = (
-    " The confounder explains the share cf_y of the residual variance of the outcome and the share cf_d of the "
-    'variance of the weights. The bias is at most "scale" times sqrt(cf_y cf_d / (1 - cf_d)).'
+    ' The bias is at most "scale" times sqrt(cf_y cf_d / (1 - cf_d)), where the confounder explains the share cf_y of '
+    "the outcome's residual variance and the share cf_d of the variance of the weights."
 )
 Body = tuple[str, Reading | None]  # HTML below a heading, and its interpretation, if any
 Asked = tuple[str, str, str, str]  # key and heading of an assumption, the question, and the author's statement

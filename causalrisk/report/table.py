@@ -102,7 +102,7 @@ def flat(text: str) -> str:
 
 
 def wrap(text: str, width: int, first: str = "", rest: str = "") -> list[str]:
-    """Break a text into lines at blanks. Line breaks of the text stay, and a longer word is not broken."""
+    """Break a text into lines at spaces. Keep its line breaks, and do not break words longer than `width`."""
     wrapper = textwrap.TextWrapper(
         width, initial_indent=first, subsequent_indent=rest, break_long_words=False, break_on_hyphens=False
     )

@@ -377,7 +377,7 @@ def _counted(c: Covariate) -> bool:
 
 
 def _described(c: Covariate, rows: np.ndarray, weights: Array, units: Array) -> dict[str, Any]:
-    """Return numbers and texts on a covariate in some rows. The caller formats mean and standard deviation."""
+    """Return statistics of a covariate over `rows`. The caller formats the mean (SD) of numeric covariates."""
     values = c.values[rows]
     known = ~np.isnan(values)
     x, w, u = values[known], weights[rows][known], units[rows][known]

@@ -347,7 +347,7 @@ class BinaryOutcome(Linear):
 
 @dataclass(frozen=True)
 class KangSchafer(Design):
-    """Kang and Schafer's design [1]_, with effect 0. The analyst sees functions of the true covariates.
+    """Kang and Schafer's design [1]_, with effect 0. By default, the formulas use functions of the true covariates.
 
     Parameters
     ----------

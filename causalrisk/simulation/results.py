@@ -282,8 +282,8 @@ def power(
     study : StudyResults
         A study of the planned design, at all sample sizes under consideration.
     effect : float, optional
-        True effect, in units of the outcome; by default the design's. Another effect is assumed to shift all estimates
-        by the same amount, as a constant effect would.
+        True effect, in units of the outcome; by default the design's. Any other value shifts all estimates by the
+        same amount, as a constant effect would.
     alpha : float, default 0.05
         Significance level.
     target : float, default 0.8

@@ -103,7 +103,7 @@ def test_controls_far_from_a_target_group_are_no_poor_overlap(target, given, tmp
     page = " ".join(res.report(tmp_path / "report.html").read_text("utf-8").split())
     size = f"group {worst} has an effective n of {many:.0f}. Target group {name} has {few} rows."
     assert f"Overlap is good: after weighting, {size}" in page
-    assert f" of {few} rows of group {name}." in page
+    assert f" of {few} rows of group {name} ha" in page
 
 
 def test_poor_overlap_with_a_target_group_names_its_rows(tmp_path, unprinted_plots):

@@ -119,7 +119,7 @@ def test_entries_without_a_judgement_in_a_judged_file_are_told_of(write):
 
 MALFORMED = {
     "not json": ('{"q0": ', r"is not JSON: .*\nCheck that the file is complete"),
-    "a list": ([1], r"holds \[1\]; expected a JSON object of question id -> entry"),
+    "a list": ([1], r"holds \[1\]; expected a JSON object with question ids as keys"),
     "entry no object": ({"q0": judged(), "q1": "B"}, r"entry 'q1': judge_response is 'B'; expected 'correct'"),
     "nothing in it": ({"q0": {"model": "m"}}, r"has no 'judge_response'; expected a judged file"),
     "unknown id": ({"x9": judged(), "q0": judged()}, r"1 of 2 entries are not among the 5 questions, such as 'x9'"),

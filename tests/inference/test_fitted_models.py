@@ -71,7 +71,7 @@ def test_residuals_of_rows_dropped_of_scores_and_of_what_has_none():
     with pytest.raises(cr.UnavailableError, match="JRE does not predict"):
         _ = cr.JRE.from_formula(FORMULA, frame, treat="d").fit(cov_type="robust").resid
     matched = cr.Matching.from_formula(FORMULA, frame, treat="d").fit()
-    with pytest.raises(cr.UnavailableError, match=r"resid is not available for Matching.*\nUse `resid` of an"):
+    with pytest.raises(cr.UnavailableError, match=r"not available for Matching.*\nUse the outcome minus `res.predict"):
         _ = matched.resid
     assert "resid" not in dir(matched) and "matches" in dir(matched)
     given = {"family": "poisson", "exposure": "t", "at_exposure": 1.0}
