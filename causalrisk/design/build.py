@@ -189,7 +189,7 @@ def _check_order(formulas: Formulas, missing: set[str]) -> None:
         for code in formula.codes("right"):
             if OF_MISSING.search(code) and re.search(rf"\b{re.escape(name)}\b", code):
                 problem = f"{code!r} has no effect, because rows where {name!r} is missing are dropped first"
-                raise DesignError(f"{problem}.\nAdd a column with this expression to the data, and use the column.")
+                raise DesignError(f'{problem}.\nUse `missing="indicator"`, or fill in the values before the call.')
 
 
 def _unused_factors(models: Mapping[str, Any]) -> list[str]:

@@ -171,7 +171,7 @@ class Notes(list[str]):
         warn_user(message, category)
 
 
-class Told(Notes):
+class SilentNotes(Notes):
     """Notes that keep the texts of warnings without giving the warnings."""
 
     def warn(self, message: str, category: type[CausalRiskWarning]) -> None:

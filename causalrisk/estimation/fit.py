@@ -190,7 +190,7 @@ def fit_stack(task: Task, learned: Learned, joint_options: JREOptions) -> FitRec
         few = f"the smallest group has {rows / columns:.1f} observations for each of {columns} outcome columns"
         notes.append(f"Fits with predictions as terms are left out: {few}, fewer than {MIN_ROWS_PER_COLUMN}.")
     for number, name in enumerate(learned.names):
-        said, own = errors.Told(notes), learned.of(number)
+        said, own = errors.SilentNotes(notes), learned.of(number)
         again = dataclasses.replace(task, inference=inference, notes=said)
         if enough:
             names.append(f"{name} as terms")

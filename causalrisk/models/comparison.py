@@ -347,7 +347,7 @@ def _compared(design: Design, specs: Sequence[Specification], given: Mapping[str
     bare = tuple(dataclasses.replace(r, cov_type=of_draws, bootstrap=kind, given_resamples=given_draws) for r in fits)
     bare, boots = bootstrap_with_fallback(bare, inference, notes)
     pairs = zip(bare, boots, strict=True)
-    drawn = tuple(with_bootstrap(record, boot, errors.Told(record.notes)) for record, boot in pairs)
+    drawn = tuple(with_bootstrap(record, boot, errors.SilentNotes(record.notes)) for record, boot in pairs)
     _check_failures(Comparison(records, drawn), inference.max_failed, notes)
     return ComparisonResults(Comparison(records, drawn, tuple(notes)))
 
