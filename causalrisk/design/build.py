@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import itertools
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
+from causalrisk.design import formulas as language
 from causalrisk.design import rows as drawing
 from causalrisk.design import treatment
 from causalrisk.design.design import Design, Observation
@@ -185,11 +184,10 @@ def design_from_formula(
 
 def _check_order(formulas: Formulas, missing: set[str]) -> None:
     """Raise a DesignError if a term handles missing values of a variable, because their rows are dropped first."""
-    for formula, name in itertools.product(formulas.models, sorted(missing)):
-        for code in formula.codes("right"):
-            if OF_MISSING.search(code) and re.search(rf"\b{re.escape(name)}\b", code):
-                problem = f"{code!r} has no effect, because rows where {name!r} is missing are dropped first"
-                raise DesignError(f'{problem}.\nUse `missing="indicator"`, or fill in the values before the call.')
+    for code in (code for formula in formulas.models for code in formula.codes("right") if OF_MISSING.search(code)):
+        for name in (use.name for use in language.uses(code) if use.name in missing):
+            problem = f"{code!r} has no effect, because rows where {name!r} is missing are dropped first"
+            raise DesignError(f'{problem}.\nUse `missing="indicator"`, or fill in the values before the call.')
 
 
 def _unused_factors(models: Mapping[str, Any]) -> list[str]:

@@ -348,7 +348,9 @@ def find_condition(value: Any, role: str, table: pd.DataFrame, frame: Mapping[st
         raise DesignError(f"{found}.\nUse `==` for equality.")
     unknown = np.logical_or.reduce([np.zeros(len(table), dtype=bool), *(missing_mask(table[name]) for name in used)])
     if unknown.any():
-        lost = f"{role}={value!r} is unknown in {int(unknown.sum())} rows with missing values, which count as outside"
-        notes.append(f"{lost}.\nTo keep these rows inside, add a column of True and False to the data.")
+        lost = f"{role}={value!r} is unknown in {int(unknown.sum())} of {len(table)} rows, which have missing values"
+        notes.append(
+            f"{lost}. They count as outside.\nTo keep them inside, add a column of True and False to the data."
+        )
     found = found.mask(unknown, False)
     return (found.astype(bool) if dtypes.is_bool_dtype(found.dtype) else found).rename(value)

@@ -427,11 +427,13 @@ class CausalResults(OneEffect):
 
     @property
     def resid(self) -> pd.Series:
-        """Outcome minus prediction in the row's own group. Not available for JRE, Matching, `offset` and `exposure`."""
+        """Outcome minus prediction in the row's own group. Not for JRE, Matching and means at a given exposure."""
         design = self._record.design
-        if self._record.spec.matched or design.offset_name is not None:
-            found = "resid is not available for Matching, nor with exposure= or offset="
-            raise errors.UnavailableError(f"{found}.\nUse the outcome minus `res.predict()`.")
+        if self._record.spec.matched:
+            raise errors.UnavailableError("resid is not available for Matching.\nUse `OutcomeRegression`.")
+        if self._record.stated_exposure is not None:
+            use = 'Use `model.with_options(at_exposure="observed").fit()`.'
+            raise errors.UnavailableError(f"resid is not available for means at a given exposure.\n{use}")
         predicted = self.potential_outcomes.to_numpy()
         own = predicted[np.arange(len(predicted)), design.arm]
         return pd.Series(design.y - own, index=design.index, name="resid")

@@ -174,6 +174,8 @@ def test_a_term_on_missing_values_that_are_dropped_before_is_refused(data, term)
     gaps = data.assign(x1=data.x1.where(data.index > 5))
     with raises_with(cr.DesignError, "no effect", "'x1' is missing"):
         cr.IPWRA.from_formula(f"y ~ {term} + x2", gaps, treat="d")
+    named = gaps.assign(g=np.where(gaps.x2 > 0, "a", "b"))  # it is complete, and 'x1' is only a text
+    assert cr.IPWRA.from_formula("y ~ g.fillna('x1') + x1", named, treat="d").fit().nobs == gaps.x1.notna().sum()
 
 
 @pytest.mark.parametrize("term", ["city", "C(k)"])

@@ -354,7 +354,7 @@ def test_a_row_that_misses_a_value_does_not_meet_a_condition(text):
     data, inside = TWO.assign(x1=TWO.x1.where(known)), TWO.eval(text) & known
     wanted = model(subpop=inside, formula="y ~ x2").fit().bse
     for given in (data, pytest.importorskip("polars").DataFrame(data.to_dict("list"))):  # whose NaN is not null
-        with pytest.warns(cr.DesignWarning, match="unknown in 1 rows"):
+        with pytest.warns(cr.DesignWarning, match="unknown in 1 of "):
             np.testing.assert_allclose(model(data=given, subpop=text, formula="y ~ x2").fit().bse, wanted, rtol=1e-12)
 
 
@@ -374,7 +374,7 @@ def test_a_condition_on_text_and_on_a_variable_of_the_caller():
     data = TWO.assign(g=np.where(TWO.x1 > 0, "x1", None), x1=TWO.x1.where(TWO.index != 3))
     limit, value = 0.0, 99.0  # a variable of the caller, not of the package
     wanted = model(data=data, subpop=TWO.x1 > 0, formula="y ~ x2").fit().bse
-    with pytest.warns(cr.DesignWarning, match="unknown in [0-9]+ rows"):
+    with pytest.warns(cr.DesignWarning, match="unknown in [0-9]+ of "):
         np.testing.assert_array_equal(model(data=data, subpop="g == 'x1'", formula="y ~ x2").fit().bse, wanted)
     given = {"data": TWO, "treat": "d", "design": Survey(**STRATA)}
     below = AIPW.from_formula("y ~ x2", subpop="x1 > @limit and x1 < @value", **given).fit()

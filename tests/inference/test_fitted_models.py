@@ -71,13 +71,25 @@ def test_residuals_of_rows_dropped_of_scores_and_of_what_has_none():
     with pytest.raises(cr.UnavailableError, match="JRE does not predict"):
         _ = cr.JRE.from_formula(FORMULA, frame, treat="d").fit(cov_type="robust").resid
     matched = cr.Matching.from_formula(FORMULA, frame, treat="d").fit()
-    with pytest.raises(cr.UnavailableError, match=r"not available for Matching.*\nUse the outcome minus `res.predict"):
+    with pytest.raises(cr.UnavailableError, match=r"not available for Matching.\nUse `OutcomeRegression`"):
         _ = matched.resid
     assert "resid" not in dir(matched) and "matches" in dir(matched)
-    given = {"family": "poisson", "exposure": "t", "at_exposure": 1.0}
-    counts = frame.assign(y=np.abs(frame.y), t=2.0)
-    with pytest.raises(cr.UnavailableError, match="predict"):
-        _ = cr.IPWRA.from_formula("y ~ x2", counts, treat="d", **given).fit().resid
+
+
+def test_residuals_of_counts_with_an_offset_or_exposure_are_those_of_statsmodels():
+    counts = simulate(300, seed=6).assign(t=1.0 + np.arange(300) % 3)
+    counts["y"] = np.floor(counts.t * np.exp(counts.x2 / 2 + 1))
+    poisson = sm.families.Poisson()
+    arms = [
+        smf.glm("y ~ x2", own, family=poisson, offset=np.log(own.t)).fit(tol=1e-12).resid_response
+        for _, own in counts.groupby("d")
+    ]
+    wanted = pd.concat(arms).sort_index().rename("resid")
+    for given in ({"offset": np.log(counts.t)}, {"exposure": "t", "at_exposure": "observed"}):
+        res = cr.OutcomeRegression.from_formula("y ~ x2", counts, treat="d", family="poisson", **given).fit()
+        pd.testing.assert_series_equal(res.resid, wanted, rtol=1e-6)
+    with pytest.raises(cr.UnavailableError, match='at_exposure="observed"'):
+        _ = cr.IPWRA.from_formula("y ~ x2", counts, treat="d", family="poisson", exposure="t").fit().resid
 
 
 @pytest.mark.parametrize("family", ["gaussian", "binomial", "poisson"])
