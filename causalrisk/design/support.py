@@ -130,15 +130,18 @@ class ColumnMoments:
         low, high, triangles, count = [], [], [], []
         for a in range(n_arms):
             members = slice(None) if arm is None else np.flatnonzero(arm == a)
-            own = np.ascontiguousarray(columns.T[:, members])  # each column is contiguous in memory
-            low.append(own.min(axis=1, initial=np.inf))
-            high.append(own.max(axis=1, initial=-np.inf))
+            taken = columns.T[:, members]
+            own = np.ones((len(taken) + 1, taken.shape[1]))  # the last row stays one
+            own[:-1] = taken
+            low.append(own[:-1].min(axis=1, initial=np.inf))
+            high.append(own[:-1].max(axis=1, initial=-np.inf))
             count.append(own.shape[1])
+            own[:-1] -= origin[:, None]
             root = None if weights is None else np.sqrt(weights[members])
             # Factorise with the ones last, then move them to the front. With the ones first, the rounding error of
             # another column of ones would be a direction of its own, and the residual of a dependent column would be
             # a hundred times its rounding error.
-            last = triangular_factor(np.vstack([own - origin[:, None], np.ones(own.shape[1])]).T, root)
+            last = triangular_factor(own.T, root)
             triangles.append(triangular_factor(np.roll(last, 1, axis=1)))
         return cls(origin, np.array(low), np.array(high), tuple(triangles), np.array(count, dtype=np.intp))
 

@@ -225,7 +225,8 @@ def arm_weights(inverse: Array, weights: Array, units: Array) -> ArmWeights:
     relative = relative / heaviest if 0 < heaviest < np.inf else (relative == heaviest).astype(float)
     held, top = units * relative, max(1, int(np.ceil(TOP_SHARE * n)))
     total = held.sum()
-    few = np.argsort(-relative, kind="stable")[:top]  # each row is at least one observation
+    few = np.argpartition(-relative, min(top, len(relative)) - 1)[:top]  # each row is at least one observation
+    few = few[np.argsort(-relative[few], kind="stable")]
     at_top = np.clip(top - (np.cumsum(units[few]) - units[few]), 0, units[few])
     return ArmWeights(
         n=n,

@@ -128,9 +128,9 @@ def weighted_grams(columns: Array, weights: Array) -> Array:
     p, turned = columns.shape[1], columns.T
     if p > WIDE and (weights >= 0).all():  # a symmetric product, at half the time
         return np.stack([root @ root.T for root in (turned * np.sqrt(of) for of in weights.T)])
-    turned = np.ascontiguousarray(turned)
     if weights.shape[1] < MANY or p > WIDE:
         return np.stack([(turned * of) @ columns for of in weights.T])
+    turned = np.ascontiguousarray(turned)
     pairs = np.concatenate([turned[j] * turned[j:] for j in range(p)])
     i, j = np.triu_indices(p)
     full = np.empty((weights.shape[1], p, p))
