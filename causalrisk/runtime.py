@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import functools
 import os
-import secrets
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -34,30 +33,10 @@ def memory() -> float:
         return USUAL_MEMORY
 
 
-PART = ".part"  # ending of a file that is not yet complete
-
-
-def write_whole(path: str | os.PathLike[str], content: str | bytes) -> Path:
-    """Write a file completely or not at all: a new file, once complete, replaces the target. Text is UTF-8."""
-    given = Path(path)
-    target, data = given.resolve(), content.encode() if isinstance(content, str) else content
-    if target.exists() and not target.is_file():
-        target.write_bytes(data)
-        return given
-    part = target.parent / f".{target.name[:40]}-{secrets.token_hex(4)}{PART}"
-    try:
-        with part.open("xb") as stream:
-            if target.exists():
-                os.chmod(part, target.stat().st_mode & 0o777)
-            stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())  # else a crash could leave an empty file under the name
-        os.replace(part, target)
-    except OSError as error:  # its message names the new file, or none
-        raise OSError(error.errno, error.strerror, str(given)) from error
-    finally:
-        part.unlink(missing_ok=True)
-    return given
+def write_file(path: str | os.PathLike[str], content: str | bytes) -> Path:
+    """Write text (as UTF-8) or bytes to a file, and return its path."""
+    Path(path).write_bytes(content.encode() if isinstance(content, str) else content)
+    return Path(path)
 
 
 _running = 0  # blocks of `one_blas_thread` that have begun but not ended

@@ -60,7 +60,7 @@ def moderators(design: Design, by: Any, data: Any = None) -> Moderators:
     if isinstance(by, str) and by.lstrip().startswith("~"):
         formula = parse(by.lstrip().removeprefix("~"), "effects_by", [])
         try:
-            scope = resolve(formula, data_on_sample(design, data), {}, "right")
+            scope = resolve(formula, data_on_sample(design, data), {"np": np}, "right")
         except DesignError as error:
             raise error if data is not None else DesignError(f"{error}\nFor other columns, use `data=data`.") from None
         for name, values in scope.variables.items():

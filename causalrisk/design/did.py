@@ -138,14 +138,10 @@ def without_change(formula: str, did: DiD | None) -> str:
     return f"{_change_of(formula)[0]} ~{formula.partition('~')[2]}"
 
 
-def change_words(formula: str, did: DiD) -> str:
-    """Describe in words the outcome that `with_change` made, such as "the change of y since 2010"."""
+def change_words(formula: str) -> str:
+    """Describe in words the outcome that `with_change` made, such as "the change from y_2010 to y"."""
     after, before = _change_of(formula)
-    if did.before is not None:
-        return f"the change from {before} to {after}"
-    pairs = ((f"{late.name}_", early.name) for late in uses(after) for early in uses(before))
-    early = next(early.removeprefix(stem).rstrip("_") for stem, early in pairs if early.startswith(stem))
-    return f"the change of {after} since {early}"
+    return f"the change from {before} to {after}"
 
 
 def names_before(formula: str, did: DiD | None) -> set[str]:

@@ -30,7 +30,6 @@ RAN_AWAY, SEPARATED = 1e3, 15.0  # coefficients, and linear predictors, above wh
 AT_ONCE = 2**15  # numbers that are processed at a time, few enough to stay in the cache
 LARGEST, LOG_LARGEST = 1e150, 345.0  # cap on odds, and its logarithm; the square of the cap is finite
 CONCAVE = 1e-8  # ratio of a derivative's smallest to largest absolute eigenvalue at which it counts as singular
-WIDE = 50  # number of coefficients above which resamples share one derivative: more steps, but cheaper ones
 
 
 @dataclass(frozen=True)
@@ -228,18 +227,15 @@ def solve(
 def newton(block: Block, known: Beta, s: Array, start: Array | None) -> tuple[Array, NDArray[np.int8]]:
     """Solve one block by Newton's method. Return coefficients (m, p, R) and failure codes (R,).
 
-    A step is halved if the equations along it change sign and exceed `OVERSHOT` times their size at its start. With
-    more than `WIDE` coefficients, resamples share one derivative as long as each step is at most half of the last.
+    A step is halved if the equations along it change sign and exceed `OVERSHOT` times their size at its start.
     """
     m, p, R = len(block.own), block.own[0].X.shape[1], s.shape[1]
     weights, before = s, known
-    common: Array | None = None
 
     def at(coefficients: Array) -> tuple[Array, Array]:
         there = {**before, block.name: coefficients.reshape(m, p, -1)}
-        by = [block.name] if common is None else []
-        equations, slopes = add_up(in_chunks(_sums, block.chunks, block, weights, there, frozenset(by)))
-        return equations, -slopes[block.name] if common is None else common
+        equations, slopes = add_up(in_chunks(_sums, block.chunks, block, weights, there, frozenset([block.name])))
+        return equations, -slopes[block.name]
 
     if block.linear:
         equations, slope = at(np.zeros((m * p, 1)))
@@ -254,22 +250,12 @@ def newton(block: Block, known: Beta, s: Array, start: Array | None) -> tuple[Ar
         first = np.linalg.lstsq(gram, moments, rcond=1e-13)[0]
     beta = np.repeat(first.reshape(m * p, 1), R, axis=1)
     codes, active, last = np.full(R, block.unsettled, dtype=np.int8), np.arange(R), np.full(R, np.inf)
-    if R > 1 and m * p > WIDE:
-        weights = s.mean(axis=1, keepdims=True)
-        before = {name: each.mean(axis=2, keepdims=True) for name, each in known.items()}
-        common, weights, before = at(beta[:, :1])[1], s, known
     equations, slope = at(beta[:, :1])  # the start is the same for all resamples
     for _ in range(MAX_ITERATIONS):
         step, singular = _step(block, slope, equations)
         step[:, singular] = 0.0
         size = np.abs(step).max(axis=0, initial=0)
-        if common is not None and not (size <= last / 2).all():
-            common = None
-            equations, slope = at(beta[:, active])
-            continue
         done = ~singular & ((size <= CONVERGED) | (size**2 * np.maximum(size / last**2, 1) <= LAST))
-        if common is not None:
-            done = ~singular & (size <= LAST)
         lost = singular | (np.abs(beta[:, active] + step).max(axis=0) > RAN_AWAY)
         codes[active[done]], codes[active[singular]] = Failure.OK, block.singular
         beta[:, active[done]] += step[:, done]
@@ -301,14 +287,13 @@ def some(beta: Array, columns: NDArray[Any]) -> Array:
 
 
 def _step(block: Block, slope: Array, equations: Array) -> tuple[Array, NDArray[np.bool_]]:
-    """Return Newton steps (k, R) and a mask (R,) of singular equations. Resamples may share one `slope`."""
+    """Return Newton steps (k, R) and a mask (R,) of singular equations."""
     if not block.least_norm:
         equations = np.where(np.isfinite(equations), equations, 0.0)
         step, singular = solve_definite(slope, equations)
-        singular = np.repeat(singular, step.shape[1] // len(singular))
         known = np.isfinite(slope).all(axis=(1, 2)) & (not block.linear)
         for r in np.flatnonzero(singular & known):  # far from the solution, slopes may not be positive definite
-            values, vectors = np.linalg.eigh(slope[r % len(slope)])
+            values, vectors = np.linalg.eigh(slope[r])
             size = np.abs(values)
             if size.min() > CONCAVE * size.max():
                 step[:, r], singular[r] = vectors @ (vectors.T @ equations[:, r] / size), False

@@ -8,7 +8,8 @@ the means is
     1 / N^2 [sum_i (Y_i(.) - mu)(Y_i(.) - mu)' + diag_a sum_{j in arm a} ((t_j + K_j)^2 - t_j - K2_j) s2_j].
 
 The first sum is over these N units. t_j is 1 for these units and otherwise 0. s2_j is the sample variance of the
-outcomes of unit j and the two nearest units of its arm (one with an estimated score, more if distances are tied).
+outcomes of unit j and the two nearest units of its arm (one with an estimated score, more if distances are tied). With
+exact matching, units of the same stratum are nearer than any other unit.
 `bias_adjust` corrects Y_i(a). An estimated score adds `score_correction` to the covariance.
 """
 
@@ -194,7 +195,7 @@ def estimate_matched(
             problem = f"standard errors with an estimated score are not available with {name}= (Abadie and Imbens 2016)"
             raise OptionError(f'{problem}.\nUse `metric="mahalanobis"`, or leave {name}= out.')
     columns = metric_columns(weights, design, options, notes)
-    matches = matches_of(columns, sample, options, design)
+    matches, neighbours = matches_of(columns, sample, options, design, WITHIN + (not estimated))
     predicted = np.full((sample.n_arms, sample.n), np.nan)
     Z = sample.arrange(design.X if terms in (None, True) else named_columns(design, terms, "bias_adjust"))
     Z = whitened((Z - Z.mean(axis=0)) / np.where(np.ptp(Z, axis=0) > 0, Z.std(axis=0), 1.0)) if terms else Z
@@ -222,8 +223,8 @@ def estimate_matched(
     apart = predicted[:, inside] - means[:, None]
     noise, times = (inside + times) ** 2 - inside - squares, inside + times
     spread = []
-    for own in sample.slices:
-        y, near = sample.y[own] - sample.y[own].mean(), nearest(columns[own], slice(None), WITHIN + (not estimated))
+    for own, near in zip(sample.slices, neighbours, strict=True):
+        y = sample.y[own] - sample.y[own].mean()
         spread.append(np.maximum(near.covariance(y[:, None], y)[:, 0], 0.0) @ noise[own])
     covariance = (apart @ apart.T + np.diag(spread)) / count**2
     if estimated:
@@ -238,8 +239,10 @@ def estimate_matched(
     return estimate, dataclasses.replace(weights, times=times), jacobian @ covariance @ jacobian.T
 
 
-def matches_of(columns: Array, sample: Sample, options: ModelOptions, design: Design) -> list[tuple[int, int, Matches]]:
-    """Return, for each pair of matched arms, the arm of the units, the arm of the matches, and the matches."""
+def matches_of(
+    columns: Array, sample: Sample, options: ModelOptions, design: Design, within: int
+) -> tuple[list[tuple[int, int, Matches]], list[Matches]]:
+    """Return the `MatchedRows.matches`, and for each arm the `within` nearest units of the same arm."""
     spread = float(columns.std(axis=0).max(initial=0.0)) or 1.0
     far, caliper, toward = FAR * spread, options.caliper, options.population.toward
     if options.exact:
@@ -249,7 +252,8 @@ def matches_of(columns: Array, sample: Sample, options: ModelOptions, design: De
     of_arms, tied = [columns[own] for own in sample.slices], TIED * spread
     matched = range(sample.n_arms) if toward is None else [toward]
     pairs = [(a, b) for a in matched for b in range(sample.n_arms) if a != b]
-    return [(a, b, match(of_arms[a], of_arms[b], options.n_neighbors, tied, caliper)) for a, b in pairs]
+    matches = [(a, b, match(of_arms[a], of_arms[b], options.n_neighbors, tied, caliper)) for a, b in pairs]
+    return matches, [match(own, own, within, tied) for own in of_arms]
 
 
 def fitted_slopes(Z: Array, y: Array, times: Array) -> Array:

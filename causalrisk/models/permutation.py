@@ -35,7 +35,7 @@ from causalrisk.estimation.record import FitRecord
 from causalrisk.estimation.specification import DIFFERENCE
 from causalrisk.inference import fitted_models, intervals
 from causalrisk.inference.covariance import fit_again, in_blocks, robust_record
-from causalrisk.numerics.arrays import Arms, Array, solve_definite, taken, weighted_grams
+from causalrisk.numerics.arrays import Arms, Array, solve_definite, weighted_grams
 from causalrisk.numerics.resampling import MULTIPLIERS, PERMUTATION_STREAM, WIDTH, seed_sequence, stream_generator
 from causalrisk.report import methods, plots
 from causalrisk.report.table import HasSummary, ResultSummary, ResultTable, format_number, format_p
@@ -386,8 +386,8 @@ def permutation_test(
     OptionError
         If strata, clusters or known scores do not allow the permutation, or if only one assignment is possible.
     UnavailableError
-        For data from `scan`, survey designs, `observed=`, and JRE with `replicates=`. Also if a standard error
-        is 0, because the effect cannot be studentized.
+        For data from `scan`, frequency weights, survey designs, `observed=`, and JRE with `replicates=`. Also if a
+        standard error is 0, because the effect cannot be studentized.
 
     Warns
     -----
@@ -435,8 +435,9 @@ def permutation_test(
     alternative = one_of("alternative", alternative, tuple(SIZES))
     inference = InferenceOptions(rng=rng, n_jobs=n_jobs, progress=progress)
     record.design.check_in_memory("permutation_test")
-    if record.design.survey is not None or record.design.observation is not None:
-        raise UnavailableError("permutation_test does not support survey designs or `observed=`.\nUse `res.pvalues`.")
+    if record.frequency or record.design.survey is not None or record.design.observation is not None:
+        found = "permutation_test does not support frequency weights, survey designs and `observed=`"
+        raise UnavailableError(f"{found}.\nUse `res.pvalues`, or data with one row per observation.")
     if record.joint is not None and record.joint.drawn is not None:
         raise UnavailableError("given replicates cannot be permuted.\nUse `res.model.fit().permutation_test()`.")
     linear = is_linear(record)
@@ -450,9 +451,6 @@ def permutation_test(
             use = f"arm={record.design.labels[1]!r}, {name}={given!r}"
             raise OptionError(f"{name}={given!r} needs a test of one effect.\nUse `{use}`.")
     codes, name = coded_strata(record.full_design, strata, data)
-    if record.frequency:
-        codes = np.repeat(codes, record.full_design.weights.astype(int))
-        record = dataclasses.replace(record, design=of_units(record.design), full_design=of_units(record.full_design))
     assignment = assignment_of(record.full_design, codes, name, position)
     if n_permutations == "all" and assignment.count > MOST_LISTED:
         raise OptionError(f"there are more than {MOST_LISTED:,} assignments.\nUse `n_permutations=9999`.")
@@ -485,13 +483,6 @@ def _block(under: Any, draw: Any, measure: Any, block: tuple[int, int]) -> Array
     """Draw and fit the assignments of a block, given its number and width, and return their statistics."""
     with warnings.catch_warnings(action="ignore", category=errors.CausalRiskWarning):  # also in worker processes
         return measure(under(draw(*block)))
-
-
-def of_units(design: Design) -> Design:
-    """Replace the frequency weights of a design by one row per observation."""
-    rows = np.repeat(np.arange(design.n), design.weights.astype(int))
-    every = taken(design, rows, "y", "X", "Z", "arm", "cluster", "second_cluster", "offset", "score", "index")
-    return dataclasses.replace(every, weights=np.ones(len(rows)), weight_type=None, weights_name=None)
 
 
 # --- effects under assignments ---------------------------------------------------------------------------------------

@@ -35,7 +35,7 @@ from causalrisk.models.permutation import permutation_test
 from causalrisk.numerics.resampling import repeating
 from causalrisk.report import explain, labels, methods, plots, sections, summary, table, table_one
 from causalrisk.report import tidy as frames
-from causalrisk.runtime import one_blas_thread, write_whole
+from causalrisk.runtime import one_blas_thread, write_file
 
 # Errors that reading a damaged pickle, or another file, can raise.
 NO_PICKLE = (pickle.UnpicklingError, ArithmeticError, AttributeError, EOFError, ImportError, LookupError, MemoryError,
@@ -159,7 +159,7 @@ class Shown(table.HasSummary):
             advice = "Define it at the top level of a module (def, not lambda), then fit again."
             found = f"the results contain an object that cannot be pickled: {error}"
             raise errors.UnavailableError(f"{found}.\n{advice}") from error
-        return write_whole(path, content)
+        return write_file(path, content)
 
 
 class OneEffect(Shown):

@@ -152,7 +152,8 @@ def solve_definite(matrices: Array, right: Array) -> tuple[Array, NDArray[np.boo
     try:  # well away from singular, pivots tell at a tenth of the time of eigenvalues
         pivots = np.diagonal(np.linalg.cholesky(squares), axis1=1, axis2=2)
         if (pivots.min(axis=1) > SMALL_PIVOT * pivots.max(axis=1)).all():
-            return np.linalg.solve(squares, right.T[:, :, None])[:, :, 0].T, np.zeros(len(squares), dtype=bool)
+            solutions = np.asarray(np.linalg.solve(squares, right.T[:, :, None])[:, :, 0].T)
+            return solutions, np.zeros(len(squares), dtype=np.bool_)
     except np.linalg.LinAlgError:
         pass
     values = np.linalg.eigvalsh(squares)

@@ -163,13 +163,19 @@ def etable(
         if not isinstance({} if named is None else named, Mapping):
             raise OptionError(f"{option}={named!r}; expected a mapping.\nUse `{option}={{'ATE': ...}}`.")
     rename = rename or {}
-    columns = _columns(results, names, alpha, rename)
+    columns = _columns(results, names, alpha)
+    known = {term for column in columns for term in column.estimates.index}
+    for column in columns:
+        labels = [rename.get(term, term) for term in column.estimates.index]
+        if twice := sorted({label for label in labels if labels.count(label) > 1}):
+            raise OptionError(f"rename= gives two parameters of one model the name {twice[0]!r}.\nUse different names.")
+        column.estimates.index = pd.Index(labels)
     terms = list(dict.fromkeys(str(term) for column in columns for term in column.estimates.index))
     means = {rename.get(term, term) for term in (*terms, *rename) if term.startswith(MEANS)}
     terms.sort(key=lambda term: term in means)  # below the effects of all columns
     for option, asked in (("keep", keep), ("drop", drop), ("rename", rename)):
         for term in asked or ():
-            if rename.get(term, term) not in terms:
+            if term not in known and (option == "rename" or term not in terms):
                 raise OptionError(f"{option}: {term!r} is not a parameter of any column.\n{nearest(term, terms)}")
     left_out = {rename.get(term, term) for term in drop}
     shown = terms if keep is None else dict.fromkeys(rename.get(term, term) for term in keep)
@@ -214,7 +220,7 @@ def etable(
     return PaperTable(table, [*said, *notes], pd.DataFrame(stacked, index=index))
 
 
-def _columns(results: Any, names: Sequence[str] | None, alpha: float, rename: Mapping[str, str]) -> list[Column]:
+def _columns(results: Any, names: Sequence[str] | None, alpha: float) -> list[Column]:
     if hasattr(results, "params") or not isinstance(results, Iterable):
         results = [results]
     fits: list[tuple[str, Any]] = []
@@ -228,20 +234,17 @@ def _columns(results: Any, names: Sequence[str] | None, alpha: float, rename: Ma
     if names is not None and len(names) != len(fits):
         raise OptionError(f"names has {len(names)} entries; expected {len(fits)}, one per result.")
     heads = [name or None for name, _ in fits] if names is None else map(str, names)
-    return [_column(res, name, alpha, rename) for name, (_, res) in zip(heads, fits, strict=True)]
+    return [_column(res, name, alpha) for name, (_, res) in zip(heads, fits, strict=True)]
 
 
-def _column(res: Any, name: str | None, alpha: float, rename: Mapping[str, str]) -> Column:
+def _column(res: Any, name: str | None, alpha: float) -> Column:
     if hasattr(type(res), "pretrend_test"):
-        return _event_study_column(res, name, alpha, rename)
+        return _event_study_column(res, name, alpha)
     if not all(hasattr(res, needed) for needed in ("params", "bse", "pvalues", "conf_int")):
         instead = "`res.table_one()` for balance, or " * isinstance(res, pd.DataFrame)
         raise OptionError(f"{type(res).__qualname__} has no params; expected a fit.\nUse {instead}`model.fit()`.")
     labels = list(res.params.index) if isinstance(res.params, pd.Series) else list(res.model.exog_names)
-    labels, groups = [rename.get(str(label), str(label)) for label in labels], ()
-    twice = sorted({label for label in labels if labels.count(label) > 1})
-    if twice:
-        raise OptionError(f"rename= gives two parameters of one model the name {twice[0]!r}.\nUse different names.")
+    labels, groups = list(map(str, labels)), ()
     numbers = np.column_stack([res.params, res.bse, res.tvalues, res.pvalues, np.asarray(res.conf_int(alpha))])
     estimates = pd.DataFrame(numbers, index=labels, columns=list(NUMBERS))
     unit = None
@@ -259,14 +262,14 @@ def _column(res: Any, name: str | None, alpha: float, rename: Mapping[str, str])
                 groups = tuple(res._record.design.labels)
     else:
         outcome, statistics = str(res.model.endog_names), {"estimator": type(res.model).__name__}
-        statistics |= {"std_errors": str(res.cov_type), "nobs": f"{res.nobs:.0f}"}
-        statistics |= {"r_squared": f"{res.rsquared:.4f}"} if hasattr(res, "rsquared") else {}
+        statistics |= {"std_errors": str(getattr(res, "cov_type", "")), "nobs": f"{res.nobs:.0f}"}
+        statistics |= {"r_squared": f"{res.rsquared:.4f}"} if np.isfinite(getattr(res, "rsquared", np.nan)) else {}
     return Column(statistics["estimator"] if name is None else name, outcome, estimates, statistics, unit, groups)
 
 
-def _event_study_column(study: Any, name: str | None, alpha: float, rename: Mapping[str, str]) -> Column:
+def _event_study_column(study: Any, name: str | None, alpha: float) -> Column:
     parts = [study.effects("all", alpha), study.effects("exposure", alpha, adjust=None)]
-    labels = [rename.get(label, label) for label in ("ATT", *(f"exposure {periods}" for periods in parts[1].index))]
+    labels = ["ATT", *(f"exposure {periods}" for periods in parts[1].index)]
     numbers = [part.drop(columns="adjusted P", errors="ignore").to_numpy() for part in parts]
     estimates = pd.DataFrame(np.concatenate(numbers), index=labels, columns=list(NUMBERS))
     errors = covariance_name(study._record)

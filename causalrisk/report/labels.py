@@ -155,7 +155,7 @@ def outcome_words(record: FitRecord) -> str:
     design, did = record.design, record.options.did
     if design.periods is not None:
         return f"the change of {design.endog_name} from {' to '.join(design.periods.names)}"
-    return design.endog_name if did is None else change_words(str(design.formula), did)
+    return design.endog_name if did is None else change_words(str(design.formula))
 
 
 def outcome_text(record: FitRecord) -> str:
@@ -201,16 +201,16 @@ def matching_words(record: FitRecord) -> str:
     if not record.spec.matched:
         return ""
     nearest = "nearest unit" if options.n_neighbors == 1 else f"{options.n_neighbors} nearest units"
-    nearest = f"up to {nearest}" if options.n_neighbors > 1 and options.caliper is not None else nearest
     exact = f", among units with equal {joined(options.exact)}" if options.exact else ""
     caliper = "" if options.caliper is None else f", within a distance of {options.caliper:g}"
+    fewer = ", or to fewer if there are fewer" * bool(options.n_neighbors > 1 and (exact or caliper))
     on = f" on {joined(options.bias_adjust)}" if isinstance(options.bias_adjust, tuple) else ""
     adjusted = f" A regression{on} corrects for the remaining differences (Abadie and Imbens 2011)."
     toward, several = record.options.population.toward, record.design.n_arms > 2
     whom = "unit" if toward is None else f"unit of group {record.design.labels[toward]}"
     return (
         f"Each {whom} is matched to the {nearest} of {'each' if several else 'the'} other group by "
-        f"{DISTANCES[options.metric]}{exact}{caliper}. All ties are used.{adjusted * bool(options.bias_adjust)}"
+        f"{DISTANCES[options.metric]}{exact}{caliper}{fewer}. All ties are used.{adjusted * bool(options.bias_adjust)}"
     )
 
 

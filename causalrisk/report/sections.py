@@ -23,7 +23,7 @@ from causalrisk.report import labels as words
 from causalrisk.report.explain import Reading, by_contrast
 from causalrisk.report.table import ResultSummary, escape_html, format_number, signed_p
 from causalrisk.report.table_one import balance_for_paper
-from causalrisk.runtime import write_whole
+from causalrisk.runtime import write_file
 
 FIGURE_SIZE = (5.4, 3.9)  # inches
 DPI = 150
@@ -461,7 +461,7 @@ def write_page(
     body = "\n".join([f"<h1>{html.escape(title)}</h1>", *top, nav, *(part.html() for part in parts)])
     files = resources.files(__package__)
     page, style = (files.joinpath(name).read_text("utf-8") for name in ("page.html", "style.css"))
-    return write_whole(path, page.format(title=html.escape(title), style=style, body=body))
+    return write_file(path, page.format(title=html.escape(title), style=style, body=body))
 
 
 def badge(reading: Reading) -> str:

@@ -27,7 +27,7 @@ from statsmodels.iolib.summary import Summary
 from statsmodels.iolib.table import SimpleTable
 
 from causalrisk.errors import OptionError, UnavailableError, needed, whole_number
-from causalrisk.runtime import write_whole
+from causalrisk.runtime import write_file
 
 # --- text of cells ---------------------------------------------------------------------------------------------------
 
@@ -352,7 +352,7 @@ class ResultSummary(Summary):
         if not hasattr(type(self), f"as_{form}"):
             raise UnavailableError(f'a table has no attribute {name!r}.\nUse `table.save("table.docx")`.')
         made = getattr(self, f"as_{form}")
-        return lambda path=None, **options: write_whole(path, f"{made(**options)}\n") if path else made(**options)
+        return lambda path=None, **options: write_file(path, f"{made(**options)}\n") if path else made(**options)
 
     def add_extra_txt(self, etext: Sequence[str]) -> None:
         """Add notes."""
@@ -459,9 +459,9 @@ class ResultSummary(Summary):
         texts = {".txt": self.as_text, ".tex": self.as_latex, ".md": self.as_markdown, ".csv": self.as_csv}
         kind = file.suffix.lower()
         if kind in texts:
-            return write_whole(file, f"{texts[kind]()}\n")
+            return write_file(file, f"{texts[kind]()}\n")
         if kind == ".html":
-            return write_whole(file, PAGE.format("\n".join(table.make("gt").as_raw_html() for table in self._made())))
+            return write_file(file, PAGE.format("\n".join(table.make("gt").as_raw_html() for table in self._made())))
         if kind not in ENDINGS:
             found = f"the ending {file.suffix!r} is not known; expected {', '.join(ENDINGS[:-1])} or {ENDINGS[-1]}"
             raise OptionError(f'{found}.\nUse `save("{file.with_suffix(".docx").as_posix()}")`.')
@@ -480,7 +480,7 @@ class ResultSummary(Summary):
                 width.set(f"{word}w", f"{int(width.get(f'{word}w')) * 1.4:.0f}")
         stream = io.BytesIO()
         whole.save(stream)
-        return write_whole(file, stream.getvalue())
+        return write_file(file, stream.getvalue())
 
     def _note_texts(self) -> list[str]:
         return [f"[{i}] {note}" for i, note in enumerate(self.notes, 1)]

@@ -32,7 +32,7 @@ from causalrisk.report.table import PaperTable, ResultTable, column_format, form
 
 INDENT = "  "
 MOST_LEVELS = 200  # levels of a variable, each a row of the table
-NUMBERS = ("n", "missing", "mean", "sd")
+NUMBERS = ("n", "missing", "mean", "sd", "q25", "median", "q75")
 SHOWN = "Mean (SD) if numeric, percent if 0/1 or a category"
 
 
@@ -176,7 +176,7 @@ def table_one(
         shown[c.name] = [*(part["text"] for part in parts), *_marked(smd, threshold)]
         absent[c.name] = [part["absent"] for part in parts]
         named = zip(heads, parts, strict=True)
-        numbers[c.name] = {f"{key} {label}": part[key] for label, part in named for key in NUMBERS}
+        numbers[c.name] = {f"{key} {label}": part[key] for label, part in named for key in NUMBERS if key in part}
         numbers[c.name] |= {" ".join(filter(None, contrast)): d for contrast, d in zip(contrasts, smd, strict=True)}
     header = (
         ("", *heads, *(smd for smd, _ in contrasts)),
@@ -396,7 +396,7 @@ def _described(c: Covariate, rows: np.ndarray, weights: Array, units: Array) -> 
 def _describe_by_quartiles(
     parts: list[dict[str, Any]], given: list[tuple[Array, Array]], weight_type: WeightType | None, digits: int | None
 ) -> None:
-    """Set the text of each group in `parts` to its weighted median and quartiles, or empty if no value is known."""
+    """Add the weighted median and quartiles of each group to `parts`, as numbers and as its text (empty if unknown)."""
     found, levels = np.full((len(parts), 3), np.nan), [0.25, 0.5, 0.75]
     for k, (values, weights) in enumerate(given):
         known = ~np.isnan(values)
@@ -410,6 +410,7 @@ def _describe_by_quartiles(
     spec = ".0f" if whole else column_format(found[:, 2] - found[:, 0], found, digits)
     for part, (low, middle, high) in zip(parts, found, strict=True):
         part["text"] = "" if np.isnan(middle) else f"{middle:{spec}} [{low:{spec}}, {high:{spec}}]"
+        part |= {"q25": low, "median": middle, "q75": high}
 
 
 def _marked(differences: Sequence[float] | Array, threshold: float | None) -> list[str]:

@@ -119,6 +119,23 @@ def test_units_without_a_match_are_left_out(n_neighbors):
     assert pairs["distance"].max() <= 0.5
 
 
+def test_variances_of_exact_matching_are_from_units_of_the_stratum():
+    rng = np.random.default_rng(0)
+    data = simulate(300).assign(site=rng.integers(0, 6, 300)).assign(y=lambda f: f.y + 5 * f.site % 7)
+    res = Matching.from_formula("y ~ x1 + site", data, treat="d", exact="site", target="treated").fit()
+    used, outcome = res.matches.groupby("match")["weight"], data["y"].to_numpy()
+    sums = used.sum(), used.agg(lambda w: (w**2).sum())
+    times, squares = (each.reindex(data.index, fill_value=0.0) for each in sums)
+    effects = data["y"] - res.matches.assign(y=outcome[res.matches["match"]]).groupby("unit")["y"].mean()
+    effects, variance = effects[data["d"] == 1], 0.0
+    for j in data.index[(data["d"] == 0) & (times > 0)]:
+        others = data[(data["d"] == 0) & (data["site"] == data["site"][j])]
+        near = (others["x1"] - data["x1"][j]).abs().sort_values().index[:3]
+        variance += (times[j] ** 2 - squares[j]) * outcome[near].var(ddof=1)
+    expected = np.sqrt(((effects - effects.mean()) ** 2).sum() + variance) / len(effects)
+    np.testing.assert_allclose([res.effect, res.effect_se], [effects.mean(), expected], rtol=1e-10)
+
+
 def test_matches_give_the_means_and_weights():
     data = drawn().set_index(pd.Index([f"unit {i}" for i in range(80)]))
     res = Matching.from_formula("y ~ x1 + x2 + x3", data, treat="d", target="treated", n_neighbors=2).fit()

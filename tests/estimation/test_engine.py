@@ -102,23 +102,6 @@ def test_resamples_together_are_those_one_by_one(from_sample):
                 np.testing.assert_allclose(together[name][:, :, r], alone[name][:, :, 0], rtol=1e-9, atol=1e-11)
 
 
-def test_one_derivative_serves_a_wide_stack(monkeypatch):
-    """Of weights that differ little; of a resample without an arm it does not, and each has its own."""
-    weights = np.random.default_rng(2).standard_gamma(4, (N, 12)) / 4 * S[:, None]
-    start = solve(stack(), S[:, None])[0]
-    narrow, _ = solve(stack(), weights, start)
-    monkeypatch.setattr("causalrisk.estimation.engine.WIDE", 2)
-    wide, failures = solve(stack(), weights, start)
-    assert not any(failures[name].any() for name in failures)
-    for name, each in narrow.items():
-        np.testing.assert_allclose(wide[name], each, rtol=1e-10, atol=1e-12)
-    weights[40:70, 7] = 0.0
-    narrow, _ = solve(stack(), weights, start)
-    wide, failures = solve(stack(), weights, start)
-    assert failures["score"][7] == Failure.SEPARATION
-    np.testing.assert_allclose(np.delete(wide["score"], 7, axis=2), np.delete(narrow["score"], 7, axis=2), rtol=1e-10)
-
-
 def test_the_derivative_of_an_expression():
     """By a complex step, which has no rounding error."""
 

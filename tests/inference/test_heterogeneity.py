@@ -118,6 +118,8 @@ def test_group_effects_by_hand(model, family):
     expected = smf.ols("pseudo ~ x1 + half", frame.assign(pseudo=pseudo)).fit(cov_type="HC0")
     np.testing.assert_allclose(line.estimate, expected.params, rtol=1e-9)
     assert line.index.tolist() == ["Intercept", "x1", "half"]
+    curve = res.effects_by("~ np.exp(x1)", frame), res.effects_by("~ e", frame.assign(e=np.exp(frame.x1)))
+    np.testing.assert_allclose(*curve, rtol=1e-12)
 
 
 @pytest.mark.parametrize("family", ["gaussian", "binomial", "poisson"])

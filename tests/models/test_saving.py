@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import pickle
 
 import pandas as pd
@@ -33,25 +32,6 @@ def test_comparisons_and_tables_are_saved_too(model, tmp_path):
     assert str(again.summary()) == str(both.summary())
     table = causalrisk.etable(both)
     assert table.to_csv(tmp_path / "table.csv").read_text("utf-8") == f"{table.to_csv()}\n"
-
-
-def test_saving_over_a_file_on_a_full_disk_ruined_the_one_before(model, tmp_path, monkeypatch):
-    res = model.fit()
-    kept = {name: tmp_path / name for name in ("res.pickle", "table.docx")}
-    res.save(kept["res.pickle"])
-    res.summary().save(kept["table.docx"])
-    before = {name: path.read_bytes() for name, path in kept.items()}
-
-    def full(handle):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(os, "fsync", full)
-    for name, save in {"res.pickle": res.save, "table.docx": res.summary().save}.items():
-        with pytest.raises(OSError, match="No space left") as caught:
-            save(kept[name])
-        assert caught.value.filename == str(kept[name])
-        assert kept[name].read_bytes() == before[name]
-    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(kept)
 
 
 @pytest.mark.parametrize("name", ["x.parquet", "x.PQ", "x.csv.gz", "x.csv"])

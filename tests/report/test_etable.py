@@ -63,6 +63,17 @@ def test_numbers_are_those_of_the_results(fits, ols):
     assert table.notes == ["90% confidence intervals in brackets.", "* p < 0.1, ** p < 0.05, *** p < 0.01."]
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_models_of_statsmodels_without_a_kind_of_errors_or_r_squared(frame):
+    models = smf.rlm("y ~ d", frame).fit(), smf.quantreg("y ~ d", frame).fit()
+    table = etable(models)
+    assert {"Standard errors", "nan"}.isdisjoint(str(etable(models[0])).split("  "))
+    np.testing.assert_array_equal(
+        [table.frame.loc["d", key].iloc[0] for key in table.frame], [m.params["d"] for m in models]
+    )
+    assert "R-squared" not in str(table)
+
+
 def test_each_standard_error_has_four_significant_digits(frame):
     money = frame.assign(x1=1e4 * frame.x1, x2=1e-3 * frame.x2)
     table = etable(smf.ols("y ~ x1 + x2", money).fit())
@@ -179,6 +190,7 @@ def test_refusals(fits, ols, tmp_path):
             lambda: etable(both, keep=["ATE"]),
         ),
         (OptionError, "rename: 'ATT' .*'ATE'", lambda: etable(fits, rename={"ATT": "effect"})),
+        (OptionError, "rename: 'AT' .*'ATE'", lambda: etable(fits, rename={"AT": "POM[0]"})),
         (OptionError, r"keep='ATE'.*`keep=\['ATE'\]`", lambda: etable(fits, keep="ATE")),
         (OptionError, "names has 1 entries; expected 3", lambda: etable(fits, names=["a"])),
         (OptionError, "no results", lambda: etable([])),

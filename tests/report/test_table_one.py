@@ -159,8 +159,12 @@ def test_weighted_numbers_are_those_of_r():
     married = births[births.mbsmoke == 0]
     share = f"{100 * found.loc[('mmarried', 0), 'mean']:.1f}%"
     assert cells(table)["mmarried"][0] == f"{married.mmarried.sum()} ({share})"  # rows, and their weighted share
-    quartiles = cells(table_one(["fage", "medu"], births, median=["fage", "medu"], **options))
+    by_median = table_one(["fage", "medu", "mage"], births, median=["fage", "medu"], **options)
+    quartiles = cells(by_median)
+    numbers = by_median.frame[[f"{name} 0" for name in ("q25", "median", "q75")]]
+    assert numbers.loc["mage"].isna().all()
     for name in ("fage", "medu"):
+        np.testing.assert_array_equal(numbers.loc[name], found.loc[(name, 0), ["q25", "q50", "q75"]])
         expected = [f"{row.q50:.0f} [{row.q25:.0f}, {row.q75:.0f}]" for _, row in found.loc[name].iterrows()]
         assert quartiles[name][:2] == expected
 
