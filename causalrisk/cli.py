@@ -77,7 +77,7 @@ def _add_options(command: argparse.ArgumentParser, name: str) -> None:
     add("--treated", metavar="LEVEL", help="treatment level of the treated group")
     add("--reference", metavar="LEVEL", help="treatment level of the comparison group")
     add("--propensity", metavar="FORMULA", help="propensity formula (default: right side of FORMULA)")
-    add("--family", help="gaussian, binomial, poisson, gamma (default: binomial if the outcome is 0/1)")
+    add("--family", help="gaussian, binomial, poisson, gamma (default gaussian)")
     add("--effect", default="difference", help="difference (default), ratio, odds_ratio, percent, quantile")
     add("--target", help="population: all (default), treated, controls, overlap, ... or a level")
     add("--weights", metavar="COLUMN", help="observation weights; needs --weight-type")
@@ -129,7 +129,7 @@ def _arguments(options: argparse.Namespace, names: Any) -> tuple[list[Any], dict
     global exp, log, sqrt  # functions that formulas may name
     from numpy import exp, log, sqrt
 
-    from causalrisk.models.estimators import Unadjusted, chosen_models
+    from causalrisk.models.estimators import chosen_models
 
     _check_output(options, (".html", ".htm") if options.command == "report" else FORMATS)
     models, data = chosen_models(names), read_file(options)
@@ -142,11 +142,6 @@ def _arguments(options: argparse.Namespace, names: Any) -> tuple[list[Any], dict
     if options.cluster not in data and "," in (options.cluster or ""):
         given["cluster"] = options.cluster.split(",")
     given = {name: value for name, value in given.items() if value is not None}
-    specs, choose = [model.spec for model in models], "family" not in given and options.effect != "quantile"
-    choose = choose and not (all(spec.constants for spec in specs) or any(spec.matched for spec in specs))
-    if choose and set(Unadjusted.from_formula(**given).endog) == {0, 1}:
-        print("causalrisk: note: the outcome is 0/1, so its model is a logit (--family binomial).", file=sys.stderr)
-        given["family"] = "binomial"
     return models, given
 
 

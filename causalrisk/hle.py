@@ -22,10 +22,6 @@ SCORED = ["arm", "answered", "correct", "confidence"]
 BIN_SIZE = 100  # answers per bin of the published calibration error
 
 
-def __dir__() -> list[str]:
-    return __all__
-
-
 def load_judged(files: Mapping[str, Any], questions: Any) -> pd.DataFrame:
     """Read the judged answers of one or more arms (conditions to compare).
 

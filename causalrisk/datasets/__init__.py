@@ -12,10 +12,6 @@ __all__ = ["load_castle", "load_cattaneo2", "load_lalonde", "load_nhefs", "load_
 CONTROLS = {"experimental": "nsw", "cps": "cps", "cps3": "cps3"}
 
 
-def __dir__() -> list[str]:
-    return __all__
-
-
 def _read(name: str) -> pd.DataFrame:
     with files(__name__).joinpath(f"{name}.csv.gz").open("rb") as stream:
         return pd.read_csv(stream, compression="gzip")

@@ -28,10 +28,6 @@ __all__ = [
 ]  # fmt: skip
 
 
-def __dir__() -> list[str]:
-    return __all__
-
-
 class CausalRiskError(ValueError):
     """Base of every error the package raises about data, models or options."""
 

@@ -9,7 +9,3 @@ __all__ = [
     "DESIGNS", "Design", "Draw", "Population", "Specified", "StudyResults", "Trial", "designs", "four_cells",
     "power", "run_study",
 ]  # fmt: skip
-
-
-def __dir__() -> list[str]:
-    return __all__
