@@ -274,13 +274,6 @@ class Formula:
 
 
 ARITHMETIC = ("+", "-", "*", "/", ":", "**")  # what patsy reads as operations on terms
-UNREADABLE = {  # parts of error messages of patsy and Python, and their causes
-    "expected a noun": "a term is missing", "numbers besides": "a number is not a term", "extra": "`)` has no `(`",
-    "tokenizing": "it has an unclosed quotation mark or an odd character", "Unary": "a term has a minus sign",
-    "Unmatched": "`(` is not closed", "unmatched": "a bracket has no start", "unclosed": "a bracket is not closed",
-    "'**' requires": "a power outside I() is not a whole number", "only be used once": "it has more than one `~`",
-    "invalid syntax": "a term is not a valid expression",
-}  # fmt: skip
 
 
 def parse(text: str, model: str, notes: list[str], roles: tuple[str, str] = ("y", "d")) -> Formula:
@@ -301,7 +294,6 @@ def parse(text: str, model: str, notes: list[str], roles: tuple[str, str] = ("y"
     except (patsy.PatsyError, SyntaxError, RecursionError, MemoryError, AssertionError) as error:
         why = getattr(error, "message", getattr(error, "msg", error))  # of patsy or Python
         why = str(why).rstrip(".") or "a term begins with an operator"
-        why = next((words for start, words in UNREADABLE.items() if start in why), why)
         advice = 'Join terms with `+`. Write arithmetic inside `I(...)`, and an odd name as `Q("odd name")`.'
         if (end := re.search(r"[-+*:/]+$", text)) is not None:
             why, advice = f"it ends in `{end[0]}`", f"Leave `{end[0]}` out, or add a term."
@@ -549,7 +541,6 @@ def linear_constraint(names: Sequence[str], text: str) -> tuple[np.ndarray, np.n
     except (patsy.PatsyError, IndexError) as error:
         why = getattr(error, "message", "it is empty")
         nonlinear = "in a linear constraint" in why
-        why = next((words for start, words in UNREADABLE.items() if start in why), why)
         advice = f"Use `res.nlcom({text!r})`." if nonlinear else f'Use `"{names[-1]} = {names[-2]}"` for example.'
         found = f"cannot read the hypothesis {text!r}: {why}"
         raise DesignError(f"{found}\nThe parameters are {', '.join(names)}. {advice}") from error
