@@ -120,7 +120,7 @@ def read_balance(table: pd.DataFrame, pvalue: float | None, how: str = "weightin
         texts.append(f"Overidentification test of balance (Imai and Ratkovic 2014): p {signed_p(pvalue)}.")
     if left:
         where = "observed=" if observed else "the propensity formula"
-        texts.append(f"Add squares and interactions of {listing(after.index[after > BALANCED])} to {where}.")
+        texts.append(f"Add other terms of {listing(after.index[after > BALANCED])}, such as interactions, to {where}.")
     return Reading(_judged(after.max(), BALANCED, 2 * BALANCED), headline, tuple(texts))
 
 

@@ -224,7 +224,7 @@ def _score_sentences(record: FitRecord) -> list[str]:
             model = f"{text}, cross-fitted (Chernozhukov et al. 2018)"
         first = f"The propensity score (Rosenbaum and Rubin 1983) was estimated by {model}: {terms}."
     trimmed = f"Rows were trimmed by their propensity score: {record.trimmed}." * bool(record.trimmed)
-    clipped = "" if options.clip is None else f"Propensity scores were clipped: {words.clip_text(record)}."
+    clipped = "" if options.clip is None else f"Clipped propensity scores: {words.clip_text(record)}."
     transported = (
         "The weights include the density ratio of the covariates, target frame over sample, from a logit model of "
         "membership in the target frame on the covariates of the propensity formula."
