@@ -228,7 +228,7 @@ class EventStudy(Shown):
     plot = plots.plot_study
     summary = summary.summarize_event_study
     methods = methods.study_methods
-    report = sections.study_report
+    report, _report_parts = sections.other_report, sections.study_parts
 
     @property
     def outcome(self) -> str:

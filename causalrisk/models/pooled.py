@@ -168,7 +168,7 @@ class PooledResults(OneEffect):
 
     summary = summary.summarize_pooled
     methods = methods.pooled_methods
-    report = sections.pooled_report
+    report, _report_parts = sections.other_report, sections.pooled_parts
 
     def nlcom(self, expression: str) -> Any:
         """Pool nonlinear functions of `params` by Rubin's rules.

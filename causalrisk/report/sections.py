@@ -317,15 +317,17 @@ def assumptions_part(asked: Sequence[Asked]) -> Part:
     return Part("assumptions", "Assumptions", "\n".join(blocks))
 
 
-def study_report(
-    study: Any,
+def other_report(
+    res: Any,
     path: str | os.PathLike[str] = "report.html",
-    *,
     title: str | None = None,
     alpha: float = 0.05,
     assumptions: Mapping[str, str] | None = None,
 ) -> Path:
-    """Write a web page with the summary, plots, placebos, assumptions and methods.
+    """Write a web page with the summary, assumptions and methods, and diagnostics of this kind of result.
+
+    An event study has plots and a test of the placebos. LATE has the compliers, and overlap and balance of the
+    instrument. Pooled fits have overlap and balance in the first imputed data set.
 
     Parameters
     ----------
@@ -336,8 +338,9 @@ def study_report(
     alpha : float, default 0.05
         Significance level of the intervals.
     assumptions : mapping, optional
-        Your statements on "parallel_trends", "no_post_treatment" and "no_interference". Assumptions without a statement
-        appear as open questions.
+        Your statements by assumption: "no_post_treatment" and "no_interference", "parallel_trends" (event studies),
+        "unconfoundedness" (others), "exclusion" and "monotonicity" (LATE). Assumptions without a statement appear as
+        open questions.
 
     Returns
     -------
@@ -351,6 +354,17 @@ def study_report(
     OptionError
         If an assumption is unknown, or the file name has an ending other than .html or .htm.
     """
+    rows, then, named = res._report_parts()
+    asked = _asked(res._record, path, alpha, assumptions, res._place[1], **named)
+    parts = _parts(res._record, alpha, rows, res.summary(alpha), res.methods(), asked, then)
+    return write_page(path, title or f"Report: {res!r}", [], parts)
+
+
+Own = tuple[list[Row], str, dict[str, str]]  # parts of a page, code after the call, and words for the assumptions
+
+
+def study_parts(study: Any) -> Own:
+    """Return the parts of the report of an event study."""
 
     def effects(record: FitRecord, alpha: float) -> Body:
         said = "Effects on {} by {}: pointwise and simultaneous intervals.".format
@@ -364,92 +378,24 @@ def study_report(
             f"{signed_p(float(test.pvalue))}. A large p-value does not show that trends are parallel."
         ), None
 
-    rows: list[Row] = [("effects", "Effects", effects), ("placebos", "Placebos", placebos)]
     named = {"treat": "treatment", "outcome": f"the change of {study.outcome}"}
-    return _short_report(study, path, title, alpha, assumptions, rows, **named)
+    return [("effects", "Effects", effects), ("placebos", "Placebos", placebos)], "", named
 
 
-def _short_report(
-    res: Any, path: str | os.PathLike[str], title: str | None, alpha: float, assumptions: Mapping[str, str] | None,
-    rows: Sequence[Row], then: str = "", **named: str,
-) -> Path:  # fmt: skip
-    """Write the page of another kind of result, whose parts `rows` make. Options are as in `_asked` and `_parts`."""
-    asked = _asked(res._record, path, alpha, assumptions, res._place[1], **named)
-    parts = _parts(res._record, alpha, rows, res.summary(alpha), res.methods(), asked, then)
-    return write_page(path, title or f"Report: {res!r}", [], parts)
-
-
-def late_report(
-    res: Any,
-    path: str | os.PathLike[str] = "report.html",
-    title: str | None = None,
-    alpha: float = 0.05,
-    assumptions: Mapping[str, str] | None = None,
-) -> Path:
-    """Write a web page with the summary, the compliers, overlap and balance of the instrument, and methods.
-
-    Parameters
-    ----------
-    path : str or path, default "report.html"
-        File to write; an existing file is replaced.
-    title : str, optional
-        Heading.
-    alpha : float, default 0.05
-        Significance level of the intervals.
-    assumptions : mapping, optional
-        Your statements on "unconfoundedness" (of the instrument), "exclusion", "monotonicity", "no_post_treatment" and
-        "no_interference". Assumptions without a statement appear as open questions.
-
-    Returns
-    -------
-    Path
-        The file.
-
-    Raises
-    ------
-    UnavailableError
-        If matplotlib is not installed.
-    OptionError
-        If an assumption is unknown, or the file name has an ending other than .html or .htm.
-    """
+def late_parts(res: Any) -> Own:
+    """Return the parts of the report of `LATE`."""
 
     def compliers(record: FitRecord, alpha: float) -> Body:
         return table_html(res.compliers(), "Means of all units and of compliers"), None
 
     rows = [("compliers", "Compliers", compliers), *_rows_of_score(res._record, "Overlap of the instrument")]
-    named = {"treat": res.model.treat, "instrument": res.model.instrument}
-    return _short_report(res, path, title, alpha, assumptions, rows, **named)
+    return rows, "", {"treat": res.model.treat, "instrument": res.model.instrument}
 
 
-def pooled_report(
-    pooled: Any,
-    path: str | os.PathLike[str] = "report.html",
-    title: str | None = None,
-    alpha: float = 0.05,
-    assumptions: Mapping[str, str] | None = None,
-) -> Path:
-    """Write a web page with the pooled summary, methods, and overlap and balance in the first imputed data set.
-
-    Parameters
-    ----------
-    path, title, alpha, assumptions
-        As in `CausalResults.report`.
-
-    Returns
-    -------
-    Path
-        The file.
-
-    Raises
-    ------
-    UnavailableError
-        If matplotlib is not installed.
-    OptionError
-        If an assumption is unknown, or the file name has an ending other than .html or .htm.
-    """
-    rows = _rows_of_score(pooled._record, "Overlap in the first imputed data set")
+def pooled_parts(pooled: Any) -> Own:
+    """Return the parts of the report of pooled fits."""
     then = "\n\n# for each imputed data set; then\npooled = causalrisk.pool(fits)"
-    return _short_report(pooled, path, title, alpha, assumptions, rows, then)
+    return _rows_of_score(pooled._record, "Overlap in the first imputed data set"), then, {}
 
 
 def write_page(
