@@ -391,11 +391,12 @@ class Design:
         return self._with_columns(keep, keep_z)
 
     def _with_columns(self, keep: np.ndarray, keep_z: np.ndarray) -> Design:
-        X, Z = np.ascontiguousarray(self.X[:, keep]), np.ascontiguousarray(self.Z[:, keep_z])
+        X = self.X if keep.all() else np.ascontiguousarray(self.X[:, keep])
+        Z = self.Z if keep_z.all() else np.ascontiguousarray(self.Z[:, keep_z])
         return replace(
             self,
             X=X,
-            Z=X if np.array_equal(X, Z) else Z,  # one array, with one basis
+            Z=X if X is Z or np.array_equal(X, Z) else Z,  # one array, with one basis
             outcome_encoder=self.outcome_encoder.keeping(keep),
             propensity_encoder=self.propensity_encoder.keeping(keep_z),
         )
@@ -406,7 +407,7 @@ class Design:
         arm, k, rows = self.arm, self.n_arms, self.recorded
         cell, cells = (arm, self.labels) if self.periods is None else self.periods.cells(arm, self.labels)
         size = np.bincount(cell[rows], weights=self.units[rows], minlength=len(cells))
-        X = ColumnMoments.of(self.X[rows], cell[rows], len(cells))
+        X = ColumnMoments.of(self.X if rows.all() else self.X[rows], cell[rows], len(cells))
         same = self.Z is self.X and rows.all() and cell is arm
         Z = X if same else ColumnMoments.of(self.Z, arm, k)
         observation = None if self.observation is None else self._supported_observation(self.observation, notes)
