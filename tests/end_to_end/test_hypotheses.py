@@ -288,7 +288,7 @@ def test_an_outcome_twice_counts_once_and_one_fit_is_its_own_pairs(trial):
 def test_fits_of_other_rows_have_no_joint_distribution(trial):
     data = trial.assign(z=trial.z.mask(trial.z > 2))
     fits = [cr.AIPW.from_formula(f"{y} ~ x1", data, treat="d").fit() for y in ("y", "z")]
-    with pytest.raises(cr.DesignError, match=r"data.dropna\(subset=\['y', 'z'\]\)"):
+    with pytest.raises(cr.DesignError, match=r"data.dropna\(subset=\['y', 'z', 'x1'\]\)"):
         cr.simultaneous(fits)
     ratio = cr.AIPW.from_formula("ill ~ x1", data, treat="d", effect="ratio").fit()
     with pytest.raises(cr.DesignError, match="one `effect=` for both"):
