@@ -210,9 +210,6 @@ def joint_record(task: Task, joint_options: JREOptions, replicates: Replicates |
     robust = dataclasses.replace(plain, robust=robust_covariance(plain))
     with np.errstate(all="ignore"):  # replicates whose weights overflow are left out
         joint = train_from(robust, joint_options, notes, replicates)
-    if not joint.fit.determined:
-        found = "the outcome models are not determined, because a propensity replicate has a few very large weights"
-        raise errors.CausalRiskError(f"{found}.\nSimplify the formulas, or use IPWRA.")
     result = joint.fit.result
     if not result.success:
         method = joint_options.method or kinds.DEFAULT_METHOD
@@ -293,8 +290,11 @@ def train_from(
 
     @cache
     def trained(anchor: float) -> JointFit:
-        found = minimize_from_start(objective, anchor, options.method or kinds.DEFAULT_METHOD)
-        return JointFit(problem, objective, points, anchor, *found)
+        if not determined(objective.first, anchor):
+            found = "the outcome models are not determined, because a propensity replicate has a few very large weights"
+            raise errors.CausalRiskError(f"{found}.\nSimplify the formulas, or use IPWRA.")
+        minimum = minimize_from_start(objective, anchor, options.method or kinds.DEFAULT_METHOD)
+        return JointFit(problem, objective, points, anchor, *minimum)
 
     def variance(covariance: Array) -> float:
         C, means = problem.contrasts, problem.start.block("means")

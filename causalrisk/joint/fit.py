@@ -25,7 +25,7 @@ import numpy as np
 from causalrisk.errors import Failure, first_failure
 from causalrisk.estimation.engine import FieldsAlone, value_of
 from causalrisk.estimation.fits import Estimate, Refits, RefittedScores, collect_refits
-from causalrisk.joint.minimum import Objective, determined, newton, solve_constrained
+from causalrisk.joint.minimum import Objective, newton, solve_constrained
 from causalrisk.joint.objective import Expansion, Rows, Terms, bias_gradient, by_means, centred, expand, sums
 from causalrisk.joint.rows import Moments, Replicates, Scores, WeightedRows, derivative_of
 from causalrisk.joint.start import JointProblem, refitted
@@ -125,11 +125,6 @@ class JointFit(FieldsAlone):
         """Hessian of the Lagrangian with respect to beta, shape (K P, K P)."""
         found = self.at.at(self.alpha)[2][0]
         return found if self.objective.linear else found + self.objective.curvature(self.beta, self.at, self.nu)[0]
-
-    @property
-    def determined(self) -> bool:
-        """Whether the Hessian restricted to the directions that the constraint allows is invertible."""
-        return determined(self.at.projected(self.rows.lift_of_arms), self.alpha)
 
     @cached_property
     def means(self) -> Array:

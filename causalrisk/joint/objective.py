@@ -265,9 +265,11 @@ def _linear_sums(rows: Rows, weights: Weights, theta: Array, start: Array, terms
     r[..., :P] = known[:1, :, :P] - m[..., :P]
     d = m - terms.share * known
     d[..., :P] -= terms.level[:, None] * terms.constant
-    by_loss = share * (weights.w if terms.risk else w1)
-    by = np.stack([averaged * t2, averaged * tw, share * w2, by_loss], axis=1).reshape(len(E), -1)
-    grams = np.stack([weighted_grams(E[i], by[i]) for i in rows.slices], axis=1)
+    by_loss = weights.w if terms.risk else w1
+    by = np.empty((len(E), 4, R))
+    for k, (left, right) in enumerate(((averaged, t2), (averaged, tw), (share, w2), (share, by_loss))):
+        np.multiply(left, right, out=by[:, k])
+    grams = np.stack([weighted_grams(E[i], by[i].reshape(-1, 4 * R)) for i in rows.slices], axis=1)
     of_tt, of_tw, of_ww, of_loss = grams.reshape(4, R, n_arms, *grams.shape[2:])
 
     def number(total: Array, coefficients: Array) -> Array:
