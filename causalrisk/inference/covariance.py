@@ -36,7 +36,7 @@ from causalrisk.numerics.resampling import JACKKNIFE, MULTIPLIERS, RESAMPLE_STRE
 from causalrisk.runtime import ordered_map, progress_bar, worker_count
 
 NUMBERS, FEWEST = 2**22, 4  # per refit: maximum of rows times resamples, and minimum number of resamples
-IN_CACHE, MOST = 2**20, 4  # blocks refitted together: maximum of rows times resamples, and of blocks
+IN_CACHE, MOST = 2**20, 8  # blocks refitted together: maximum of rows times resamples, and of blocks
 T = TypeVar("T")
 
 
