@@ -9,7 +9,7 @@ the means is
 
 The first sum is over these N units. t_j is 1 for these units and otherwise 0. s2_j is the sample variance of the
 outcomes of unit j and the two nearest units of its arm (one with an estimated score, more if distances are tied). With
-exact matching, units of the same stratum are nearer than any other unit.
+exact matching, they are units of the same stratum, if it has enough of them in the arm.
 `bias_adjust` corrects Y_i(a). An estimated score adds `score_correction` to the covariance.
 """
 
@@ -71,7 +71,8 @@ class Matches:
         """Return the covariance of `columns` (m, q) and `y` (m,) among the matches of each unit, shape (n, q)."""
         y = y - y.mean()
         products = self.mean(columns * y[:, None]) - self.mean(columns) * self.mean(y)[:, None]
-        return np.asarray(products * (self.count / (self.count - 1))[:, None])
+        with np.errstate(divide="ignore", invalid="ignore"):  # NaN for a unit with one match
+            return np.asarray(products * (self.count / (self.count - 1))[:, None])
 
     def used(self, power: int, inside: Any = 1.0) -> Array:
         """Return, for each candidate, the sum of 1 / (number of matches)^power over `inside` units matched with it."""
@@ -195,7 +196,8 @@ def estimate_matched(
             problem = f"standard errors with an estimated score are not available with {name}= (Abadie and Imbens 2016)"
             raise OptionError(f'{problem}.\nUse `metric="mahalanobis"`, or leave {name}= out.')
     columns = metric_columns(weights, design, options, notes)
-    matches, neighbours = matches_of(columns, sample, options, design, WITHIN + (not estimated))
+    within = WITHIN + (not estimated)
+    matches, neighbours = matches_of(columns, sample, options, design, within)
     predicted = np.full((sample.n_arms, sample.n), np.nan)
     Z = sample.arrange(design.X if terms in (None, True) else named_columns(design, terms, "bias_adjust"))
     Z = whitened((Z - Z.mean(axis=0)) / np.where(np.ptp(Z, axis=0) > 0, Z.std(axis=0), 1.0)) if terms else Z
@@ -225,7 +227,11 @@ def estimate_matched(
     spread = []
     for own, near in zip(sample.slices, neighbours, strict=True):
         y = sample.y[own] - sample.y[own].mean()
-        spread.append(np.maximum(near.covariance(y[:, None], y)[:, 0], 0.0) @ noise[own])
+        variances = near.covariance(y[:, None], y)[:, 0]
+        if (few := near.count < within).any():  # in their stratum
+            anywhere = nearest(columns[own], slice(None), within)
+            variances = np.where(few, anywhere.covariance(y[:, None], y)[:, 0], variances)
+        spread.append(np.maximum(variances, 0.0) @ noise[own])
     covariance = (apart @ apart.T + np.diag(spread)) / count**2
     if estimated:
         covariance = covariance + score_correction(weights, options, means)
@@ -242,7 +248,7 @@ def estimate_matched(
 def matches_of(
     columns: Array, sample: Sample, options: ModelOptions, design: Design, within: int
 ) -> tuple[list[tuple[int, int, Matches]], list[Matches]]:
-    """Return the `MatchedRows.matches`, and for each arm the `within` nearest units of the same arm."""
+    """Return the `MatchedRows.matches`, and for each arm the `within` nearest units of the same arm and stratum."""
     spread = float(columns.std(axis=0).max(initial=0.0)) or 1.0
     far, caliper, toward = FAR * spread, options.caliper, options.population.toward
     if options.exact:
@@ -253,7 +259,7 @@ def matches_of(
     matched = range(sample.n_arms) if toward is None else [toward]
     pairs = [(a, b) for a in matched for b in range(sample.n_arms) if a != b]
     matches = [(a, b, match(of_arms[a], of_arms[b], options.n_neighbors, tied, caliper)) for a, b in pairs]
-    return matches, [match(own, own, within, tied) for own in of_arms]
+    return matches, [match(own, own, within, tied, far / 2 if options.exact else None) for own in of_arms]
 
 
 def fitted_slopes(Z: Array, y: Array, times: Array) -> Array:

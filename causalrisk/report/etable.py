@@ -166,7 +166,7 @@ def etable(
     columns = _columns(results, names, alpha)
     known = {term for column in columns for term in column.estimates.index}
     for column in columns:
-        labels = [rename.get(term, term) for term in column.estimates.index]
+        labels = [str(rename.get(term, term)) for term in column.estimates.index]
         if twice := sorted({label for label in labels if labels.count(label) > 1}):
             raise OptionError(f"rename= gives two parameters of one model the name {twice[0]!r}.\nUse different names.")
         column.estimates.index = pd.Index(labels)

@@ -136,6 +136,17 @@ def test_variances_of_exact_matching_are_from_units_of_the_stratum():
     np.testing.assert_allclose([res.effect, res.effect_se], [effects.mean(), expected], rtol=1e-10)
 
 
+def test_variances_in_small_strata_are_from_the_nearest_units_anywhere():
+    """A stratum has two units of each arm; three give a variance. The names of the strata do not matter."""
+    rng = np.random.default_rng(0)
+    g, x = np.arange(100) // 4, rng.normal(size=25).repeat(4) + rng.normal(size=100) / 20
+    data = pd.DataFrame({"d": np.arange(100) % 2, "x": x, "y": 2 * x + np.arange(100) % 2 + rng.normal(size=100) / 5})
+    names = [np.array([f"s{k:02d}" for k in order])[g] for order in (range(25), rng.permutation(25))]
+    fits = [Matching.from_formula("y ~ x + g", data.assign(g=of), treat="d", exact="g").fit() for of in names]
+    np.testing.assert_allclose(fits[0].params, fits[1].params, rtol=1e-10)
+    np.testing.assert_allclose(fits[0].bse, fits[1].bse, rtol=1e-8)
+
+
 def test_matches_give_the_means_and_weights():
     data = drawn().set_index(pd.Index([f"unit {i}" for i in range(80)]))
     res = Matching.from_formula("y ~ x1 + x2 + x3", data, treat="d", target="treated", n_neighbors=2).fit()
