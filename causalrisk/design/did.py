@@ -356,7 +356,7 @@ def adoption(data: Any, *, time: str, unit: str, begins: str) -> Adoption:
         advice = f"{never_begin}, or `data=data[~{column}.isin([{values}])]` if they are always treated"
         if set(first[known].unique()) <= {0, 1} and not set(names[1:]) & {1}:  # an indicator of treatment
             when = f'data["{time}"].where({column} == 1).groupby(data["{unit}"]).transform("min")'
-            advice = f"`{when}` if {begins!r} is 1 from then on"
+            advice = f"`{when}` if {begins!r} is 1 from the first treated period on"
         raise DesignError(f"begins={begins!r} is {found}; expected a later first period of treatment.\nUse {advice}.")
     _check_fixed(start, units, f"begins={begins!r}", "Leave these units out of the data.")
     of_units = pd.Series(start).groupby(unit_codes).first().to_numpy()

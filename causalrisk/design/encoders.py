@@ -319,7 +319,7 @@ def fill_covariates(
 
 
 def _has_levels(name: str, codes: Sequence[str], numeric: bool) -> bool:
-    """Return whether a covariate is categorical. If it is, expressions of its values raise a DesignError."""
+    """Return whether a covariate is categorical. If it is, terms that transform it raise a DesignError."""
     used = [code for code in codes if any(use.name == name and use.role != "called" for use in uses(code))]
     whole = [code for code in used if language.whole_variable(code) == name]
     in_levels = [code for code in whole if code.startswith("C(")]

@@ -211,7 +211,7 @@ class ColumnMoments:
             parts = [(others, "linearly dependent on earlier columns"), (level, "constant")]
             found = " and ".join(f"{listing(part)} ({why})" for part, why in parts if part)
             if collinear == "raise":
-                found = f'the {model} model has columns to drop, and collinear="raise": {found}'
+                found = f'collinear="raise", but the {model} model has redundant columns: {found}'
                 raise DesignError(f'{found}.\nLeave these columns out of the formula, or use `collinear="drop"`.')
             notes.append(f"dropped {found}. The effect is the same; no action is needed.")
         if not constant:

@@ -476,7 +476,8 @@ def sensitivity_bounds(
     for name, typed, values in (("cf_y", cf_y, shares[0]), ("cf_d", cf_d, shares[1])):
         if not ((values >= 0) & (values <= 1 if name == "cf_y" else values < 1)).all():
             instead = f'Use `{name}=0.03`, or `benchmark="x"` for the strength of a covariate.'
-            raise errors.OptionError(f"{name}={typed!r}; expected numbers from 0 to 1.\n{instead}")
+            expected = "numbers from 0 to 1" if name == "cf_y" else "numbers from 0 to below 1"
+            raise errors.OptionError(f"{name}={typed!r}; expected {expected}.\n{instead}")
     if not (errors.is_number(rho) and -1 <= rho <= 1):
         raise errors.OptionError(f"rho={rho!r}; expected a correlation, from -1 to 1.\nUse `rho=1`.")
     record.check_observed(CONFOUNDER)

@@ -194,7 +194,7 @@ class ArmWeights:
     """Spread of the weights of one arm.
 
     `n` counts observations. `effective_n` is (sum w)^2 / sum w^2. `top_share` is the share of the total weight held by
-    the 1% of observations with the largest weights (at least one), and `largest_share` the share of the largest.
+    the 1% of observations with the largest weights, at least one observation. `largest_share` is that of the largest.
     `extreme` counts importance weights above 1e6. `largest` is the largest importance weight. `heaviest` is the largest
     product of importance weight and probability weight (scaled to mean one). `alone_n` and `alone_share` are effective
     n and largest share under the probability weights alone.

@@ -86,7 +86,7 @@ def wald_test(record: FitRecord, r_matrix: Any) -> Any:
     params, covariance = record.estimate.params, intervals.parameter_covariance(record)
     statistic, count, impossible = intervals.wald_statistic(left, right, params, covariance)
     if impossible:
-        raise OptionError("the hypotheses contradict each other or an exact estimate.\nLeave one out.")
+        raise OptionError("the hypotheses cannot all be true.\nLeave one out.")
     return intervals.joint_test(statistic, count, record.df)
 
 

@@ -414,15 +414,16 @@ def boot_pvalues(record: FitRecord, null: float | None = None, method: str | Non
     null : float, optional
         Null value of the effects; by default the value for no effect. Group means are tested against zero.
     method : {"studentized", "percentile", "basic"}, optional
-        Method of `conf_int` whose interval is inverted. By default "studentized" for the multiplier bootstrap, which it
-        needs, and "percentile" for others.
+        Method of `conf_int` whose interval is inverted. By default "studentized" for the multiplier bootstrap,
+        the only one that has it, and "percentile" for others.
 
     Returns
     -------
     Series
-        P-values 2 (1 + m) / (1 + B), at most 1, for B resamples. m is the number of resamples beyond the null value
-        ("percentile"), its reflection about the estimate ("basic") or the t statistic ("studentized"), on the side with
-        fewer. Up to one resample, a p-value is the smallest alpha whose interval excludes the null value.
+        P-values 2 (1 + m) / (1 + B), at most 1, for B resamples. m is the number of resamples beyond a threshold, on
+        the side with fewer. The threshold is the null value ("percentile"), its reflection about the estimate ("basic")
+        or the t statistic ("studentized"). A p-value is, to within 2 / (1 + B), the smallest alpha whose interval
+        excludes the null value.
 
     Raises
     ------

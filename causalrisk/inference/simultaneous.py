@@ -229,11 +229,7 @@ def _effects_influence(record: FitRecord, first: FitRecord) -> Array:
     if not same:
         advice = "Use the same `weights=`, `cluster=` and order of the rows for both."
         if not one.index.sort_values().equals(other.index.sort_values()):
-            encoders = [of for design in (other, one) for of in (design.outcome_encoder, design.propensity_encoder)]
-            names = dict.fromkeys(
-                [other.endog_name, one.endog_name, *(name for of in encoders for name in of.variables)]
-            )
-            advice = f"Use `data.dropna(subset={list(names)})` for both."
+            advice = "Use `data.dropna(subset=[...])` for both, with the variables of both in the brackets."
         raise DesignError(f"the fits differ in their rows, weights or clusters.\n{advice}")
     values, sample = record.estimate.influence[:, : len(record.effect_names)], record.sample
     return first.sample.arrange(np.concatenate([sample.restore(values), values[: sample.n_frame]]))

@@ -252,15 +252,15 @@ def minimize_from_start(objective: Objective, alpha: float, method: str) -> tupl
             for _ in range(NEWTON_STEPS):
                 theta = unstack((z + across @ moves)[None], shape)
                 at = objective.of_models(theta)
-                step = solve_each((at.u[1] @ across), -at.u[0][..., None])[0, :, 0]
+                steep = at.u[1] @ across  # singular where all fitted means are at their bounds
+                step = solve_each(steep, -at.u[0][..., None])[0, :, 0]
                 moves = moves + step
                 if not np.abs(step).max(initial=0.0) > 1e-13 * (1 + np.abs(moves).max(initial=0.0)):
                     break
             z = z + across @ moves
             value, gradient, hessian = (part[0] for part in at.at(alpha))
-            steep = at.u[1][0] @ across
-            nu = -np.linalg.solve(steep.T, across.T @ gradient)
-            tangent = along - across @ np.linalg.solve(steep, at.u[1][0] @ along)
+            nu = -solve_each(steep.transpose(0, 2, 1), (across.T @ gradient)[None, :, None])[0, :, 0]
+            tangent = along - across @ solve_each(steep, at.u[1] @ along)[0]
             if not linear:
                 hessian = hessian + objective.curvature_of_models(theta, at, nu[None])[0]
             free = tangent.T @ hessian @ tangent

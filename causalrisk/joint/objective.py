@@ -96,9 +96,9 @@ class Rows:
     offset : ndarray, shape (n, 1), or None
         Known part of the linear predictor.
     averaged, measured : ndarray, shape (n, 1), or 1.0
-        `averaged` is one in the rows over which predictions are averaged. `measured` is one in the rows whose mean tilt
-        divides the weights. Both are one in all rows unless the target is a data frame. Then `averaged` is one in the
-        rows of the frame only, and `measured` is one in the rows of the sample only.
+        `averaged` is one in the rows over which predictions are averaged. The weights are divided by the mean tilt of
+        the rows where `measured` is one. Both are one in all rows unless the target is a data frame. Then `averaged` is
+        one in the rows of the frame only, and `measured` is one in the rows of the sample only.
     """
 
     X: Array
@@ -128,7 +128,7 @@ class Rows:
         return np.concatenate([values[a, members] for a, members in enumerate(self.slices)])
 
     def counted(self, mean: Array, start: Array, terms: Terms) -> Array:
-        """Return the part of the predictions that counts in V: m_a - c (m_a of IPWRA) - `level`, shape (K, n, R)."""
+        """Return the predictions in V, m_a - c (m_a of IPWRA) - `level`, shape (K, n, R). c is `terms.share`."""
         known = terms.share * self.family.mean(self.predictors(start)) if terms.share else 0.0
         return mean - known - terms.level[:, None, None]
 

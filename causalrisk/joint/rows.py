@@ -284,7 +284,7 @@ class WeightedRows(FieldsAlone):
 
     @cached_property
     def divisors(self) -> tuple[Array, list[Array], list[float]]:
-        """Divisors of the importance weights, means of `Equations.measure`, for each column of row weights.
+        """Divisors of the importance weights for each column of row weights: the means of `Equations.measure`.
 
         The first item is at the fitted scores, shape (R,). The second has R arrays for the replicates. With a target
         frame, the third has each column's mean tilt.

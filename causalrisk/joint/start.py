@@ -117,7 +117,7 @@ class JointProblem:
 
     @property
     def contrasts(self) -> Array:
-        """Contrasts C of the arms, (K - 1, K), of squared length two, times `bias_slopes` (1 for a difference)."""
+        """Contrasts of the arms with squared length two, (K - 1, K), then multiplied by `bias_slopes`."""
         return -np.sqrt(2) * helmert(len(self.slopes)) * self.bias_slopes
 
     def net_means(self, raw: Array, mean_bias: Array) -> Array:

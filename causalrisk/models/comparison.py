@@ -370,7 +370,7 @@ def _check_failures(comparison: Comparison, max_failed: float, notes: errors.Not
         lost = f"{failed.max()} of {drawn} resamples failed, more than max_failed={max_failed:g} allows: {counts}"
         advice = f"{first}Simplify the formulas, leave these estimators out, or use a larger max_failed=."
         results = ComparisonResults(dataclasses.replace(comparison, drawn=tuple(known)))
-        kept = "`err.results` has the comparison without their bootstrap."
+        kept = "`err.results` has the comparison, without their standard errors."
         raise errors.BootstrapError(f"{lost}.\n{advice} {kept}", results)
     if failed.any():
         lost = f"the standard errors leave out some of {drawn} resamples: {counts}"

@@ -41,7 +41,7 @@ OF_ONE = "does not vary within a group|has 1 observations|cannot be left out|onl
 
 
 @dataclass(frozen=True, eq=False)
-class EventStudy(Shown):
+class EventStudy(Shown, sections.HasReport):
     """Effects of a treatment that starts at different times, returned by `event_study`.
 
     Parameters
@@ -133,7 +133,7 @@ class EventStudy(Shown):
             Significance level of the intervals.
         adjust : {"single-step", "holm", "bonferroni", "hochberg", "fdr_bh"}, optional
             Method that adjusts the p-values and makes the intervals simultaneous, as in `CausalResults.pairwise`. None
-            leaves both unadjusted.
+            leaves both unadjusted, and "fdr_bh" the intervals.
 
         Returns
         -------
@@ -228,7 +228,7 @@ class EventStudy(Shown):
     plot = plots.plot_study
     summary = summary.summarize_event_study
     methods = methods.study_methods
-    report, _report_parts = sections.other_report, sections.study_parts
+    _report_parts = sections.study_parts
 
     @property
     def outcome(self) -> str:

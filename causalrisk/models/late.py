@@ -225,7 +225,7 @@ class LATE:
         return f"LATE: {design.formula}, {self.treat} by {self.instrument}, n {design.nobs}"
 
 
-class LATEResults(OneEffect):
+class LATEResults(OneEffect, sections.HasReport):
     """The local average treatment effect with standard errors and tests, returned by `LATE.fit`.
 
     Attributes
@@ -430,7 +430,7 @@ class LATEResults(OneEffect):
         return tidy.glance(record).assign(**own, complier_share=self.complier_share)
 
     methods = methods.late_methods
-    report, _report_parts = sections.other_report, sections.late_parts
+    _report_parts = sections.late_parts
 
     def __repr__(self) -> str:
         shown = f"{self.effect:.4g} ({self.bse.iloc[0]:.4g}), first-stage F {self._shown_f}, n {self.nobs}"

@@ -354,8 +354,8 @@ def permutation_test(
     ----------
     n_permutations : int or "all", optional
         Number of random permutations. The default is 9999 for linear outcome models without importance weights, which
-        are fast. It is 199 for other estimators, which are refitted each time. With "all", each possible assignment is
-        used once, without Monte Carlo error. So is it if there are at most `n_permutations` assignments.
+        are fast. It is 199 for other estimators, which are refitted each time. Each possible
+        assignment is used once, without Monte Carlo error, with "all" or if there are at most `n_permutations`.
     strata : str, array_like or list of them, optional
         Strata, blocks or pairs within which the treatment was assigned: the name of a variable of the model's formulas
         or of `data`, or one value per row. A list gives one stratum per combination of values.

@@ -67,7 +67,7 @@ def _column(name: str, doc: str) -> property:
     return property(lambda pooled: pd.Series(pooled.summary_frame()[name]), doc=doc)
 
 
-class PooledResults(OneEffect):
+class PooledResults(OneEffect, sections.HasReport):
     """Effects pooled over imputations, returned by `pool`.
 
     Parameters
@@ -168,7 +168,7 @@ class PooledResults(OneEffect):
 
     summary = summary.summarize_pooled
     methods = methods.pooled_methods
-    report, _report_parts = sections.other_report, sections.pooled_parts
+    _report_parts = sections.pooled_parts
 
     def nlcom(self, expression: str) -> Any:
         """Pool nonlinear functions of `params` by Rubin's rules.

@@ -162,11 +162,11 @@ def etable(
     for option, named in (("rename", rename), ("extra", extra)):
         if not isinstance({} if named is None else named, Mapping):
             raise OptionError(f"{option}={named!r}; expected a mapping.\nUse `{option}={{'ATE': ...}}`.")
-    rename = rename or {}
+    rename = {term: str(label) for term, label in (rename or {}).items()}
     columns = _columns(results, names, alpha)
     known = {term for column in columns for term in column.estimates.index}
     for column in columns:
-        labels = [str(rename.get(term, term)) for term in column.estimates.index]
+        labels = [rename.get(term, term) for term in column.estimates.index]
         if twice := sorted({label for label in labels if labels.count(label) > 1}):
             raise OptionError(f"rename= gives two parameters of one model the name {twice[0]!r}.\nUse different names.")
         column.estimates.index = pd.Index(labels)

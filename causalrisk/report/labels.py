@@ -412,7 +412,7 @@ def distribution_words(record: FitRecord) -> str:
     less = "one" if record.cov_type == JACKKNIFE else "groups" if record.spec.matched else "outcome coefficients"
     source = f" (observations minus {less})"
     if record.design.survey is not None:
-        source = " (units minus strata)" if record.design.replication is None else " (of the replicate weights)"
+        source = " (units minus strata)" if record.design.replication is None else " (rank of the weights minus one)"
     elif record.design.cluster_name is not None:
         source = " (clusters minus one)"
     return distribution_of(record.df) + source * bool(np.isfinite(record.df) and record.df == record.residual_df)

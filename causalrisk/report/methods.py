@@ -253,7 +253,7 @@ def _objective_sentence(record: FitRecord, joint: JointRecord) -> str:
     return (
         "The outcome models of all groups were fitted together to minimise the risk of the "
         f"{record.options.population.estimand} (squared net bias plus sampling variance), {over}. "
-        f"{NET_BIAS}. It is constrained to zero at the fitted score. The weight of the shrinkage toward IPWRA, "
+        f"{NET_BIAS}. It is zero at the fitted propensity score. The weight of the shrinkage toward IPWRA, "
         f"{joint.anchor:g}, was {chosen}.{share}"
     )
 

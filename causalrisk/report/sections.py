@@ -317,47 +317,50 @@ def assumptions_part(asked: Sequence[Asked]) -> Part:
     return Part("assumptions", "Assumptions", "\n".join(blocks))
 
 
-def other_report(
-    res: Any,
-    path: str | os.PathLike[str] = "report.html",
-    title: str | None = None,
-    alpha: float = 0.05,
-    assumptions: Mapping[str, str] | None = None,
-) -> Path:
-    """Write a web page with the summary, assumptions and methods, and diagnostics of this kind of result.
+class HasReport:
+    """Results with a report of their own kind, whose parts `_report_parts` returns."""
 
-    An event study has plots and a test of the placebos. LATE has the compliers, and overlap and balance of the
-    instrument. Pooled fits have overlap and balance in the first imputed data set.
+    def report(
+        self: Any,
+        path: str | os.PathLike[str] = "report.html",
+        title: str | None = None,
+        alpha: float = 0.05,
+        assumptions: Mapping[str, str] | None = None,
+    ) -> Path:
+        """Write a web page with the summary, assumptions and methods, and diagnostics of this kind of result.
 
-    Parameters
-    ----------
-    path : str or path, default "report.html"
-        File to write; an existing file is replaced.
-    title : str, optional
-        Heading.
-    alpha : float, default 0.05
-        Significance level of the intervals.
-    assumptions : mapping, optional
-        Your statements by assumption: "no_post_treatment" and "no_interference", "parallel_trends" (event studies),
-        "unconfoundedness" (others), "exclusion" and "monotonicity" (LATE). Assumptions without a statement appear as
-        open questions.
+        An event study has plots and a test of the placebos. LATE has the compliers, and overlap and balance of the
+        instrument. Pooled fits have overlap and balance in the first imputed data set.
 
-    Returns
-    -------
-    Path
-        The file.
+        Parameters
+        ----------
+        path : str or path, default "report.html"
+            File to write; an existing file is replaced.
+        title : str, optional
+            Heading.
+        alpha : float, default 0.05
+            Significance level of the intervals.
+        assumptions : mapping, optional
+            Your statements by assumption: "no_post_treatment" and "no_interference", "parallel_trends" (changes over
+            time), "unconfoundedness" (others), "exclusion" and "monotonicity" (LATE). Assumptions without a statement
+            appear as open questions.
 
-    Raises
-    ------
-    UnavailableError
-        If matplotlib is not installed.
-    OptionError
-        If an assumption is unknown, or the file name has an ending other than .html or .htm.
-    """
-    rows, then, named = res._report_parts()
-    asked = _asked(res._record, path, alpha, assumptions, res._place[1], **named)
-    parts = _parts(res._record, alpha, rows, res.summary(alpha), res.methods(), asked, then)
-    return write_page(path, title or f"Report: {res!r}", [], parts)
+        Returns
+        -------
+        Path
+            The file.
+
+        Raises
+        ------
+        UnavailableError
+            If matplotlib is not installed.
+        OptionError
+            If an assumption is unknown, or the file name has an ending other than .html or .htm.
+        """
+        rows, then, named = self._report_parts()
+        asked = _asked(self._record, path, alpha, assumptions, self._place[1], **named)
+        parts = _parts(self._record, alpha, rows, self.summary(alpha), self.methods(), asked, then)
+        return write_page(path, title or f"Report: {self!r}", [], parts)
 
 
 Own = tuple[list[Row], str, dict[str, str]]  # parts of a page, code after the call, and words for the assumptions

@@ -188,6 +188,7 @@ def table_one(
     if contrasts:
         said.append(_note_on_differences(threshold, labels[0], "sqrt(mean of the groups' variances)"))
     frame = pd.DataFrame.from_dict(numbers, orient="index").rename_axis("covariate")
+    frame = frame[sorted(frame, key=lambda name: name.startswith("SMD"))]  # last, also if only some rows have medians
     return PaperTable(ResultTable(_rows(found, shown, absent), header, title=title), [*said, *notes], frame)
 
 

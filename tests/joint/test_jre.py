@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import warnings
 
 import numpy as np
 import pandas as pd
@@ -408,3 +409,18 @@ def test_replicates_whose_weights_have_no_bounds_are_left_out():
         fit(data, formula, n_replicates=None, replicates=given, shrinkage=1.0)
     with pytest.raises(cr.CausalRiskError, match="outcome models are not determined"):  # nor in a stack
         fit(data, formula, options={"learner": "smooth"}, n_replicates=None, replicates=given, shrinkage=1.0)
+
+
+@pytest.mark.parametrize("seed", [1, 3, 4])
+def test_searches_step_back_from_fitted_means_of_zero_and_one(seed):
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(40, 3))
+    d = rng.random(40) < 1 / (1 + np.exp(-x[:, 0]))
+    b = rng.random(40) < 1 / (1 + np.exp(-x[:, 0] - x[:, 1] - d))
+    data = pd.DataFrame(x, columns=["x1", "x2", "x3"]).assign(b=1 * b, d=1 * d)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # few rows, and a search that may not converge
+        res = fit(data, "b ~ x1 + x2 + x3", options={"family": "binomial"}, shrinkage=1e-3, n_replicates=None)
+    at = res.joint.optimize_result
+    assert res.converged == at.success
+    assert at.fun < 1.0 and np.isfinite(res.bse).all()  # one at IPWRA, in the unit of the search

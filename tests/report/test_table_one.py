@@ -159,7 +159,8 @@ def test_weighted_numbers_are_those_of_r():
     married = births[births.mbsmoke == 0]
     share = f"{100 * found.loc[('mmarried', 0), 'mean']:.1f}%"
     assert cells(table)["mmarried"][0] == f"{married.mmarried.sum()} ({share})"  # rows, and their weighted share
-    by_median = table_one(["fage", "medu", "mage"], births, median=["fage", "medu"], **options)
+    by_median = table_one(["mage", "fage", "medu"], births, median=["fage", "medu"], **options)
+    assert by_median.frame.columns[-1] == "SMD"
     quartiles = cells(by_median)
     numbers = by_median.frame[[f"{name} 0" for name in ("q25", "median", "q75")]]
     assert numbers.loc["mage"].isna().all()
