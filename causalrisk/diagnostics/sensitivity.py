@@ -297,7 +297,8 @@ def _limit_robustness(record: FitRecord, scale: BiasScale, z: float) -> float:
     distance = margin(0.0)
     if not distance > 0:
         return np.nan if np.isnan(distance) else 0.0  # NaN without a standard error
-    return root_between(margin, 0.0, robustness_value(scale.effect / scale.size))
+    most = robustness_value(scale.effect / scale.size)
+    return root_between(margin, 0.0, most) if most < 1 else most
 
 
 STRENGTHS = (0.01, 0.03, 0.1)

@@ -25,7 +25,7 @@ from causalrisk.numerics.arrays import Array
 
 def linear_hypotheses(r_matrix: Any, names: Sequence[str]) -> tuple[Array, Array]:
     """Parse j hypotheses R params = q, given as text, a matrix R or a pair (R, q). Return R (j, d) and q (j,)."""
-    if isinstance(r_matrix, list) and r_matrix and all(isinstance(text, str) for text in r_matrix):
+    if isinstance(r_matrix, list | tuple) and r_matrix and all(isinstance(text, str) for text in r_matrix):
         r_matrix = ", ".join(r_matrix)
     if isinstance(r_matrix, str):
         without_names = re.sub("|".join(re.escape(name) for name in names), "", r_matrix)
@@ -35,10 +35,15 @@ def linear_hypotheses(r_matrix: Any, names: Sequence[str]) -> tuple[Array, Array
             raise OptionError(f"{r_matrix!r} has the sign {found[0]}; expected =.\n{advice}")
         return linear_constraint(names, r_matrix)
     left, right = r_matrix if isinstance(r_matrix, tuple) and len(r_matrix) == 2 else (r_matrix, 0.0)
-    matrix = np.atleast_2d(np.asarray(left, dtype=float))
-    if matrix.shape[1] != len(names):
+    try:
+        matrix = np.atleast_2d(np.asarray(left, dtype=float))
+        right = np.broadcast_to(np.asarray(right, dtype=float), len(matrix))
+    except (TypeError, ValueError):
+        problem = "the hypotheses are neither text, nor a matrix R, nor a pair (R, q) of a matrix and a number per row"
+        raise OptionError(f'{problem}.\nUse `"{names[0]} = 0"`, for example.') from None
+    if matrix.ndim > 2 or matrix.shape[1] != len(names):
         raise OptionError(f"the matrix has {matrix.shape[1]} columns; expected {len(names)}, for {', '.join(names)}.")
-    return matrix, np.broadcast_to(np.asarray(right, dtype=float), len(matrix))
+    return matrix, right
 
 
 def combination_errors(record: FitRecord, left: Array) -> Array:

@@ -206,7 +206,8 @@ def simultaneous_frame(records: Sequence[FitRecord], names: Sequence[str], adjus
     values = np.concatenate([record.estimate.params[: len(record.effect_names)] for record in records])
     se = np.concatenate([record.std_errors[: len(record.effect_names)] for record in records])
     errors = np.concatenate([intervals.contrast_errors(record) for record in records])
-    covariance, df = influence_covariance(first, influence), min(record.df for record in records)
+    df = np.repeat([record.df for record in records], len(first.effect_names))
+    covariance = influence_covariance(first, influence)
     with np.errstate(invalid="ignore", divide="ignore"):  # no correlation where there is no sampling error
         covariance = covariance * np.outer(*[errors / np.sqrt(np.diag(covariance))] * 2)
     np.fill_diagonal(covariance, errors**2)

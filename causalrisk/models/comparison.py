@@ -170,6 +170,7 @@ class ComparisonResults(Shown):
         return f"{count} estimator{'s' * (count > 1)}: {ranges}, {design.contrast}, n {design.nobs}"
 
 
+@errors.with_other_names
 def simultaneous(
     results: Iterable[CausalResults] | Mapping[str, CausalResults],
     *,

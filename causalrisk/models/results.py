@@ -113,8 +113,9 @@ class Shown(table.HasSummary):
     _fits: ClassVar[tuple[str, ...]] = ()  # code for the attribute {} of the fits, which have more attributes
 
     def __init_subclass__(cls) -> None:
-        for name, method in list(vars(cls).items()):
-            if inspect.isfunction(method) and not name.startswith("_"):
+        for name, method in inspect.getmembers(cls, inspect.isfunction):
+            inherited = name not in vars(cls) and hasattr(method, "__wrapped__")
+            if not (name.startswith("_") or inherited):
                 setattr(cls, name, errors.with_other_names(method))
 
     def __getattr__(self, name: str) -> Any:

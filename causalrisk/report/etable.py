@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any
 
@@ -165,11 +165,12 @@ def etable(
     rename = {term: str(label) for term, label in (rename or {}).items()}
     columns = _columns(results, names, alpha)
     known = {term for column in columns for term in column.estimates.index}
-    for column in columns:
-        labels = [rename.get(term, term) for term in column.estimates.index]
-        if twice := sorted({label for label in labels if labels.count(label) > 1}):
-            raise OptionError(f"rename= gives two parameters of one model the name {twice[0]!r}.\nUse different names.")
-        column.estimates.index = pd.Index(labels)
+    for place, column in enumerate(columns):
+        estimates = column.estimates.drop(index=list(drop), errors="ignore").rename(index=rename)
+        if estimates.index.has_duplicates:
+            twice = estimates.index[estimates.index.duplicated()][0]
+            raise OptionError(f"rename= gives two parameters of one model the name {twice!r}.\nUse different names.")
+        columns[place] = replace(column, estimates=estimates)
     terms = list(dict.fromkeys(str(term) for column in columns for term in column.estimates.index))
     means = {rename.get(term, term) for term in (*terms, *rename) if term.startswith(MEANS)}
     terms.sort(key=lambda term: term in means)  # below the effects of all columns
@@ -177,12 +178,11 @@ def etable(
         for term in asked or ():
             if term not in known and (option == "rename" or term not in terms):
                 raise OptionError(f"{option}: {term!r} is not a parameter of any column.\n{nearest(term, terms)}")
-    left_out = {rename.get(term, term) for term in drop}
     shown = terms if keep is None else dict.fromkeys(rename.get(term, term) for term in keep)
-    terms = [term for term in shown if term not in left_out]
+    terms = [term for term in shown if term not in drop]
     for i, column in enumerate(columns, 1):
         if column.estimates.index.intersection(terms).empty:
-            own = ", ".join(column.estimates.index)
+            own = ", ".join(column.estimates.index) or "all in drop="
             raise OptionError(f"keep= and drop= leave no parameter in column ({i}).\nIts parameters are {own}.")
     specs = _formats(terms, columns, digits)
     starred = set(terms) - means if stars else ()
@@ -240,9 +240,12 @@ def _columns(results: Any, names: Sequence[str] | None, alpha: float) -> list[Co
 def _column(res: Any, name: str | None, alpha: float) -> Column:
     if hasattr(type(res), "pretrend_test"):
         return _event_study_column(res, name, alpha)
-    if not all(hasattr(res, needed) for needed in ("params", "bse", "pvalues", "conf_int")):
+    needed = ("params", "bse", "pvalues", "conf_int")
+    found = next((f"has no {name}; expected a fit" for name in needed if not hasattr(res, name)), "")
+    if found or np.ndim(res.params) > 1:
         instead = "`res.table_one()` for balance, or " * isinstance(res, pd.DataFrame)
-        raise OptionError(f"{type(res).__qualname__} has no params; expected a fit.\nUse {instead}`model.fit()`.")
+        found = found or "has several equations; expected a fit of one"
+        raise OptionError(f"{type(res).__qualname__} {found}.\nUse {instead}`model.fit()`.")
     labels = list(res.params.index) if isinstance(res.params, pd.Series) else list(res.model.exog_names)
     labels, groups = list(map(str, labels)), ()
     numbers = np.column_stack([res.params, res.bse, res.tvalues, res.pvalues, np.asarray(res.conf_int(alpha))])

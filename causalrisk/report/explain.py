@@ -103,7 +103,9 @@ def read_overlap(
     return Reading(verdict, f"Overlap is {word}: {left}.", tuple(texts))
 
 
-def read_balance(table: pd.DataFrame, pvalue: float | None, how: str = "weighting", observed: bool = False) -> Reading:
+def read_balance(
+    table: pd.DataFrame, pvalue: float | None, how: str = "weighting", where: str = "the propensity formula"
+) -> Reading:
     """Interpret the table of `balance()`, with the p-value of `balance_test()` if there is one."""
     covariates = table[table["kind"] != "distance"]
     before, after = covariates["diff before"].abs(), covariates["diff after"].abs()
@@ -119,8 +121,8 @@ def read_balance(table: pd.DataFrame, pvalue: float | None, how: str = "weightin
     if pvalue is not None:
         texts.append(f"Overidentification test of balance (Imai and Ratkovic 2014): p {signed_p(pvalue)}.")
     if left:
-        where = "observed=" if observed else "the propensity formula"
-        texts.append(f"Add other terms of {listing(after.index[after > BALANCED])}, such as interactions, to {where}.")
+        names = listing(after.index[after > BALANCED])
+        texts.append(f"Add {names}, or further terms such as interactions with them, to {where}.")
     return Reading(_judged(after.max(), BALANCED, 2 * BALANCED), headline, tuple(texts))
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import pandas as pd
 
 from causalrisk.diagnostics import balance, scores, sensitivity
-from causalrisk.errors import CausalRiskError, OptionError, check_alpha, failures_frame
+from causalrisk.errors import CausalRiskError, OptionError, check_alpha, failures_frame, one_of
 from causalrisk.estimation.overlap import advice_on_overlap
 from causalrisk.estimation.record import FitRecord
 from causalrisk.report import explain, methods, plots, summary
@@ -99,6 +99,7 @@ def report(
         If an assumption is unknown, or the file name has an ending other than .html or .htm.
     """
     record.design.check_in_memory("the report", "Use `res.methods()`, `res.summary()` and `res.balance()`. ")
+    one_of("short", short, (False, True))
     asked = _asked(record, path, alpha, assumptions)
     scored, means = record.spec.uses_propensity, not record.options.quantiles
     units = "rows" if record.design.cluster is None else "clusters"
@@ -219,10 +220,11 @@ def _balance(record: FitRecord, alpha: float) -> Body:
     except CausalRiskError:  # only some propensity models have the test
         pvalue = None
     parts = {contrast: table.xs(contrast) if record.design.n_arms > 2 else table for contrast in record.contrasts}
-    how = record.spec.adjustment
-    reading = by_contrast({contrast: explain.read_balance(part, pvalue, how) for contrast, part in parts.items()})
+    how, on_covariates = record.spec.adjustment, record.spec.matched and record.options.metric != "propensity"
+    where = f"the {'outcome' if on_covariates else 'propensity'} formula"
+    readings = {contrast: explain.read_balance(part, pvalue, how, where) for contrast, part in parts.items()}
     caption = f"Differences between the groups before and after {how}. The dashed line is at 0.1."
-    return figure_html(caption, plots.plot_balance, record), reading
+    return figure_html(caption, plots.plot_balance, record), by_contrast(readings)
 
 
 def _table_one(record: FitRecord, alpha: float) -> Body:
@@ -233,7 +235,7 @@ def _table_one(record: FitRecord, alpha: float) -> Body:
 def _missing(record: FitRecord, alpha: float) -> Body:
     table = balance.balance(record, "std", between="observed")
     parts = {f"group {label}": table.xs(label) for label in record.design.labels}
-    reading = by_contrast({name: explain.read_balance(part, None, observed=True) for name, part in parts.items()})
+    reading = by_contrast({name: explain.read_balance(part, None, where="observed=") for name, part in parts.items()})
     caption = (
         "Differences between the rows with an outcome and all rows of their group, before and after weighting. The "
         "plot shows the largest difference over the groups."

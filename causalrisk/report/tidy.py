@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import numpy as np
 import pandas as pd
 
-from causalrisk.errors import Failure
+from causalrisk.errors import Failure, one_of
 from causalrisk.estimation.options import OBSERVED, Interval
 from causalrisk.estimation.record import FitRecord
 from causalrisk.inference import intervals
@@ -61,7 +61,7 @@ def printed_whole(value: R) -> R:
 def tidy_frame(frame: pd.DataFrame, conf_int: bool) -> pd.DataFrame:
     """Return a table of estimates, tests and limits as one row per parameter, under the column names of broom."""
     made = pd.DataFrame(frame).set_axis(TIDY, axis=1).rename_axis("term").reset_index()
-    return made if conf_int else made.iloc[:, :-2]
+    return made if one_of("conf_int", conf_int, (True, False)) else made.iloc[:, :-2]
 
 
 def glance(record: FitRecord) -> pd.DataFrame:

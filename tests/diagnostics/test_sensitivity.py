@@ -36,6 +36,13 @@ def test_published_e_values():
     assert np.isnan(e_value(-1.0))
 
 
+def test_no_confounder_explains_an_effect_without_residuals_away():
+    x, d = np.arange(40.0), np.arange(40) % 3 % 2
+    data = pd.DataFrame({"x": x, "d": d, "y": 2 * x + d + 1e-12 * np.sin(x)})
+    row = cr.IPWRA.from_formula("y ~ x", data, treat="d").fit().sensitivity().iloc[0]
+    assert row["robustness value"] == row["robustness value of limit"] == 1
+
+
 def test_published_robustness_value():
     # Cinelli and Hazlett (2020), Darfur: t = 4.18 with 783 degrees of freedom, 13.9%.
     assert round(robustness_value(4.18 / np.sqrt(783)), 3) == 0.139

@@ -189,6 +189,10 @@ def test_wald_test_handles_the_redundant_effect(ipwra):
     assert float(both.statistic.squeeze()) == pytest.approx(by_hand, rel=1e-8)
     with pytest.raises(cr.OptionError, match="cannot all be true"):
         ipwra.wald_test("ATE = 0, POM[1] - POM[0] = 1")
+    assert ipwra.wald_test(("ATE = 0", "POM[0] = 0")).statistic == both.statistic
+    for wrong in (("ATE", 5), ([[1, 0, 0]], [5, 6])):
+        with pytest.raises(cr.OptionError, match=r"neither text, nor a matrix R(?s:.)*`\"ATE = 0\"`"):
+            ipwra.wald_test(wrong)
 
 
 def test_summary_of_jre(births):

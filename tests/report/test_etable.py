@@ -141,6 +141,17 @@ def test_names_that_rename_makes_one_have_one_row(fits, ols):
     ]
 
 
+def test_a_parameter_that_is_dropped_and_renamed_leaves_the_others_of_that_name(fits, ols):
+    both = etable([ols, fits[1]], rename={"d": "ATE"}, drop=["d", "POM[0]", "POM[1]"]).frame
+    assert both["(2) IPWRA"].loc[("ATE", "estimate")] == fits[1].effect and both["(1) OLS"].loc["ATE"].isna().all()
+
+
+def test_models_of_several_equations_are_refused(frame):
+    levels = smf.mnlogit("g ~ x1", frame.assign(g=np.arange(len(frame)) % 3)).fit(disp=0)
+    with pytest.raises(OptionError, match="several equations"):
+        etable([levels])
+
+
 def test_weights_and_clusters_have_rows_and_means_stand_below_the_effects_of_all_columns(fits, frame):
     given = {"weights": "x4", "weight_type": "probability", "cluster": "g"}
     frame = frame.assign(x4=1 + frame.x1**2, g=np.arange(len(frame)) % 60)
