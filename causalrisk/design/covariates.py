@@ -25,7 +25,7 @@ from causalrisk.design.support import ColumnMoments
 from causalrisk.design.survey import labels_of
 from causalrisk.design.tables import align, as_pandas, as_table, check_complete, listing, missing_mask, plain
 from causalrisk.design.treatment import show
-from causalrisk.errors import DesignError, OptionError
+from causalrisk.errors import DesignError, DesignWarning, OptionError, warn_user
 from causalrisk.errors.aliases import near
 
 MANY_LEVELS = 20
@@ -68,7 +68,10 @@ def moderators(design: Design, by: Any, data: Any = None) -> Moderators:
         frequency = design.weight_type == "frequency"
         encoder = FormulaEncoder(formula, scope, design.weights.astype(int) if frequency else None)
         matrix = encoder.sample_matrix(design.n)
-        keep = ColumnMoments.of(matrix).usable(encoder.names, "effects_by", [])
+        told = list[str]()
+        keep = ColumnMoments.of(matrix).usable(encoder.names, "effects_by", told)
+        if not keep.all():
+            warn_user(f"effects_by {told[0]}", DesignWarning)
         kept = encoder.keeping(keep)
         names = [(name,) for name in kept.names]
         return Moderators(matrix[:, keep], names, (f"~ {formula.right_text}",), False, kept)
@@ -106,6 +109,8 @@ def _values_on_sample(
             typed = f'`from_formula(..., cluster="{given}")`' if role == "groups" else "`data=data`, the model's data"
             known = f"the columns are {listing(table.columns)}" if len(table.columns) else "arrays have no names"
             advice = f"{near(given, table.columns)} Use {typed}.".strip()
+            if role == "group" and re.search(r"[~+*:(]", given):
+                advice = f'Use `"~ {given.partition("~")[2].strip() or given}"` for a formula, or a list of columns.'
             raise DesignError(f"column {given!r} is in neither formula; {known}.\n{advice}")
         found = tables.find_column(given, role=role, default=role, table=table, frame={}, notes=[])
     else:

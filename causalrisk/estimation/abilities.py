@@ -100,7 +100,7 @@ def check_options(spec: Specification, design: Design, options: ModelOptions) ->
     target, family, did, stated, change = options.population.name, options.outcome_family, options.did, None, None
     if target not in POPULATIONS:  # a level of the treatment has its label as a name
         target = "function" if callable(options.target) else "data frame" if is_frame(options.target) else "level"
-    if design.offset_kind == "exposure":
+    if design.offset_kind == "exposure" and family.link == "log":  # other links are refused later
         stated = "observed" if options.stated_exposure(design) is None else "stated"
     if did is not None:  # with cross sections, residual weights are always normalised
         change = "cross sections" if did.cross_sections else "panel" if did.normalize else "normalize=False"

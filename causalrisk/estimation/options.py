@@ -233,6 +233,8 @@ class ModelOptions:
         ):
             if given != only:
                 raise OptionError(f"{name}={given!r} is not available with did=.\nUse `{name}={only!r}`.")
+        if self.normalize:
+            raise OptionError("normalize= is an option of `DiD` with did=.\nUse `DiD(normalize=True)`.")
         if self.learner is not None and did.cross_sections:
             raise OptionError("learner= is not available for repeated cross sections.\nLeave learner= out.")
 
@@ -399,6 +401,8 @@ class InferenceOptions:
             problem = 'bootstrap="multiplier" does not use resamples, and resamples= was given'
             raise OptionError(f"{problem}.\nTo use your resamples, leave bootstrap= out.")
         _not_both("resamples", self.resamples, "n_boot", self.n_boot, "resamples= sets the number")
+        if self.use_t is False:
+            _not_both("use_t", self.use_t, "df", self.df, "df= is of the t distribution")
         if self.n_jobs != -1:
             whole_number("n_jobs", self.n_jobs, 1)
         check_rng(self.rng)

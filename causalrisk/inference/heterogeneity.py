@@ -358,6 +358,8 @@ def _values_at(found: Moderators, at: Any) -> tuple[Array, list[Any], tuple[str,
                 raise OptionError(f"{name!r} is not numeric, so it has no grid of values.\nUse `effects_by({name!r})`.")
             at = np.linspace(float(observed.min()), float(observed.max()), int(at))
         at = {variables[0]: np.atleast_1d(np.asarray(at))}
+    if unknown := [name for name in at if name not in variables]:
+        raise OptionError(f"`at=` has {unknown[0]!r}; expected {errors.listed(variables)}.\nLeave it out.")
     frame = pd.DataFrame(at, index=None if any(map(np.ndim, dict(at).values())) else [0])  # numbers give one row
     names = list(frame[list(variables)].itertuples(index=False, name=None)) if set(variables) <= set(frame) else []
     return encoder.encode(frame), names, tuple(variables)

@@ -359,7 +359,10 @@ def _grid(record: FitRecord, given: Any) -> Array:
         share = np.cumsum(weights[order]) / weights.sum()
         places = np.searchsorted(share, np.linspace(LEAST, 1 - LEAST, GRID_POINTS))
         return np.unique(y[order][places])
-    values = np.unique(np.asarray(given, dtype=float))
+    try:
+        values = np.unique(np.asarray(given, dtype=float))
+    except (TypeError, ValueError):
+        values = np.empty(0)
     if not values.size or not np.isfinite(values).all():
         raise OptionError(f"grid={given!r:.80}; expected numbers.\nUse `grid=[{float(np.median(y)):.4g}]`.")
     return values

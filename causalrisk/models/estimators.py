@@ -83,7 +83,7 @@ class AIPW(CausalModel):
     ----------
     normalize : bool, default False
         Whether the weights of the residuals add up to one in each treatment group. This makes the estimate more stable
-        if some weights are large.
+        if some weights are large. With `did`, use `DiD(normalize=)`, whose default is True.
     outcome_predictions : list of str or array_like, or matrix, optional
         Predicted outcomes of each row under each treatment. They replace the outcome models. Give a list with one
         column name or array per treatment group, such as ``["m0", "m1"]``, the reference group first. Or give a data

@@ -294,7 +294,7 @@ def event_study(
     base : {"universal", "varying"}
         Base period of the placebos. "universal" (default): the last period before treatment and anticipation, as for
         the effects. "varying": for each period before adoption, the period just before it, the default in R's did and
-        Stata's csdid.
+        Stata's csdid. Effects in periods of anticipation are then changes from one period to the next.
     anticipation : int, default 0
         Number of periods in which the treatment may already have an effect before it begins. The base period is the
         last period before these periods.

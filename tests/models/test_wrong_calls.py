@@ -41,8 +41,23 @@ CALLS = {
     "too many positional arguments.\nThe options are `cov_type=`": lambda f: f["res"].model.fit("robust"),
     "too many positional arguments.\nThe options are `formula=`": lambda f: cr.AIPW.from_formula("y ~ x", 1, "d", "x"),
     "exposure= without at_exposure='observed' is not available": lambda f: cr.AIPW.from_formula(
-        "y ~ x1", DATA.assign(t=1), treat="d", exposure="t"
+        "y ~ x1", DATA.assign(t=1, y=1), treat="d", exposure="t", family="poisson"
     ),
+    "exposure='t' needs a log link": lambda f: cr.AIPW.from_formula(
+        "y ~ x1", DATA.assign(t=1), treat="d", exposure="t"
+    ).fit(),
+    "use_t= and df= were both given": lambda f: f["res"].model.fit(use_t=False, df=3),
+    r"Use `DiD\(normalize=True\)`": lambda f: cr.AIPW.from_formula(
+        "y ~ x1", DATA, treat="d", did=cr.DiD(before="x2"), normalize=True
+    ),
+    'Use `"~ x1 [+] x2"` for a formula': lambda f: f["res"].effects_by("x1 + x2"),
+    "`at=` has 'z'; expected 'x1'": lambda f: f["res"].effects_by("~ x1", at={"x1": [0], "z": [1]}),
+    "grid='all'; expected numbers": lambda f: f["other"].distribution("all"),
+    "different columns: 'X1', 'x1'": lambda f: cr.scan([DATA, DATA.rename(columns={"x1": "X1"})]).collect(),
+    "unknown option `overwrite`": lambda f: f["res"].save("fit", overwrite=True),
+    "conf_int='no' is not known": lambda f: f["res"].tidy(conf_int="no"),
+    "short='yes' is not known": lambda f: f["res"].report(short="yes"),
+    r"simultaneous\(\): too many positional": lambda f: cr.simultaneous(f["res"], f["other"]),
     "rho='x'; expected a correlation": lambda f: f["res"].sensitivity_bounds(rho="x"),
     r"Use `study.tidy\(\)`": lambda f: f["study"].save("s.csv"),
     "missing a required argument: 'expression'": lambda f: f["res"].nlcom(),
@@ -77,6 +92,12 @@ def test_options_that_may_be_given_by_position_or_under_other_names(fits):
     pd.testing.assert_frame_equal(by_position.tidy(level=0.9), by_position.tidy(alpha=0.1))
     text = "POM[1] / POM[0]"
     assert fits["res"].nlcom([text, "ATE"]).effect[0] == fits["res"].nlcom(text).effect[0]
+
+
+def test_a_collinear_term_of_effects_is_dropped_with_a_warning(fits):
+    with pytest.warns(cr.DesignWarning, match=r"effects_by dropped 'I\(2 \* x1\)'"):
+        dropped = fits["res"].effects_by("~ x1 + I(2 * x1)")
+    pd.testing.assert_frame_equal(dropped.reset_index(drop=True), fits["res"].effects_by("~ x1").reset_index(drop=True))
 
 
 def test_no_limits_have_an_empty_curve(fits):
