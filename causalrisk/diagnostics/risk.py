@@ -38,7 +38,7 @@ def risk_table(record: FitRecord) -> pd.DataFrame:
         - "RMS net" is the root mean squared net bias. "sampling SD" is the root of the mean sampling variance. It
           includes the effect heterogeneity that JRE's objective leaves out, as estimated by IPWRA.
         - "risk" is the expected ATE risk, the sum of the squares of "RMS net" and "sampling SD".
-        - "RMS error" is its root. It is no standard error: it treats the scores as known and uses the rows of JRE's fit.
+        - "RMS error" is its root, but no standard error: it treats the scores as known and uses the rows of JRE's fit.
         - "correlation" is the correlation of the groups' biases. If it is near 1, the biases nearly cancel in the
           effect.
 
