@@ -83,7 +83,7 @@ def balance(
     Returns
     -------
     DataFrame
-        One row per covariate, or per level of a factor, of either formula. The first row is the propensity score if the
+        One row per covariate of either formula, or per level of a factor. The first row is the propensity score if the
         estimate uses it. The rows are repeated for each contrast (with several treatments), each group of `by`, and
         each treatment group (with ``between="observed"``). There are columns "diff", "var ratio" and "KS", each
         "before" and "after" weighting. Estimators without weights, such as `OutcomeRegression`, have no columns
@@ -95,8 +95,8 @@ def balance(
     Raises
     ------
     DesignError
-        If a variable is unknown or has missing values in the sample, or a group of `by` lacks rows of some treatment
-        group.
+        If a variable is unknown or has missing values in the sample, or a treatment group has no rows in a group of
+        `by`.
     OptionError
         If an option has a value that is not allowed.
     UnavailableError
@@ -173,7 +173,7 @@ def groups_of(design: Design, by: Any, data: Any) -> dict[str, NDArray[np.bool_]
     """Return a mask of the rows of each group. Raise a DesignError if a group has no rows of some arm."""
     found = covariates.moderators(design, by, data)
     if not found.groups:
-        raise OptionError(f"by={by!r} is a formula; expected a grouping variable.\nUse `by=` with its name.")
+        raise OptionError(f'by={by!r} is a formula; expected the name of a grouping variable.\nUse `by="x"`.')
     members = {name: column > 0 for name, column in zip(found.texts, found.columns.T, strict=True)}
     for name, rows in members.items():
         absent = [label for label, arm in zip(design.labels, design.members, strict=True) if not (rows & arm).any()]
@@ -187,8 +187,8 @@ def groups_of(design: Design, by: Any, data: Any) -> dict[str, NDArray[np.bool_]
 class Compared:
     """K sets of rows, n rows in all. Each set is compared with the first.
 
-    `rows` has positions in the sample, and `arm` the set of each row. `weights` (2, n) are before and after weighting.
-    `counts` (n,) has the number of observations that each row represents, and `scores` (K, n) the sets' probabilities.
+    `rows` has positions in the sample. `arm` is the set of each row. `weights` (2, n) are before and after weighting.
+    `counts` (n,) is the number of observations that each row represents. `scores` (K, n) has each set's probability.
     """
 
     rows: slice | NDArray[np.intp]
@@ -200,7 +200,7 @@ class Compared:
 
 
 def compared(fitted: FittedRows, arm: int | None = None, members: NDArray[np.bool_] | None = None) -> Compared:
-    """Return the sets to compare: the arms or, given an `arm`, all its rows and its rows with an outcome."""
+    """Return the sets to compare: the arms. For one `arm`, the sets are all its rows and its rows with an outcome."""
     if arm is None or fitted.chances is None:
         rows = slice(None) if members is None else np.flatnonzero(members)
         weights = np.stack([fitted.weights, fitted.weights * fitted.importance])
@@ -228,7 +228,7 @@ def mean_and_variance(x: Array, weights: Array, counts: Array, binary: bool) -> 
 def comparisons(
     x: Array, rows: Compared, labels: Sequence[str], denominator: str | int, raw_binary: bool, means: bool, score: bool
 ) -> list[dict[str, Any]]:
-    """Return the rows of the table for a column (n,): each set of rows but the first, compared with the first."""
+    """Compare each set with the first set in one covariate (n,). Return one row of the table per comparison."""
     low, high = x.min(initial=np.inf), x.max(initial=-np.inf)
     binary = bool(not score and low < high and ((x == low) | (x == high)).all())
     x = np.where(x == high, 1.0, 0.0) if binary else x

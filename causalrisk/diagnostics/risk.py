@@ -33,12 +33,12 @@ def risk_table(record: FitRecord) -> pd.DataFrame:
     DataFrame
         One row per estimator.
 
-        - "bias[...]" is the bias of each treatment group's mean. "net" is the net bias, the difference of these biases.
-          Both are means over the replicates.
-        - "RMS net" is the root mean squared net bias. "sampling SD" is the root of the mean sampling variance,
-          including IPWRA's estimate of the effect heterogeneity that JRE's objective leaves out.
-        - "risk" is the expected ATE risk, the sum of the squares of "RMS net" and "sampling SD". "RMS error" is its
-          root. It is not a standard error: it treats the propensity scores as known and uses the rows of JRE's fit.
+        - "bias[...]" is the bias of each treatment group's mean. "net" is the net bias, the difference of these biases
+          (if the effect is a ratio, weighted by the slopes of its log scale). Both are means over the replicates.
+        - "RMS net" is the root mean squared net bias. "sampling SD" is the root of the mean sampling variance. It
+          includes the effect heterogeneity that JRE's objective leaves out, as estimated by IPWRA.
+        - "risk" is the expected ATE risk, the sum of the squares of "RMS net" and "sampling SD".
+        - "RMS error" is its root, but no standard error: it treats the scores as known and uses the rows of JRE's fit.
         - "correlation" is the correlation of the groups' biases. If it is near 1, the biases nearly cancel in the
           effect.
 
@@ -94,17 +94,17 @@ def anchor_path(record: FitRecord) -> pd.DataFrame:
         One row per amount, the largest (30) first.
 
         - "effect" is the (first) effect. With nonlinear links and few rows, it may differ from the effect of
-          `fit(shrinkage=)`. The objective then has several minima, and each search here starts from the row above.
-        - "std err" is by cross-validation and treats the outcome models as known. "robust se" accounts for their
+          `fit(shrinkage=)`: the objective may have several minima, and each search here starts from the row above.
+        - "std err" is from cross-validation and treats the outcome models as known. "robust se" accounts for their
           estimation. It is NaN if it was not needed.
         - "variance ratio" is the square of "std err" divided by the square in the first row. "ratio se" is the standard
           error of this ratio.
-        - "share" comes from many random draws of the ratios from their normal distribution. It is the share of draws in
-          which the amount has the smallest sum of ratio and half its "ratio se".
+        - "share" is the share of random draws in which the amount has the smallest sum of ratio and half its
+          "ratio se". The ratios are drawn from their normal distribution.
         - "converged" says whether the optimiser converged.
 
         `res.joint.shrinkage` is the geometric mean of the amounts, weighted by "share". If necessary, it is then raised
-        until JRE's robust variance exceeds IPWRA's by a fraction of at most 2 / sqrt(n).
+        until JRE's robust variance is at most 1 + 2 / sqrt(n) times IPWRA's, with n observations or clusters.
 
     Raises
     ------
@@ -114,6 +114,6 @@ def anchor_path(record: FitRecord) -> pd.DataFrame:
     joint = joint_of(record)
     path, options = joint.path, joint.options
     if path is None:
-        given = f"anchor={options.anchor:g} was given" if options.objective == "risk" else 'objective="erm" has none'
+        given = f"shrinkage={options.anchor:g} was given" if options.objective == "risk" else 'objective="erm" has none'
         raise UnavailableError(f"the shrinkage was not chosen from the data, because {given}.\nUse `fit()`.")
     return path.table.copy()

@@ -48,10 +48,10 @@ def overlap(record: FitRecord, by: str = "arm") -> pd.DataFrame:
         With ``by="arm"``, one row per treatment group:
 
         - "n", "effective n" (Kish), "largest weight", "largest share" and "top 1% share" describe the importance
-          weights. Probability weights are scaled to mean one and multiply the importance weights. "survey n" is then
-          the effective n from the probability weights alone.
+          weights. Probability weights, if any, are scaled to mean one and multiply the importance weights. "survey n"
+          is the effective n of the probability weights alone.
         - "score 0%" to "score 100%" are quantiles of the propensity score. With several treatments, they are quantiles
-          of the score of the row's own group. `Matching` on covariates does not use the score.
+          of the score of the row's own group. `Matching` on covariates does not use these scores.
         - "outside support" counts rows whose score is outside the range of at least one group.
         - "outside crump" counts rows whose score is below "crump low" or above "crump high", the limits that minimise
           the variance (Crump et al. 2009). With several treatments, it counts rows whose sum of inverse scores exceeds
@@ -313,7 +313,7 @@ def balance_test(record: FitRecord) -> BalanceTest:
         """Return p, the factor of (treated - p) in balance conditions, the factor's derivative, and the variance S.
 
         J does not change if the conditions are rescaled, or if a multiple of the score equations is subtracted. The
-        factor is therefore standardised, which loses no precision where p hardly varies.
+        factor is therefore standardised, which keeps J accurate if p hardly varies.
         """
         p = expit(columns @ (start + unit * step))
         pq = p * (1 - p)

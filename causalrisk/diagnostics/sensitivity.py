@@ -60,7 +60,7 @@ def influence(
         One row per row of the sample, with its treatment group. "change" is the effect without the row minus the effect
         of the fit. "in std errors" is this change divided by the standard error. "weight share" is the row's share of
         the total weight of its group. With `clusters`, there is one row per cluster, with its number of observations
-        "n" and all its groups. "weight share" is then the cluster's largest share of the weight of a group.
+        "n" and all its groups. If it has several groups, "weight share" is the largest of its shares.
 
     Raises
     ------
@@ -99,7 +99,7 @@ def influence_method(record: FitRecord, method: str | None, clusters: bool, quic
 
 
 def influence_tables(record: FitRecord, method: str, clusters: bool = False) -> list[pd.DataFrame]:
-    """Return the table of `influence` for the effect of each arm but the reference, from one computation."""
+    """Return one table of `influence` per effect, that is, per arm except the reference."""
     design, fit = record.design, record.weight_fit if record.spec.uses_propensity else None
     sample, count = record.sample, len(record.effect_names)
     weight = design.weights * (1.0 if fit is None else sample.restore(fit.raw_weights))
@@ -332,8 +332,8 @@ def sensitivity(record: FitRecord, alpha: float = 0.05) -> pd.DataFrame:
     The E-value [1]_ is the smallest risk ratio that a confounder must have with both treatment and outcome, given the
     covariates, to explain the effect away. For a 0/1 outcome, or if the effect is a ratio, an odds ratio or a
     percentage, the E-value uses the ratio of the means and is exact. Otherwise it uses the approximate risk ratio
-    exp(0.91 d) with limits exp(0.91 d +- 1.78 se). Here d is the effect divided by the (weighted) standard deviation of
-    all outcomes, with divisor n. The smaller standard deviation within groups would give a larger E-value.
+    exp(0.91 d) with limits exp(0.91 d +- 1.78 se). Here d and se are the effect and its standard error, divided by the
+    (weighted) standard deviation of all outcomes, with divisor n. The smaller one within groups gives a larger E-value.
 
     The robustness value [2]_ makes no assumption about the confounder. It assumes that the outcome regression g and the
     propensity score are correctly specified given the covariates. The bias is then at most S sqrt(cf_y cf_d / (1 -
@@ -442,7 +442,7 @@ def sensitivity_bounds(
         One row per pair of strengths (and group). "lower" and "upper" are the bounds on the effect, a difference of
         means. "ci lower" and "ci upper" are confidence limits of the bounds, from robust standard errors. With
         `benchmark`, there is one row per covariate, with its strengths "cf_y" and "cf_d", the correlation "rho", and
-        the "change" of the effect in a fit without the covariate. For JRE, "change" is of IPWRA's effect.
+        the "change" of the effect in a fit without the covariate (for JRE, of IPWRA's effect).
 
     Warns
     -----
@@ -452,8 +452,8 @@ def sensitivity_bounds(
 
     Notes
     -----
-    The bounds are effect -+ abs(rho) S sqrt(cf_y cf_d / (1 - cf_d)). `sensitivity` defines S and states the
-    assumptions. The formula is theorem 2 of reference [2] there.
+    The bounds are effect -+ abs(rho) S sqrt(cf_y cf_d / (1 - cf_d)). The docstring of `sensitivity` defines S, states
+    the assumptions and has the reference, where the formula is theorem 2.
 
     The strengths of a covariate are computed as in DoubleML, by fitting both models without it. cf_y is the relative
     increase of E (Y - g)^2 when the covariate is left out. cf_d is the relative increase of E w^2 when the

@@ -5,8 +5,8 @@ each unit, a row or a cluster, in turn. The multiplier bootstrap does not refit.
 N, with psi_g the influence function of unit g, w_g multipliers with mean 0 and variance 1, and N the total weight.
 
 Bootstrap standard errors of JRE are root mean squared deviations from the estimate, not from the mean of the resamples.
-JRE trades bias for variance, so bias in the resamples is part of its error. Resamples keep the shrinkage, so a factor
-for its choice multiplies the variances.
+JRE trades bias for variance, so bias in the resamples is part of its error. Resamples keep the shrinkage of the fit, so
+variances are multiplied by a factor that accounts for its choice.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def resampled(records: tuple[FitRecord, ...], inference: InferenceOptions) -> li
 def bootstrap_with_fallback(
     records: tuple[FitRecord, ...], inference: InferenceOptions, notes: Notes
 ) -> tuple[tuple[FitRecord, ...], list[Refits]]:
-    """Bootstrap several fits to one sample. Return the fits, which name the bootstrap used, and the refits.
+    """Bootstrap several fits to one sample. Return the fits, with the kind of bootstrap used, and the refits.
 
     If JRE is among the fits and the caller chose no bootstrap, there are two fallbacks. If too many resamples fail, the
     Bayesian bootstrap is used. If too many of its resamples fail too, the multiplier bootstrap is used. It cannot fail,
@@ -81,7 +81,7 @@ def bootstrap_with_fallback(
     units, told = "rows" if records[0].design.cluster_name is None else "clusters", ""
     for kind, typed, words in (  # `FitRecord.bootstrap`, option as typed, description
         ("bayesian", "bayesian", f"fractional random weights of the {units}"),
-        ("rademacher", "multiplier", f"random multipliers of the influence of the {units}"),
+        ("rademacher", "multiplier", f"random multipliers of the influence functions of the {units}"),
     ):
         failures = max(found, key=lambda boot: boot.failed_share).failures
         failed, drawn = int((failures != Failure.OK).sum()), len(failures)
@@ -114,8 +114,7 @@ def refit_under(
         blocks = list(in_blocks(block, n_boot, needed, inference, "bootstrap", "resample", together=together))
     except BrokenExecutor as error:
         why = "a worker process died, so its resamples are lost"
-        advice = "Use `n_jobs=1`. `err.results` has the fit without a bootstrap."
-        raise errors.BootstrapError(f"{why}.\n{advice}") from error
+        raise errors.BootstrapError(f"{why}.\nUse `n_jobs=1`.") from error
     return [Refits.joined(parts) for parts in zip(*itertools.chain(*blocks), strict=True)]
 
 
@@ -235,8 +234,8 @@ def leave_one_out(record: FitRecord, inference: InferenceOptions, *, whole: bool
 def jackknife_of(record: FitRecord, left_out: Array) -> Array:
     """Return the jackknife covariance (d, d) from the estimates without each unit, shape (units, d).
 
-    It is (G - 1) / G sum_k (T_k - mean T)(T_k - mean T)' over the defined T_k, and NaN without any. A target frame is a
-    separate sample with its own G, whose sum is added.
+    It is (G - 1) / G sum_k (T_k - mean T)(T_k - mean T)' over the defined T_k (NaN if there are none). A target frame
+    is a separate sample with its own G. Its covariance is added.
     """
     known, cut = np.isfinite(left_out), unit_count(record.design)  # a group may have no effect without some unit
     left_out, times = np.where(known, left_out, 0.0), equal_units(record)[:, None] * known
@@ -287,7 +286,7 @@ def fit_again(record: FitRecord, design: Design, options: ModelOptions, inferenc
 
 
 def with_covariance(record: FitRecord, inference: InferenceOptions) -> FitRecord:
-    """Add standard errors to a fit by the method of its `cov_type`, and give their warnings."""
+    """Add standard errors to a fit by the method of its `cov_type`, and warn if they are unreliable."""
     notes = Notes(record.notes)
     if record.one_cluster:  # no resampling gives a variance
         kind = JACKKNIFE if record.cov_type == JACKKNIFE else record.robust_type

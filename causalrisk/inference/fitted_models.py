@@ -69,7 +69,7 @@ def estimating_equations(record: FitRecord) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        Columns are the effect, the group means, then ``outcome[arm]: term`` and ``propensity: term``. With these
+        Columns are the effects, the group means, then ``outcome[arm]: term`` and ``propensity: term``. With these
         columns psi and observation weights s, the robust covariance is (s psi)'(s psi) / (sum s)^2, or psi'(s psi) /
         (sum s)^2 for frequency weights. With clusters, the first formula holds with s psi summed within clusters.
 
@@ -245,7 +245,7 @@ def get_prediction(record: FitRecord, data: Any = None, arm: Any = None) -> Pred
 def _at_rows(record: FitRecord, data: Any) -> tuple[Array, Array, pd.Index | None, OutcomeFamily]:
     """Return m new rows in the basis of the outcome models, linear predictors (m, K), the rows' index and the family.
 
-    The predictors include the offset: log(`at_exposure`), or the row's own.
+    The predictors include the offset: log(`at_exposure`), or the offset of the row.
     """
     design, sample, stated = record.design, record.sample, record.stated_exposure
     if isinstance(data, str):
@@ -349,8 +349,8 @@ def stack_table(record: FitRecord) -> pd.DataFrame:
 def median_fit(records: Sequence[FitRecord]) -> FitRecord:
     """Return the fit whose effects are nearest to the medians over an odd number of repeats.
 
-    With d a repeat's estimates minus the chosen estimates, d d' is added to the repeat's covariance. The returned
-    covariance is the sum with the median total variance of the effects. See Chernozhukov, V. et al. (2018).
+    Each repeat's covariance is increased by d d', where d is its estimates minus the chosen estimates. The result has
+    the covariance for which the total variance of the effects is the median. See Chernozhukov, V. et al. (2018).
     Double/debiased machine learning for treatment and structural parameters. Econometrics Journal 21, C1-C68,
     definition 3.3.
     """

@@ -34,8 +34,8 @@ SPANNED = 1e-8  # a column is in the span of the outcome columns if its largest 
 def spec_in_groups(record: FitRecord) -> Specification:
     """Return the estimator of arm means in groups: the model's predictions plus weighted residuals.
 
-    The weights add up to the group size on average, as in AIPW. They are normalised to do so exactly for weighted means
-    (IPW), for rates, and for repeated cross sections. OutcomeRegression adds no residuals.
+    The weights add up to the group size on average, as in AIPW. For weighted means (IPW), rates and repeated cross
+    sections, they are normalised to add up to it exactly. OutcomeRegression adds no residuals.
     """
     spec = record.spec
     if spec.constants or (spec.weighted and (record.stated_exposure is not None or record.sample.late is not None)):
@@ -87,9 +87,9 @@ def effects_by(
     In each group, the predicted outcomes are averaged over the target and corrected by the weighted residuals. The
     effect compares the resulting means. It is consistent if the outcome model or the propensity model is correctly
     specified, whether or not the grouping variable is in a formula. `OutcomeRegression` has no weights, so its formula
-    must contain the grouping variable. For IPW, the weights add up to one in each group. For differences by AIPW
-    (without `normalize`) and by IPWRA with the canonical link, the average of the group effects, weighted by size in
-    the target, equals the fit's effect. For JRE, this holds approximately.
+    must contain the grouping variable. For IPW, the weights add up to one in each group. The average of the group
+    effects, weighted by size in the target, equals the fit's effect if it is a difference by AIPW (without `normalize`)
+    or by IPWRA with the canonical link. For JRE, this holds approximately.
 
     Parameters
     ----------
@@ -117,9 +117,10 @@ def effects_by(
         One row per group, column of the formula or value of `at` (and per effect, with several treatments). Columns
         are estimate, std err, z, P>|z| (or t, P>|t|), "adjusted P" if `adjust` is given, and limits of the interval.
         Groups also have "n", the number of observations over which the effect is averaged: for the ATT, the treated.
-        Standard errors are robust, clustered or from the survey design, also for a fit with a bootstrap. With
-        ``cov_type="jackknife"``, replicate weights or JRE's bootstrap, they come from the refits of the fit, except for
-        JRE with a classifier, an average of fits, given `resamples` or multipliers.
+        Standard errors are robust, clustered or from the survey design, even if the fit has a bootstrap. They come from
+        refits with ``cov_type="jackknife"`` or replicate weights. They also do with JRE's bootstrap, unless the
+        estimate is an average of fits, the propensity score is given or from a classifier, or the bootstrap used
+        `resamples` or multipliers.
 
     Warns
     -----
@@ -288,8 +289,8 @@ def equality_test(record: FitRecord, by: Any, data: Any = None) -> Any:
     -----
     CausalRiskWarning
         If the test cannot be computed. The statistic is then NaN, and the warning gives the reason. For example, a
-        ratio is undefined if a treatment group has no events. Effects have no sampling error if all outcomes of each
-        treatment in a group are equal.
+        ratio is undefined if a treatment group has no events, and effects have no sampling error if all outcomes of
+        each treatment in a group are equal.
 
     See Also
     --------
@@ -327,7 +328,7 @@ def equality_test(record: FitRecord, by: Any, data: Any = None) -> Any:
 
 
 def _moderators(record: FitRecord, by: Any, data: Any, compared_by: str = "") -> Moderators:
-    """Return the groups or columns of `by`. If `compared_by` names a function, it needs at least two groups."""
+    """Return the groups or columns of `by`. The function `compared_by`, if any, needs at least two groups."""
     if record.frame is not None:
         problem = "effects in groups are not available if target= is a data frame"
         raise UnavailableError(f"{problem}.\nUse a data frame with the rows of one group as `target=`.")
@@ -366,7 +367,7 @@ def _values_at(found: Moderators, at: Any) -> tuple[Array, list[Any], tuple[str,
 
 
 def _index(record: FitRecord, rows: Sequence[Any], levels: Sequence[str], pairs: Any = None) -> pd.Index:
-    """Return the index of `rows`, repeated for each effect (of `pairs`) unless it is the single effect of the fit."""
+    """Return the index of `rows`, repeated for each effect (of `pairs`). A fit's only effect is not named."""
     labels, effects = record.design.labels, record.effect_names
     if pairs is not None:
         effects = [

@@ -74,7 +74,7 @@ def wald_test(record: FitRecord, r_matrix: Any) -> Any:
     Returns
     -------
     statsmodels.stats.contrast.ContrastResults
-        Chi-squared test, or F test if the fit uses the t distribution (``fit(use_t=True)``). The effect is a difference
+        Chi-squared test, or F test if the fit uses the t distribution (``fit(use_t=True)``). Effects are functions
         of the group means, so combinations may be redundant. The degrees of freedom do not count redundant ones.
 
     Notes
@@ -312,7 +312,7 @@ def equivalence_test(
     -----
     These are the two one-sided tests of Schuirmann [1]_. Equivalence is shown if both tests reject or, equivalently, if
     the interval of level 1 - 2 alpha lies between the limits. Ratios, odds ratios and percentages are tested on the
-    logarithmic scale, as in the summary. If every effect passes at level alpha, their joint equivalence is shown at
+    logarithmic scale, as in the summary. If every effect passes at level alpha, joint equivalence is shown at
     level alpha. To claim equivalence of only some effects, adjust their p-values for multiple testing.
 
     References

@@ -172,7 +172,7 @@ def differences(
 def differences_of_arms(
     record: FitRecord, scale: EffectScale, one: NDArray[np.intp], other: NDArray[np.intp], refits: Refits | None
 ) -> tuple[Array, Array, Array]:
-    """Return what `differences` does for the effects of arms `one` against `other`. `refits` is from `refits_of`."""
+    """Return `differences` of the means of arms `one` and `other` on a scale. `refits` is from `refits_of`."""
     block = record.estimate.block("means")
     means = record.estimate.params[block]
     slope = scale.g_slope(means)
@@ -375,7 +375,7 @@ def conf_int(
     OptionError
         If alpha is not a significance level, or the method is unknown.
     UnavailableError
-        If the method needs a bootstrap and the fit has no bootstrap.
+        If the method needs a bootstrap that the fit does not have.
     """
     check_alpha(alpha)
     method = one_of("method", method, (None, *INTERVALS))
@@ -414,8 +414,8 @@ def boot_pvalues(record: FitRecord, null: float | None = None, method: str | Non
     null : float, optional
         Null value of the effects; by default the value for no effect. Group means are tested against zero.
     method : {"studentized", "percentile", "basic"}, optional
-        Method of `conf_int` whose interval is inverted. By default "studentized" for the multiplier bootstrap,
-        the only one that has it, and "percentile" for others.
+        Method of `conf_int` whose interval is inverted. By default "percentile", or "studentized" for the multiplier
+        bootstrap, the only one for which it is available.
 
     Returns
     -------
@@ -524,7 +524,7 @@ def nnt(record: FitRecord, alpha: float = 0.05) -> pd.DataFrame:
     Raises
     ------
     UnavailableError
-        If the outcome is not 0/1.
+        If the outcome is not 0/1, or the fit uses `did` or an exposure.
 
     References
     ----------
@@ -545,7 +545,7 @@ def nnt(record: FitRecord, alpha: float = 0.05) -> pd.DataFrame:
     record.check_means("nnt()")
     design = record.design
     if record.options.did is not None or record.stated_exposure is not None or not design.has_binary_outcome:
-        found = f"nnt() needs a 0/1 outcome; {design.endog_name} has other values, or its mean is a rate or a change"
+        found = "nnt() is only available for 0/1 outcomes, without did= and without an exposure"
         raise UnavailableError(f"{found}.\nUse `res.effect`.")
     table = (summary_frame if record.options.effect == "difference" else effects_on_scales)(record, alpha)
     rows, index = [], []

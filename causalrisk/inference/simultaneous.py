@@ -41,10 +41,10 @@ PRECISION = 1e-5  # of the integrals; smaller probabilities are replaced by an u
 class LargestModulus:
     """Distribution of the largest |T| of correlated statistics T, which are normal or have Student's t distribution.
 
-    The correlation matrix may be singular, as for the differences of all pairs. With its factor L, T = L Z / s. Z has r
-    independent normal variables. s is sqrt(chi2 / df), or 1 for normal statistics. L is triangular if its rows are in
-    the order of the pivots. |T| <= c therefore means that Z_1 is in an interval, Z_2 in an interval that depends on
-    Z_1, and so on (Genz 1992, Journal of Computational and Graphical Statistics 1, 141-149). If the last nonzero
+    T = L Z / s. L L' is the correlation matrix, which may be singular, as for the differences of all pairs. Z has r
+    independent normal variables. s is sqrt(chi2 / df), or 1 for normal statistics. With its rows in the order of the
+    pivots, L is triangular. |T| <= c then means that Z_1 is in an interval, Z_2 in an interval that depends on Z_1,
+    and so on (Genz 1992, Journal of Computational and Graphical Statistics 1, 141-149). If the last nonzero
     entries of several rows of L are in the same column, the intervals are intersected. The probability is a mean over N
     = 2^points folded points of Richtmyer's sequence, for Z_1, ..., Z_(r-1) and s. Pivots that differ only by rounding
     keep their order, so results are the same on every processor. For up to ten tests, probabilities are within about
@@ -140,8 +140,8 @@ def pairs_against(against: Any, names: Sequence[Any], found: int | None) -> list
 def adjusted(statistic: Array, covariance: Array, adjust: str, alpha: float, df: float) -> tuple[Array, float]:
     """Return two-sided p-values adjusted for the number of tests, and the critical value of intervals.
 
-    NaN statistics are not counted as tests. The critical value is for simultaneous intervals: Bonferroni intervals for
-    "bonferroni", "holm" and "hochberg". For "fdr_bh", it is not adjusted.
+    NaN statistics are not counted as tests. The critical value is for simultaneous intervals, by Bonferroni's method
+    for "bonferroni", "holm" and "hochberg". For "fdr_bh", it is not adjusted.
 
     Examples
     --------
@@ -179,7 +179,7 @@ def adjusted_frame(
     df: Array | float,
     scale: EffectScale = DIFFERENCE,
 ) -> pd.DataFrame:
-    """Return the table of `Estimates.frame`. `adjust` adds "adjusted P" and makes the intervals simultaneous.
+    """Return the table of `Estimates.frame`. `adjust` adds "adjusted P" and the intervals of `adjusted`.
 
     `covariance` is on the additive scale (logs of ratios).
     """
@@ -274,7 +274,7 @@ def distribution(record: FitRecord, grid: Any = None, alpha: float = 0.05) -> pd
 
     Notes
     -----
-    The distribution function at q is the mean potential outcome of 1(y <= q), by the estimator of the fit. AIPW fits a
+    The distribution function at q is the mean of 1(potential outcome <= q), by the estimator of the fit. AIPW fits a
     logit of this indicator on the terms of the outcome formula. Estimates and limits of a group are sorted and
     clipped to [0, 1], which reduces their error [1]_. Limits are computed for the log odds by the delta method, and
     transformed. If AIPW's estimate before clipping is not between 0 and 1, its limits are computed for the probability

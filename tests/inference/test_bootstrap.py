@@ -193,7 +193,7 @@ def test_jre_multiplies_influence_functions_where_fractional_weights_fail_too():
     draws = {"n_boot": 20, "n_replicates": 10}
     with pytest.raises(cr.BootstrapError, match="collinear in a group"):
         model.fit(bootstrap="bayesian", **draws)
-    with pytest.warns(cr.ResampleWarning, match="random multipliers of the influence of the rows"):
+    with pytest.warns(cr.ResampleWarning, match="random multipliers of the influence functions of the rows"):
         res = model.fit(**draws)
     asked = model.fit(bootstrap="multiplier", small_sample=True, **draws)
     pd.testing.assert_frame_equal(res.boot_params, asked.boot_params)
