@@ -236,7 +236,7 @@ class WeightFit:
         return float(self.s @ values) / self.equations.sample.total
 
     def by_row(self, name: str) -> Array:
-        """Return the method "tilt" or "measure" of `Equations` at each row, shape (n,)."""
+        """Return `Equations.tilt` or `Equations.measure` of each row, shape (n,). `name` is the method."""
         return self.equations.by_row(_column, self.at, name)
 
     @cached_property
