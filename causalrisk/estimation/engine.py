@@ -333,7 +333,7 @@ class Influence:
         return self.of({name: np.eye(len(self.factors[name][name]))})
 
     def of(self, *combinations: Mapping[str, Array]) -> Array:
-        """Return influence functions (n, d) of linear `combinations` of coefficients: matrices (k, m p) by block name."""
+        """Return influence functions (n, d) of linear `combinations` of coefficients: matrices (k, m p) by block."""
         factors, ends = dict[str, Array](), np.cumsum([0, *(len(next(iter(each.values()))) for each in combinations)])
         for combination, start, stop in zip(combinations, ends, ends[1:], strict=False):
             for name, matrix in combination.items():
