@@ -25,7 +25,7 @@ T = TypeVar("T")
 ALL = slice(None)
 MAX_ITERATIONS, HALVINGS = 60, 30
 CONVERGED, LAST = 1e-8, 1e-13  # Newton's method ends if a step, or the predicted next step, is at most this
-OVERSHOT = 0.9  # a step is halved if the equations along it change sign and exceed this share of their start
+OVERSHOT = 0.9  # a step is halved if its product with the equations reverses and exceeds this share of its start
 RAN_AWAY, SEPARATED = 1e3, 15.0  # coefficients, and linear predictors, above which a fit is taken to diverge
 AT_ONCE = 2**15  # numbers that are processed at a time, few enough to stay in the cache
 LARGEST, LOG_LARGEST = 1e150, 345.0  # cap on odds, and its logarithm; the square of the cap is finite
@@ -227,7 +227,7 @@ def solve(
 def newton(block: Block, known: Beta, s: Array, start: Array | None) -> tuple[Array, NDArray[np.int8]]:
     """Solve one block by Newton's method. Return coefficients (m, p, R) and failure codes (R,).
 
-    A step is halved if the equations along it change sign and exceed `OVERSHOT` times their size at its start.
+    A step is halved if its product with the equations changes sign and exceeds `OVERSHOT` times its initial size.
     """
     m, p, R = len(block.own), block.own[0].X.shape[1], s.shape[1]
     weights, before = s, known
@@ -333,7 +333,7 @@ class Influence:
         return self.of({name: np.eye(len(self.factors[name][name]))})
 
     def of(self, *combinations: Mapping[str, Array]) -> Array:
-        """Return influence functions (n, d) of linear combinations of coefficients: matrices (k, m p) by block."""
+        """Return influence functions (n, d) of linear `combinations` of coefficients: matrices (k, m p) by block."""
         factors, ends = dict[str, Array](), np.cumsum([0, *(len(next(iter(each.values()))) for each in combinations)])
         for combination, start, stop in zip(combinations, ends, ends[1:], strict=False):
             for name, matrix in combination.items():

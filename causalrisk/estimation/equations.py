@@ -3,8 +3,8 @@
 The notation follows docs/explanation/method.md. e are the propensity scores. The tilt h(e) turns the sample into the
 target population. w = h / e is the importance weight of a row in its own arm, and t = h is its weight in the means. m_a
 is the outcome model of arm a, and mu_a is the arm's mean over the target. If arm k is the target, as in an ATT,
-w = e_k / e_a, and t is 1 in arm k and 0 elsewhere. `at` is a `Point`: `at(eta)` is a linear predictor, and
-`at.of(values)` are the values in its rows. Odds are used because 1 - e would lose digits.
+w = e_k / e_a, and t is 1 in arm k and 0 elsewhere. For a `Point` called `at`, `at(eta)` is a linear predictor, and
+`at.of(values)` has the values in its rows. Odds are used because 1 - e would lose digits.
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ def link_score(sample: Sample, link: str) -> Score:
 
 
 def calibrated_score(sample: Sample, toward: int | None) -> Score:
-    """Return scores whose weights, 1 + exp(-Z gamma_a) or exp(-Z gamma_a) for an ATT, balance Z exactly (Tan 2020)."""
+    """Return scores whose weights balance Z exactly (Tan 2020): 1 + exp(-Z gamma_a) or, for an ATT, exp(-Z gamma_a)."""
     arms = [a for a in range(sample.n_arms) if a != toward]
     predictors = {a: Linear("score", sample.Z.columns, j) for j, a in enumerate(arms)}
 
@@ -443,8 +443,8 @@ class Equations(FieldsAlone):
         """All equations of the estimator.
 
         Unadjusted and OutcomeRegression: outcome models, means. IPW: score, weighted constants, means. IPWRA: score,
-        weighted outcome models, means. AIPW: score, outcome models, means. TMLE, and AIPW with normalised weights:
-        score, outcome models, corrections, means.
+        weighted outcome models, means. AIPW: score, outcome models, means. TMLE, and AIPW with normalised weights or a
+        target frame: score, outcome models, corrections, means.
         """
         if self.chunks:
             import dask

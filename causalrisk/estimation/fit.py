@@ -202,7 +202,7 @@ def fit_stack(task: Task, learned: Learned, joint_options: JREOptions) -> FitRec
 
 
 def joint_record(task: Task, joint_options: JREOptions, replicates: Replicates | None = None) -> FitRecord:
-    """Fit JRE: first IPWRA, then, starting from IPWRA, the outcome models of all arms jointly."""
+    """Fit IPWRA. Then, starting from it, fit JRE's outcome models of all arms jointly."""
     notes = task.notes
     # The options were checked for JRE; the first fit is IPWRA, where JRE starts.
     start = separate_record(dataclasses.replace(task, spec=IPWRA))
@@ -317,7 +317,7 @@ def train_from(
         converged = path.table["converged"]
         if not converged.all():
             anchors = errors.listed(converged.index[~converged].tolist())
-            told = f"the joint objective did not converge at shrinkage {anchors}, which cross-validation ignores"
+            told = f"cross-validation ignores shrinkage {anchors}, where the joint objective did not converge"
             advice = "Simplify the outcome formula. `res.anchor_path()` shows the other values."
             notes.warn(f"{told}.\n{advice}", errors.ConvergenceWarning)
     fit, options = trained(alpha), dataclasses.replace(options, replicates=None)
@@ -416,9 +416,9 @@ def check_clusters(record: FitRecord, notes: Notes) -> None:
 
 
 def check_outcome(record: FitRecord, notes: Notes) -> None:
-    """Warn if the outcome is constant in all rows or within an arm, or if a mean is far outside of all outcomes.
+    """Warn if the outcome is constant in all rows or within an arm, or if a mean is far outside the outcomes' range.
 
-    A mean is far outside if its distance from the outcomes exceeds their range.
+    It is far outside if its distance from the range exceeds the width of the range.
     """
     design, estimate, limits = record.design, record.estimate, record.design.outcome_limits
     if design.offset_kind is not None:  # the outcome varies relative to its offset, and means may be rates
@@ -428,7 +428,7 @@ def check_outcome(record: FitRecord, notes: Notes) -> None:
     low, high = float(limits.min()), float(limits.max())
     found = f"does not vary within a group: it is {' and '.join(constant)}"
     if low == high:
-        no_test = ", so the effect has no test" if record.constant_means else ""
+        no_test = ", so the effect cannot be tested" if record.constant_means else ""
         found = f"is constant: {low:g} in all {design.n} rows{no_test}"
     if constant:
         name = design.endog_name

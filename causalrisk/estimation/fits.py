@@ -41,7 +41,7 @@ class Estimate:
     Parameters
     ----------
     params : ndarray, shape (2 K - 1,)
-        Effects of the arms against the reference, then the mean of each arm. With J quantiles, ((2 K - 1) J,).
+        Effects of the arms against the reference, then the mean of each arm. With J quantiles, shape ((2 K - 1) J,).
     theta : ndarray, shape (K, p)
         Outcome coefficients of the basis columns. For quantiles and matching, p is 0.
     gamma : ndarray, shape (Q,)
@@ -183,7 +183,7 @@ def group_sums(values: Array, group: NDArray[np.intp], n_groups: int = 0) -> Arr
 
 
 RELATIVE_ROUNDING = 1e-13  # share of the estimates below which a mean or a standard error is rounding error
-FAR = 100  # outcomes with a mean more standard deviations from zero are centred, which saves digits
+FAR = 100  # outcomes whose mean is more standard deviations than this from zero are centred, which saves digits
 
 
 @dataclass(frozen=True)
@@ -236,7 +236,7 @@ class WeightFit:
         return float(self.s @ values) / self.equations.sample.total
 
     def by_row(self, name: str) -> Array:
-        """Return each row's `Equations.tilt` or `Equations.measure`, as named, shape (n,)."""
+        """Return `Equations.tilt` or `Equations.measure` of each row, shape (n,). `name` is the method."""
         return self.equations.by_row(_column, self.at, name)
 
     @cached_property
@@ -456,7 +456,7 @@ def _predicted_sums(equations: Equations, at: Point) -> tuple[Array, float]:
 
 
 def weights_of(record: Any) -> WeightFit:
-    """Return the importance weights of a fit. Without any, a `WeightFit` with only its sample and target."""
+    """Return the importance weights of a fit. If it has none, return a `WeightFit` with its sample and target."""
     return record.weight_fit or WeightFit(Equations(record.sample, record.spec, record.options.population), {})
 
 
@@ -486,7 +486,7 @@ def _apart(columns: Array) -> list[Array]:
 
 
 def at_estimate(weights: WeightFit, spec: Specification, theta: Array) -> tuple[Equations, Beta]:
-    """Return the equations, and the coefficients of weights and outcome models, the latter from `theta` (K, p, R)."""
+    """Return the equations and coefficients of a fit, with outcome coefficients from `theta` (K, p, R)."""
     equations = weights.equations.of_estimator(spec)
     beta = {} if equations.model is None else dict(weights.beta)
     if not spec.given:
@@ -495,7 +495,7 @@ def at_estimate(weights: WeightFit, spec: Specification, theta: Array) -> tuple[
 
 
 def means_under(weights: WeightFit, spec: Specification, gamma: Array, theta: Array, columns: Array, s: Array) -> Array:
-    """Return the coefficients (K, k, R) of arm means projected on columns, for R refits with row weights `s`."""
+    """Return coefficients (K, k, R) as in `projected_means`, for R refits with row weights `s`."""
     equations, beta = at_estimate(weights, spec, theta)
     equations = under_weights(equations, s)
     if gamma.size:

@@ -57,14 +57,14 @@ class Learned:
         return dataclasses.replace(self, fits=(self.fits[number],), quality=self.quality[[number]])
 
     def __call__(self, columns: Array, position: Numbers | None = None) -> Array:
-        """Predict the rows of `columns` (m, p): one column per learner and arm. `position` gives the rows' folds."""
+        """Predict rows of `columns` (m, p), one column per learner and arm. `position` has their places in `folds`."""
         fold = None if position is None else self.folds[position]
         means = [fit(columns[:, self.features], fold) for fit in self.fits]
         return on_predictor_scale(self.family, np.concatenate(means))[0].T
 
 
 def learn(design: Design, options: ModelOptions, inference: InferenceOptions, notes: Notes) -> Learned:
-    """Cross-fit the learners of the options to the rows of each arm. A propensity classifier has the same folds."""
+    """Cross-fit the learners of the options to the rows of each arm. A propensity classifier uses the same folds."""
     if design.offset_kind is not None:
         raise OptionError(f"a learner ignores the {design.offset_kind}.\nLeave learner= or {design.offset_kind}= out.")
     features, family = design.varying, options.outcome_family

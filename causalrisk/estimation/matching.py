@@ -9,8 +9,8 @@ the means is
 
 The first sum is over these N units. t_j is 1 for these units and otherwise 0. s2_j is the sample variance of the
 outcomes of unit j and the two nearest units of its arm (one with an estimated score, more if distances are tied). With
-exact matching, they are units of the same stratum, if it has enough of them in the arm.
-`bias_adjust` corrects Y_i(a). An estimated score adds `score_correction` to the covariance.
+exact matching, these units are from the same stratum if it has enough units of the arm. `bias_adjust` corrects Y_i(a).
+An estimated score adds `score_correction` to the covariance.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ class Matches:
 
 
 def match(units: Array, others: Array, least: int, tied: float, caliper: float | None = None) -> Matches:
-    """Match each unit with at least `least` nearest candidates, and all tied with the last, within any caliper."""
+    """Match each unit with its `least` nearest candidates and all that are tied with the last, within any caliper."""
     (points, of), (centres, among) = _cells(units), _cells(others)
     tree, wanted = scipy.spatial.cKDTree(centres), min(least, len(centres))
     distance, place = tree.query(points, k=np.arange(1, wanted + 1))
@@ -248,7 +248,7 @@ def estimate_matched(
 def matches_of(
     columns: Array, sample: Sample, options: ModelOptions, design: Design, within: int
 ) -> tuple[list[tuple[int, int, Matches]], list[Matches]]:
-    """Return the `MatchedRows.matches`, and for each arm the `within` nearest units of the same arm and stratum."""
+    """Return `MatchedRows.matches`, and each arm's matches with `within` nearest units of the arm and stratum."""
     spread = float(columns.std(axis=0).max(initial=0.0)) or 1.0
     far, caliper, toward = FAR * spread, options.caliper, options.population.toward
     if options.exact:

@@ -343,7 +343,7 @@ def _target(value: Any) -> Any:
         advice = "target=data[...]`, or `res.effects_by(...)`" if is_column(value) else 'target="all"`'
         if isinstance(value, list | tuple) and value:
             advice = f"target={value[0]!r}` with one fit per target, and `etable([res1, res2])`"
-        problem = f"target is of type {type(value).__name__}, which is not a level of the treatment"
+        problem = f"target= of type {type(value).__name__} is not a level of the treatment"
         known = f"{listed(tuple(POPULATIONS))}, a level, a DataFrame, or a function of the propensity score"
         raise OptionError(f"{problem}; expected {known}.\nUse `{advice}.")
     if value.lower() in SPELLINGS:
@@ -398,7 +398,7 @@ class InferenceOptions:
             advice = 'Use `bootstrap="multiplier"`, or leave multiplier= out.'
             raise OptionError(f'multiplier= needs bootstrap="multiplier".\n{advice}')
         if self.resamples is not None and self.bootstrap == MULTIPLIER:
-            problem = 'bootstrap="multiplier" does not use resamples, and resamples= was given'
+            problem = 'bootstrap="multiplier" does not use resamples, but resamples= was given'
             raise OptionError(f"{problem}.\nTo use your resamples, leave bootstrap= out.")
         _not_both("resamples", self.resamples, "n_boot", self.n_boot, "resamples= sets the number")
         if self.use_t is False:
@@ -438,7 +438,7 @@ class InferenceOptions:
         for option, known in WITH_CLUSTERS.items():
             value, found = getattr(self, option), f'{option}="{getattr(self, option)}"'
             if not clustered and value in ("cluster", "CR3"):
-                raise OptionError(f'{found} needs the clusters.\nUse `from_formula(..., cluster="column")`.')
+                raise OptionError(f'{found} needs clusters.\nUse `from_formula(..., cluster="column")`.')
             if clustered and value not in known:
                 use = f'Use `{option}="{"CR3" if value == "HC3" else "cluster"}"`.'
                 raise OptionError(f"{found} treats rows as independent, but cluster= was given.\n{use}")

@@ -258,10 +258,10 @@ def advice_on_overlap(spec: Specification, design: Design, options: ModelOptions
 
 
 def judged_shares(effective: Array, alone: Array, toward: int | None) -> Array:
-    """Return effective n / n of each arm, shape (K,), by which overlap is judged.
+    """Return effective n / `alone` of each arm, shape (K,), by which overlap is judged.
 
-    `alone` is n or, with probability weights, the effective n under these alone, as their cost has nothing to do with
-    overlap. If arm `toward` is the target, n is at most the target's n, because other arms need no more.
+    `alone` is n or, with probability weights, the effective n without importance weights. If arm `toward` is the
+    target, `alone` is capped at the target's, because the other arms need no more.
     """
     return effective / np.minimum(alone, np.inf if toward is None else alone[toward])
 
@@ -278,7 +278,7 @@ def poor_overlap(
     """Return a text for each arm with extreme or concentrated weights.
 
     It names the first that holds: a weight above a million; a row with more than a fifth of the arm's weight, and more
-    than twice the largest share under probability weights alone; a small share of `judged_shares`.
+    than twice the largest share under probability weights alone; a small `judged_shares`.
     """
     found, toward = [], target.toward
     effective, alone_n = np.array([(arm.effective_n, arm.alone_n) for arm in arms]).T

@@ -2,8 +2,8 @@
 
 Let eta be the linear predictor of the covariates, and o the offset, which is log t for an exposure t. The outcome
 models fit g^{-1}(eta + o). The means average g^{-1}(eta + o) at the observed offsets, or g^{-1}(eta + log e) at a
-stated exposure e. Bias corrections use the residuals at the observed offsets. At a stated exposure, only effects in
-groups are corrected: by the mean residual, scaled to this exposure.
+stated exposure e. Bias corrections use the residuals at the observed offsets. Means at a stated exposure are not
+corrected. Effects in groups are corrected by the mean residual, scaled to this exposure.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ def prepare(task: Task) -> Task:
         frame = target_rows(design, options.target, design.missing)
         task.notes.extend(frame.notes)
         if design.weight_type is not None:
-            task.notes.append("The rows of the target frame have equal weights; weights= apply to the sample only.")
+            task.notes.append("The rows of the target frame have equal weights; weights= applies to the sample only.")
         task = dataclasses.replace(task, frame=frame)
     return task if design.predictions is None else with_given(task)
 

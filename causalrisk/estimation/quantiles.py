@@ -90,7 +90,7 @@ def densities(rows: SeparateRows, kernel: Array) -> tuple[Array, Array]:
     """Return the density of each arm at its threshold, and the part of it that comes from the outcome models.
 
     The kernel replaces the indicator as the outcome. This changes the equations of the outcome models, and therefore
-    the means. The means of AIPW, and weighted means, also contain the kernel directly.
+    the means. The residuals in the means of AIPW also contain the kernel.
     """
     equations, sample = rows.equations, rows.equations.sample
     moved, weighed = dict[str, Array](), dict[str, Array]()

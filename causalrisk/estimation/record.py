@@ -4,9 +4,9 @@ The robust covariance is the sandwich of the stacked estimating equations, clust
 
 A stack averages M fits of one effect: JRE on a formula, JRE with the predictions of a learner among its terms, and
 AIPW with the predictions alone. Its arm means are w_1 mu_1 + ... + w_M mu_M, with w >= 0 and sum 1. The weights
-minimise w' (S + diag S) w, where S is the covariance of the effects from their influence functions. The diagonal counts
-twice, because unequal weights gain less in the next sample than in this one. Influence functions and resamples treat
-the weights as fixed.
+minimise w' (S + diag S) w, where S is the covariance of the effects from their influence functions. The diagonal is
+doubled because unequal weights gain less in a new sample than in this one. Influence functions and resamples treat the
+weights as fixed.
 """
 
 from __future__ import annotations
@@ -172,7 +172,7 @@ class FitRecord(Task):
 
     @property
     def draws_units(self) -> bool:
-        """Whether the resamples could be replaced by fractional weights of the rows or clusters."""
+        """Whether fractional weights of the rows or clusters could replace the resamples."""
         return self.bootstrap not in ("bayesian", "rescaled", "replicates") and self.options.propensity_score is None
 
     @property
@@ -428,7 +428,7 @@ def sum_within_units(record: FitRecord, contributions: Array) -> Array:
 
 
 def unit_influence(record: FitRecord, count: int) -> Array:
-    """Return influence (units, count) on the first estimates, of one of the equal units that a row represents."""
+    """Return the influence (units, count) on the first estimates, per unit if a row represents several equal units."""
     record.design.check_in_memory("this result")
     weighted = record.estimate.influence[:, :count] * record.sample.s[:, None]
     return sum_within_units(record, weighted) / equal_units(record)[:, None]

@@ -97,7 +97,7 @@ class Sample:
         return restored
 
     def arrange(self, values: NDArray[Any]) -> NDArray[Any]:
-        """Sort values in the order of the sample. They are given in the order of the data, then of the frame."""
+        """Return `values` in the order of the sample. They have the rows of the data first, then those of the frame."""
         return np.concatenate([values[len(self.order) :], values[self.order]])
 
     # --- rows beyond memory ------------------------------------------------------------------------------------------

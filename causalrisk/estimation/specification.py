@@ -185,7 +185,7 @@ class Specification:
 
     @property
     def adjustment(self) -> str:
-        """Name of what makes the groups comparable, for texts."""
+        """Name of the adjustment in texts."""
         return "matching" if self.matched else "weighting"
 
 

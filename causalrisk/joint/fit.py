@@ -3,11 +3,11 @@
 The estimating equations are stacked: propensity score, IPWRA (the start), joint minimum, arm means. The equations of
 the minimum are the gradient of the Lagrangian, a function of sums over rows. To first order, a row contributes the
 derivative of the gradient with respect to the row's weight. This derivative has two parts. The first is the derivative
-of the Lagrangian with respect to the row's means m_a, times m_a' X. The second is the row's change of the Lagrangian's
-derivatives in the sums, times the derivatives of the sums in the coefficients. Both parts, and the row's contributions
-to averages and biases, are linear in the moments of the row's importance weight (`Moments`). So `RowParts`, evaluated
-at other moments, gives two more derivatives. At the derivatives of the moments, `RowParts` gives the derivative with
-respect to the score. At `by_divisors`, it gives the derivative with respect to the mean tilts that divide the weights.
+of the Lagrangian with respect to the row's means m_a, times m_a' X. The second is the change, due to the row, of the
+Lagrangian's derivatives with respect to the sums, times the derivatives of the sums with respect to the coefficients.
+Both parts, and the row's contributions to averages and biases, are linear in the moments of the row's importance weight
+(`Moments`). So `RowParts` gives two more derivatives. At the derivatives of the moments, it has the derivative with
+respect to the score. At `by_divisors`, it has the derivative with respect to the mean tilts that divide the weights.
 
 `joint.objective` has the notation. In shapes, p is the number of coefficients of an outcome model, Q of the propensity
 score, and d of all estimates. J is the number of divisors.
@@ -228,9 +228,9 @@ class JointFit(FieldsAlone):
     def totals(self) -> dict[str, Array]:
         """Sums over rows of the S columns of `RowParts`, and derivatives of the sums.
 
-        "value" (1, S) has the sums. "by_divisors" (J, S) has minus the derivatives by the logarithms of the divisors,
-        and "by_score" (Q, S) the derivatives by the coefficients of the propensity score. "by_start" (K P, K P) has the
-        derivatives of the equations of beta by IPWRA's coefficients.
+        "value" (1, S) has the sums. The others have derivatives: "by_divisors" (J, S) with respect to the logarithms of
+        the divisors, with a minus sign; "by_score" (Q, S) with respect to the coefficients of the propensity score; and
+        "by_start" (K P, K P) of the equations of beta with respect to IPWRA's coefficients.
         """
 
         def of_piece(part: WeightedRows, here: slice) -> dict[str, Array]:
@@ -260,7 +260,7 @@ class JointFit(FieldsAlone):
 
     @cached_property
     def by_score(self) -> tuple[Array, Array]:
-        """Derivatives of theta's equations (Q, K p) and of the quantities (Q, 2 K + C) by the score's coefficients."""
+        """Derivatives with respect to gamma: of theta's equations, (Q, K p), and of the quantities, (Q, 2 K + C)."""
         joined, (n_arms, P, _), at = self.rows.joined, self.beta.shape, self.at
         equations, numbers = np.split(self.totals["by_score"], [n_arms * P], axis=1)
         equations = equations @ self.lift

@@ -1,8 +1,8 @@
-"""JRE's objective under columns of row weights, and its minimum with a net bias of zero at the fitted score.
+"""JRE's objective, and its minimum among models whose net bias is zero at the fitted score.
 
 The net bias of an effect is the difference of the biases of its two arms. scipy minimises the objective of the fit,
 starting at IPWRA. Newton steps minimise the objectives of folds and resamples. The models have coefficients theta_a,
-and the columns of the rows have coefficients beta_a = L theta_a, with L of shape (P, p). L is the identity unless the
+and the columns of `Rows.X` have coefficients beta_a = L theta_a, with L of shape (P, p). L is the identity unless the
 linear predictor of the score is an outcome column. Then L also holds the score's coefficients. For linear models the
 objective is quadratic and the constraint linear, so one Newton step from any point reaches the minimum.
 """
@@ -132,7 +132,7 @@ def unstack(z: Array, shape: tuple[int, ...]) -> Array:
 
 
 def solve_constrained(hessian: Array, right: Array, u_slope: Array, u: Array) -> tuple[Array, Array]:
-    """Solve H x + A' nu = g and A x = u for x and nu, with H = `hessian`, A = `u_slope` and g = `right`, R times."""
+    """Solve R systems H x + A' nu = g, A x = u for x and nu, with H = `hessian`, A = `u_slope` and g = `right`."""
     count, size = u_slope.shape[1:]
     scale = np.sqrt(np.trace(hessian, axis1=1, axis2=2) / size)[:, None, None]
     norm = np.linalg.norm(u_slope, axis=2, keepdims=True)
@@ -238,7 +238,7 @@ def _error(at: Expansion, alpha: float, nu: Array) -> Array:
 
 
 def minimize_from_start(objective: Objective, alpha: float, method: str) -> tuple[Array, Array, OptimizeResult]:
-    """Minimise the sample's objective by scipy from IPWRA's coefficients, in directions that keep net bias at zero."""
+    """Minimise the sample's objective with scipy, starting at IPWRA, in directions that keep the net bias at zero."""
     start, linear, first = objective.models, objective.linear, objective.first
     origin, squares = stack(start)[0], 2 * first.loss[0][0]  # squared residuals
     squares = max(squares, ROUNDING * origin @ first.loss[2][0] @ origin)  # at least rounding error of the predictions

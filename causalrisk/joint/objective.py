@@ -15,7 +15,7 @@ centred by its own mean.
 
 There may be R columns of row weights, such as resamples. The weight under replicate b is w_b = base + sum_t terms_t
 factor_tb. For a single column, `factor` has the weights themselves. For several columns with a logit, `terms` has the
-odds in each column, and `factor` has the multiples of these odds under each replicate.
+odds in each column, and `factor` has the factor by which each replicate multiplies these odds.
 
 Letters in shapes: n rows, K arms (treatment groups), P columns of the outcome models, C contrasts of the arms, B
 replicates of the propensity score, R columns of row weights, T terms of the weights.
@@ -453,7 +453,7 @@ def by_means(
     rows: Rows, moments: Sequence[Array], w: Array, risk: Array, at: Expansion, terms: Terms, nu: Array, d: Array,
     r: Array,
 ) -> Array:  # fmt: skip
-    """Return derivatives of the Lagrangian by each row's predicted means m_a, divided by its share, (K, n, R).
+    """Return the Lagrangian's derivatives with respect to each row's means m_a, divided by its share, (K, n, R).
 
     Derivatives omit the losses, and hold totals over rows fixed. `risk` is the sum over b of w_b times (n / B) D B_b.
     `nu`, shape (R, C), has the multipliers of the constraint.

@@ -1,7 +1,7 @@
 """The rows of a fit as arrays for the objective, under columns of row weights, with scores and replicates.
 
 A column of row weights has the sample's weights, the weights without one fold, or a resample. Each column has its own
-fitted score, but the replicates' differences from this score are the same. Rows are processed in pieces to save memory.
+fitted score. Replicates differ from it by the same amounts in all columns. Rows are processed in pieces to save memory.
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ class ScoreColumns:
 
     @property
     def fixed(self) -> bool:
-        """Whether the further columns are added instead of the predictors, so that they do not depend on the score."""
+        """Whether the further columns are added instead of the predictors. They do not depend on the score."""
         return len(self.of_score) <= self.count
 
     @property
@@ -216,7 +216,7 @@ class WeightedRows(FieldsAlone):
         return np.asarray(loaded(self.equations.sample.in_sample @ self.s))
 
     def pieces(self, width: int, *given: Any) -> Iterator[tuple[Any, ...]]:
-        """Yield, for each piece: rows in memory, its slice of these, its slice of all rows, its rows of `given`."""
+        """Yield for each piece: rows in memory, its slice of these rows, its slice of all rows, its rows of `given`."""
         fewest = max(FEWEST, 4 * self.equations.sample.X.columns.shape[1])  # few pieces: each one adds up Gram matrices
         size, ends = max(AT_ONCE // width, fewest), [0, len(self.s)]
         if is_dask(self.s):

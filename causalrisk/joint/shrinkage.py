@@ -6,7 +6,7 @@ distribution of their errors. In each draw, the winner minimises the variance pl
 difference from the variance at the first alpha. The chosen alpha is the geometric mean of the winners.
 
 These variances treat the coefficients as known. The robust variance includes the errors of the coefficients, which
-matter if the score is wrong. If it exceeds IPWRA's by more than a share of `EXCESS` / sqrt(units), alpha is raised.
+matter if the score is wrong. If it is more than 1 + `EXCESS` / sqrt(units) times IPWRA's, alpha is raised.
 """
 
 from __future__ import annotations
@@ -167,7 +167,7 @@ def shares_of_winners(squares: Array, covariance: Array, converged: NDArray[np.b
 
 
 def fold_weights(problem: JointProblem, folds: Numbers) -> Array:
-    """Return the weights (n, G) of the rows in each fold. Frequency weights are split evenly without clusters."""
+    """Return the weights (n, G) of the rows in each fold. Without clusters, frequency weights are split evenly."""
     s, count = problem.equations.sample.s, int(folds.max()) + 1
     if is_dask(s):
         folds = chunked(folds, chunk_sizes(s))

@@ -1,8 +1,8 @@
-"""The IPWRA fit that JRE starts from, and two decisions that it determines.
+"""The IPWRA fit that JRE starts from, and two results computed from it.
 
 The first is the share c of IPWRA's effect heterogeneity that is real. The second is whether the outcome columns lack
-the score's linear predictor. Both need the covariance of the coefficients of each arm's weighted fit. This is a
-sandwich of residuals divided by 1 - h, where h is the leverage, summed within clusters.
+the score's linear predictor. Both need the covariance of the coefficients of each arm's weighted fit. Its sandwich
+divides residuals by 1 - h, where h is the leverage, and adds up scores within clusters.
 """
 
 from __future__ import annotations

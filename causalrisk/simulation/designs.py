@@ -172,7 +172,7 @@ class Design:
     def efficiency_bound(self) -> float:
         """Semiparametric efficiency bound: the smallest asymptotic variance of sqrt(n) times the estimation error [1]_.
 
-        It is infinite if the mean of 1 / score or of 1 / (1 - score) is. A draw does not show this: define it yourself.
+        It is infinite if the mean of 1 / score or 1 / (1 - score) is. A draw cannot show this: define it yourself.
 
         References
         ----------
@@ -254,7 +254,7 @@ class Linear(Design):
     n_covariates : int
         Number of covariates. The fourth and later covariates are irrelevant, but are in both formulas.
     tails : float
-        Degrees of freedom of the noise, scaled to variance 1: infinite for normal noise, 3 for heavy tails.
+        Degrees of freedom of the t noise, which has variance 1. Infinite for normal noise, 3 for heavy tails.
     baseline : float
         Log odds of treatment at average covariates. At 0, half of the units are treated; at -2.2, one in ten.
     label : str

@@ -64,8 +64,8 @@ class StudyResults(Shown):
         Columns: "samples" and "failed"; "bias", "sd" and "rmse" in units of the outcome; "mse_ratio", the mean squared
         error divided by the mean squared error of the reference on the same samples; "mean_se" and "median_se";
         "coverage" of the 95% interval; and "mse_over_bound", n times the mean squared error divided by the design's
-        efficiency bound. It is NaN if the bound is infinite. A column that ends in _mc has the Monte Carlo error of the
-        column before it.
+        efficiency bound (NaN if this is infinite). A column that ends in _mc has the Monte Carlo error of the column
+        before it.
         """
         return self.table_at(0.05)
 
@@ -282,8 +282,8 @@ def power(
     study : StudyResults
         A study of the planned design, at all sample sizes under consideration.
     effect : float, optional
-        True effect, in units of the outcome; by default the design's. Any other value shifts all estimates by the
-        same amount, as a constant effect would.
+        True effect, in units of the outcome; by default the design's. For any other value, all estimates are shifted by
+        the difference.
     alpha : float, default 0.05
         Significance level.
     target : float, default 0.8

@@ -140,7 +140,7 @@ def _entry(label: str | None, item: Any) -> Entry:
     for name, default in (("effect", "difference"), ("target", "all"), ("trim", None), ("use_t", False), ("df", None)):
         if str(options.get(name)) not in ("None", str(default)):
             what = "A study compares differences of means over all units, with normal intervals"
-            raise errors.OptionError(f"{name}= is not available in a study. {what}.\nLeave it out, or use a function.")
+            raise errors.OptionError(f"{name}= is not available in a study. {what}.\nLeave it out, or pass a function.")
     return Entry(str(label or model.spec.name), model, dict(options))
 
 

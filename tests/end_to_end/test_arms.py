@@ -135,7 +135,7 @@ def test_what_names_no_arm(frame):
         model(frame, target="treated").fit()
     with pytest.raises(cr.OptionError, match=r"target='d' is not known; expected one of .*, a level of the treatment"):
         model(frame, target="d")
-    with pytest.raises(cr.OptionError, match="target is of type int, which is not a level of the treatment"):
+    with pytest.raises(cr.OptionError, match="target= of type int is not a level of the treatment"):
         model(frame, target=3)
 
 

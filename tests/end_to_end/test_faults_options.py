@@ -318,7 +318,7 @@ def test_fault_72_clusters_against_standard_errors_by_rows(data, estimator, opti
     clustered = build(estimator, data, cluster=np.arange(N) % 30)
     with raises_with(cr.OptionError, f'{name}="{value}"', "cluster= was given", f'{name}="cluster"'):
         clustered.fit(**option)
-    with raises_with(cr.OptionError, f'{name}="cluster"', "needs the clusters", 'cluster="'):
+    with raises_with(cr.OptionError, f'{name}="cluster"', "needs clusters", 'cluster="'):
         build(estimator, data).fit(**{name: "cluster"})
 
 
