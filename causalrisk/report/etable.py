@@ -103,8 +103,8 @@ def etable(
         Further rows below the estimates: for each label, one value per column.
     digits : int, optional
         Number of decimals. By default, the smallest standard error has four significant digits. If all effects are
-        differences in one outcome, all numbers have the same decimals. With other results for this outcome (ratios,
-        regressions, `LATE`, pooled fits), the decimals are chosen for each row, or for all rows of a kind such as POM.
+        differences in one outcome, all numbers have the same decimals. If some columns are ratios, regressions, `LATE`
+        or pooled fits of this outcome, decimals are chosen for each row; rows of one kind, such as POM, share them.
         With several outcomes, they are chosen for each column.
     title : str
         Heading.

@@ -66,7 +66,7 @@ def read_overlap(
     table: pd.DataFrame, warned: bool, target: TargetPopulation, advice: str, unit_name: str = "row",
     matched: bool = False,
 ) -> Reading:  # fmt: skip
-    """Interpret the table of `overlap()`. `warned`: the fit warned about overlap. `advice` is for poor overlap."""
+    """Interpret the table of `overlap()`. `warned`: whether the fit warned. `advice` is shown unless it is good."""
     surveyed, toward = "survey n" in table, target.toward
     alone = table["survey n" if surveyed else "n"].to_numpy(dtype=float)
     shares = judged_shares(table["effective n"].to_numpy(), alone, toward)
@@ -127,7 +127,7 @@ def read_balance(
 
 
 def read_influence(table: pd.DataFrame, clusters: tuple[str, int] | None = None) -> Reading:
-    """Interpret the table of `influence(top=)`. `clusters` has the name of the cluster variable and their number."""
+    """Interpret the table of `influence(top=)`. `clusters`: name of the cluster variable, number of clusters."""
     label, first = table.index[0], table.iloc[0]
     size = abs(float(first["in std errors"])) if np.isfinite(first["in std errors"]) else 0.0
     what, limit = f"row {label}", ONE_ROW
@@ -279,7 +279,7 @@ def _observed(record: FitRecord) -> str:
         groups.append(f"{label} ({words.count(int(n), design.unit_name)}{mean})")
     weighted = "" if design.weight_type is None else ", under the observation weights"
     return (
-        f"Groups as observed{weighted}: {words.joined(groups)}. They may differ in more than the treatment, so "
+        f"Groups as observed{weighted}: {words.joined(groups)}. They may also differ in other ways, so "
         "the raw difference may not be the effect."
     )
 

@@ -1,4 +1,4 @@
-"""Names of estimands, models and standard errors, and the sentences on them that several texts share."""
+"""Names of estimands, models and standard errors, and sentences that several texts share."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ RESAMPLES = {
     "bayesian": "fractional random weights of the {units} (Bayesian bootstrap)",
     "cluster": "whole clusters drawn with replacement",
     "stratified": "rows drawn with replacement within each group",
-    "rescaled": "first-stage units drawn within their strata, rescaled (Rao, Wu and Yue)",
+    "rescaled": "first-stage units drawn within their strata, with rescaled weights (Rao, Wu and Yue)",
     "replicates": "the replicate weights of the survey",
 }
 DISTANCES = {
@@ -55,7 +55,7 @@ def count(number: int, noun: str) -> str:
 
 
 def sentence(text: str) -> str:
-    """Return the text of a warning with a capital letter. A name in quotes or backticks at its beginning stays."""
+    """Return the text of a warning, capitalised. A leading name in quotes or backticks is unchanged."""
     return re.sub(r"^[a-z]+(?=[ :])", lambda word: word[0].capitalize(), text)
 
 
@@ -346,7 +346,7 @@ def trend_words(record: FitRecord, anticipation: int = 0) -> str:
     return (
         f"Difference-in-differences{kind}. {record.estimand} assumes {name}parallel trends: without the treatment, the "
         f"treated would have changed as the controls{given} did. It also assumes that the treatment had no effect "
-        f"before it began{f', except in its anticipation ({anticipation})' * bool(anticipation)}.{same}"
+        f"before it began{f', except in the anticipation periods ({anticipation})' * bool(anticipation)}.{same}"
     )
 
 
@@ -433,7 +433,7 @@ def small_sample_words(record: FitRecord) -> str:
         return ""
     clusters = record.design.cluster_name is not None
     factor = "G / (G - 1) * (n - 1) / (n - k), for G clusters and" if clusters else "n / (n - k), for"
-    each = " G is counted for each cluster variable and for their pairs." * (record.design.second_cluster is not None)
+    each = " G is counted per cluster variable and per pair." * (record.design.second_cluster is not None)
     return f" Variances are multiplied by {factor} k outcome coefficients in total.{each}"
 
 
@@ -456,14 +456,14 @@ def pooled_words(record: FitRecord, m: int) -> str:
 
 
 def ladder_end_words(joint: JointRecord) -> str:
-    """Return sentences if the chosen shrinkage is at an end of the range that was tried. Otherwise empty."""
+    """Return sentences if the chosen shrinkage is at an end of the range tried. Otherwise empty."""
     path = joint.path
     if path is None or path.raised_from is not None or path.anchor not in (LADDER[0], LADDER[-1]):
         return ""
     last, other = path.anchor, LADDER[0] + LADDER[-1] - path.anchor
-    beyond, near = (last / 3, "farthest from IPWRA") if last < other else (last * 3, "nearest to IPWRA")
-    tried = f"The chosen shrinkage, {last:g}, is the value {near} that was tried."
-    return f"{tried} A value beyond it might be better: see `res.anchor_path()`, or use `fit(anchor={beyond:.2g})`."
+    beyond, more, end = (last / 3, "smaller", "farthest from") if last < other else (last * 3, "larger", "nearest to")
+    tried = f"The chosen shrinkage, {last:g}, is the {more[:-1]}st value tried ({end} IPWRA)."
+    return f"{tried} A {more} value might be better: see `res.anchor_path()`, or use `fit(anchor={beyond:.2g})`."
 
 
 # --- event studies -------------------------------------------------------------------------------------------------

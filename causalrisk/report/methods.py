@@ -24,7 +24,7 @@ NET_BIAS = "The net bias is the difference between the outcome models' biases"
 def facts(record: FitRecord) -> dict[str, list[str]]:
     """Return the sentences about a fit, by subject, in the order of the methods paragraph. Some may be empty."""
     design, joint = record.design, record.joint
-    own = "The estimator is the package's own implementation of that paper's idea."
+    own = "The estimator is the package's own implementation of Zhang's idea."
     if joint is not None and joint.anchor is not None:
         own += " The objective used here is the package's own and is unpublished."
     stack = () if record.stack is None else zip(record.stack.weights, record.stack.names, strict=True)
@@ -149,8 +149,8 @@ def permutation_methods(test: Any) -> str:
         Hypothesis, estimator, statistic, what was permuted and how often, version and seed.
     """
     design, number = test.record.design, f"{test.n_permutations:,}"
-    ratio = "the effect divided by its robust standard error"
-    statistic = {"studentized": ratio, "difference": "the effect", "wald": "Wald's, of all effects"}[test.kind]
+    others = {"difference": "the effect", "wald": "the Wald statistic of all effects"}
+    statistic = others.get(test.kind, "the effect divided by its robust standard error")
     return _paragraph(
         f"We tested the hypothesis that {design.treat_name} has no effect on {design.endog_name} for any unit, by a "
         f"permutation test ({test.alternative}; Phipson and Smyth 2010).",
@@ -224,7 +224,7 @@ def _score_sentences(record: FitRecord) -> list[str]:
             model = f"{text}, cross-fitted (Chernozhukov et al. 2018)"
         first = f"The propensity score (Rosenbaum and Rubin 1983) was estimated by {model}: {terms}."
     trimmed = f"Rows were trimmed by their propensity score: {record.trimmed}." * bool(record.trimmed)
-    clipped = "" if options.clip is None else f"Clipped propensity scores: {words.clip_text(record)}."
+    clipped = "" if options.clip is None else f"Propensity scores were clipped: {words.clip_text(record)}."
     transported = (
         "The weights include the density ratio of the covariates, target frame over sample, from a logit model of "
         "membership in the target frame on the covariates of the propensity formula."
@@ -236,15 +236,15 @@ def _objective_sentence(record: FitRecord, joint: JointRecord) -> str:
     kind = "points of the distribution" if joint.replicates.cubature else "random draws"
     kind = kind if joint.drawn is None else "given draws"
     over, path = f"averaged over {joint.replicates.count} {kind} of the propensity score", joint.path
-    over = over if record.used_weight_fit.estimated else "at the given propensity score"
+    over, fitted = (over, "fitted") if record.used_weight_fit.estimated else ("at the given propensity score", "given")
     if joint.anchor is None:
         return (
             "The outcome models of all groups were fitted together. They minimise the weighted loss plus half the "
             f"squared number of rows times the squared net bias, {over}. {NET_BIAS}."
         )
-    chosen = "given" if path is None else f"chosen from {LADDER[-1]:g} to {LADDER[0]:g} by cross-validation"
+    chosen = "given" if path is None else f"chosen between {LADDER[-1]:g} and {LADDER[0]:g} by cross-validation"
     if path is not None and path.raised_from is not None:
-        why = "because JRE's robust variance was above IPWRA's"
+        why = "because JRE's robust variance was larger than IPWRA's"
         chosen = f"raised from {path.raised_from:.3g} ({chosen}), {why}"
     share = (
         f" The sampling variance in JRE's objective excludes {joint.share:.1%} of the estimated effect heterogeneity. "
@@ -253,7 +253,7 @@ def _objective_sentence(record: FitRecord, joint: JointRecord) -> str:
     return (
         "The outcome models of all groups were fitted together to minimise the risk of the "
         f"{record.options.population.estimand} (squared net bias plus sampling variance), {over}. "
-        f"{NET_BIAS}. It is zero at the fitted propensity score. The weight of the shrinkage toward IPWRA, "
+        f"{NET_BIAS}. It is zero at the {fitted} propensity score. The weight of the shrinkage toward IPWRA, "
         f"{joint.anchor:g}, was {chosen}.{share}"
     )
 
@@ -269,7 +269,7 @@ def _errors_source(record: FitRecord) -> str:
     kept += ["the outcome predictions"] * (design.predictions is not None)
     if (joint := record.joint) is not None:
         kept += ["the shrinkage"] * (joint.anchor is not None) + ["the heterogeneity share"] * bool(joint.share)
-        kept += ["the term for the score"] * joint.score_joined
+        kept += ["the propensity-score term"] * joint.score_joined
     kept += ["the trimmed sample"] * bool(record.trimmed)
     unit = design.unit_name if design.cluster_name is None else f"cluster of {design.cluster_name}"
     again = f"every step but keep {words.joined(kept)}" if kept else "every step"

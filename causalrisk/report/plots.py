@@ -34,10 +34,10 @@ PANEL = (5.2, 4.2)  # inches
 CHARACTER = 7  # points that a character of a label needs
 BELOW = 70  # characters of the labels that fit below a plot
 BINS = 30  # bars of the histograms of scores
-CONSTANT = 1e-6  # range of propensity scores below which they are one number
+CONSTANT = 1e-6  # propensity scores with a smaller range count as constant
 GRID = 101  # values at which a curve is drawn
 FONT = 10  # points of labels, if there is room
-LABEL_GAP = 0.06  # of the height of the axes, between the labels of points
+LABEL_GAP = 0.06  # between the labels of points, as a share of the height of the axes
 BAR: dict[str, Any] = {"ecolor": GREY, "markersize": 5}
 DOTS: dict[str, Any] = {"markersize": 4, "alpha": 0.6, "linestyle": "none", "markeredgewidth": 0}
 
@@ -405,7 +405,7 @@ def plot_effects_by(
     encoder = moderators(record.design, by, data).encoder if along else None
     if encoder is not None and len(encoder.variables) != 1:
         found = f"the formula {by!r} has {len(encoder.variables)} variables; expected one"
-        raise OptionError(f'{found}.\nUse `res.plot_effects_by("~ bs(x, df=4)")` with its name.')
+        raise OptionError(f'{found}.\nUse `res.plot_effects_by("~ bs(x, df=4)")` with one variable.')
     frames = [effects_by(record, by, data, alpha, at=at if along else None, adjust=how) for how in (None, adjust)]
 
     def draw(position: int, ax: Any) -> Any:
@@ -511,7 +511,7 @@ def plot_distribution(record: FitRecord, ax: Any = None, grid: Any = None, alpha
 def plot_influence(
     record: FitRecord, ax: Any = None, top: int = 5, method: str | None = None, arm: Any = None, clusters: bool = False
 ) -> Any:
-    """Influence of each row (or cluster) on the effect, plotted against its share of the weight.
+    """Influence of each row (or cluster) on the effect, plotted against its share of its group's weight.
 
     Parameters
     ----------

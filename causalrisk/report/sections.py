@@ -31,7 +31,7 @@ BADGES = {explain.GOOD: "Fine", explain.CAUTION: "Look closely", explain.BAD: "P
 TOP, NAMED = 10, 5  # influential rows of the table, and of the plot
 ROWS = (
     '"effect" is the difference of means. "ratio" is the risk ratio behind the E-value, and "basis" says how it was '
-    'computed. Rows that end in "of limit" are for the end of the interval nearest to no effect.'
+    'computed. Rows that end in "of limit" refer to the interval limit nearest to no effect.'
 )
 SCALE = (
     ' The bias is at most "scale" times sqrt(cf_y cf_d / (1 - cf_d)), where the confounder explains the share cf_y of '
@@ -84,7 +84,7 @@ def report(
         add "same_population". `observed` adds "missing_at_random", and a target frame adds "equal_effects". Assumptions
         without a statement appear as open questions.
     short : bool, default False
-        Whether to write only one printed page: the estimate, the findings, the balance plot and the methods paragraph.
+        Whether to write one printed page only: estimate, findings, open questions, balance plot and methods paragraph.
 
     Returns
     -------
@@ -152,7 +152,7 @@ def _parts(
     record: FitRecord, alpha: float, rows: Sequence[Row], shown: ResultSummary, text: str, asked: Sequence[Asked],
     then: str = "",
 ) -> list[Part]:  # fmt: skip
-    """Return the parts of a page: a summary, assumptions, the parts made by `rows`, methods `text`, and the call."""
+    """Return the parts of a page: summary, assumptions, those made by `rows`, methods `text`, code (`then` last)."""
     own = []
     for anchor, heading, make in rows:
         try:
@@ -168,7 +168,7 @@ def _parts(
     repeat = [
         paragraph(f"{'. '.join(filter(None, [seed, methods.versions_text()]))}."),
         f"<pre><code>{html.escape(methods.call_of(record) + then)}</code></pre>",
-        paragraph("`data` is the data frame that was used. Other versions or processors can change digits.", "soft"),
+        paragraph("`data` is the data frame that was used. Last digits may depend on versions and processors.", "soft"),
     ]
     return [
         Part("summary", "Summary", page),
@@ -252,17 +252,17 @@ def _distribution(record: FitRecord, alpha: float) -> Body:
 
 
 def _influence(record: FitRecord, alpha: float) -> Body:
-    design, readings, body = record.design, {}, []
+    design, readings, body, several = record.design, {}, [], record.design.n_arms > 2
     clusters = design.cluster is not None
     named = (str(design.cluster_name), design.n_clusters) if clusters else None
-    what, several = "cluster" if clusters else "row", design.n_arms > 2
+    what, share = ("cluster", "largest share of a") if clusters else ("row", "share of its")
     method = sensitivity.influence_method(record, None, clusters, quick=True)
     tables = sensitivity.influence_tables(record, method, clusters)
     for position, (contrast, table) in enumerate(zip(record.contrasts, tables, strict=True), start=1):
         top = sensitivity.most_influential(table, TOP)
         readings[contrast] = explain.read_influence(top, named)
         of = f" of {contrast}" * several
-        caption = f"Change in the effect{of} when a {what} is dropped, against its share of its group's weight."
+        caption = f"Change in the effect{of} when a {what} is dropped, against its {share} group's weight."
         shown: dict[str, Any] = {"top": NAMED, "position": position, "clusters": clusters}
         body.append(figure_html(caption, plots.draw_changes, record, table, **shown))
         heading = f"The {len(top)} most influential {what}s{f' for the effect{of}' * several}"
@@ -291,7 +291,7 @@ def _ledgers(record: FitRecord, alpha: float) -> Body:
     flow += [(f"{units} of the sample without an outcome", design.n_unrecorded)] * bool(design.n_unrecorded)
     table = pd.DataFrame(flow, columns=["", units]).set_index("")
     blocks = [table_html(table, "From the data to the sample")]
-    drawn = {"Resamples": record.boot, "Draws of the score": None if joint is None else joint.replicates}
+    drawn = {"Resamples": record.boot, "Draws of the propensity score": None if joint is None else joint.replicates}
     for what, draws in drawn.items():
         if draws is not None:
             reasons = failures_frame(draws.failures, what)["reason"].value_counts().items()
@@ -320,7 +320,7 @@ def assumptions_part(asked: Sequence[Asked]) -> Part:
 
 
 class HasReport:
-    """Results with a report of their own kind, whose parts `_report_parts` returns."""
+    """Base class of results with their own kind of report. `_report_parts` returns its parts."""
 
     def report(
         self: Any,
@@ -329,10 +329,10 @@ class HasReport:
         alpha: float = 0.05,
         assumptions: Mapping[str, str] | None = None,
     ) -> Path:
-        """Write a web page with the summary, assumptions and methods, and diagnostics of this kind of result.
+        """Write a web page with the summary, the assumptions, the methods and diagnostics.
 
-        An event study has plots and a test of the placebos. LATE has the compliers, and overlap and balance of the
-        instrument. Pooled fits have overlap and balance in the first imputed data set.
+        For an event study, these are plots and a test of the placebos. For `LATE`, they describe the compliers, and the
+        overlap and balance of the instrument. For pooled fits, overlap and balance are from the first imputed data set.
 
         Parameters
         ----------
@@ -343,9 +343,9 @@ class HasReport:
         alpha : float, default 0.05
             Significance level of the intervals.
         assumptions : mapping, optional
-            Your statements by assumption: "no_post_treatment" and "no_interference", "parallel_trends" (changes over
-            time), "unconfoundedness" (others), "exclusion" and "monotonicity" (LATE). Assumptions without a statement
-            appear as open questions.
+            Your statements on assumptions that no data can check. The keys are "no_post_treatment", "no_interference"
+            and "unconfoundedness" (or "parallel_trends" with difference-in-differences). `LATE` adds "exclusion" and
+            "monotonicity". Assumptions without a statement appear as open questions.
 
         Returns
         -------
@@ -399,7 +399,7 @@ def late_parts(res: Any) -> Own:
 
 def pooled_parts(pooled: Any) -> Own:
     """Return the parts of the report of pooled fits."""
-    then = "\n\n# for each imputed data set; then\npooled = causalrisk.pool(fits)"
+    then = "\n\n# `fits`: one such result per imputed data set\nimport causalrisk\n\npooled = causalrisk.pool(fits)"
     return _rows_of_score(pooled._record, "Overlap in the first imputed data set"), then, {}
 
 

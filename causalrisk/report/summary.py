@@ -468,7 +468,7 @@ def _overlap_note(record: FitRecord) -> str:
 
 
 def _score_note(record: FitRecord) -> str:
-    """Return a note on propensity scores that were given. Standard errors may ignore the uncertainty of such scores."""
+    """Return a note on given or cross-fitted propensity scores. Standard errors may ignore their uncertainty."""
     if record.weight_fit is None or "score" in record.weight_fit.beta:
         return ""
     if record.design.score is not None:

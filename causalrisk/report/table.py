@@ -268,7 +268,7 @@ class ResultTable(SimpleTable):
         return "\n".join([*title, *(f"| {line} |" for line in lines)])
 
     def grouped(self) -> pd.DataFrame:
-        """Return the cells as a frame for maketables, with a column level per header line and a row group per rule."""
+        """Return the cells as a frame for maketables: one column level per header line, and one row group per rule."""
         heads = [row[1:] for row in self.heads] or [[" " * j for j in range(1, len(self.aligns))]]
         labels = [_indented(row[0], "\N{NO-BREAK SPACE}") for row in self.body]
         groups = [" " * (1 + sum(rule <= i for rule in self.rules)) for i in range(len(labels))]
@@ -289,7 +289,7 @@ def _indented(text: str, blank: str) -> str:
 
 
 def _latex_spans(row: Sequence[str]) -> str:
-    """Return a header line of LaTeX in which equal neighbours are one head over several columns, with a line below."""
+    """Return a LaTeX header line in which equal neighbouring cells are merged, with a rule below."""
     cells, rules, first = [], "", 1
     for text, same in groupby(row):
         count = len(list(same))
@@ -497,7 +497,7 @@ class ResultSummary(Summary):
 
 
 class HasSummary:
-    """Results that a notebook shows by their summary."""
+    """Mixin of results that notebooks display as their summary."""
 
     summary: Callable[..., Any]
 

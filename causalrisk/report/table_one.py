@@ -100,7 +100,7 @@ def table_one(
     Raises
     ------
     DesignError
-        If a variable is unknown or has more than 200 levels, if there are fewer than two or very many groups, or if
+        If a variable is unknown or has more than 200 levels, if there are fewer than 2 or more than 20 groups, or if
         weights are negative.
     OptionError
         If an option has a value that is not allowed.
@@ -154,7 +154,7 @@ def table_one(
     median, used = [median] if isinstance(median, str) else list(median or ()), weight > 0
     quartiles, known = [(names or {}).get(name, name) for name in median], [c.term for c in found if not _counted(c)]
     if unknown := [name for name, shown in zip(median, quartiles, strict=True) if shown not in known]:
-        problem = f"median={unknown}; expected covariates that are numbers: {listing(known) or 'there are none'}"
+        problem = f"median={unknown}; expected numeric covariates: {listing(known) or 'there are none'}"
         raise OptionError(f"{problem}.\nUse `median={known[:1]}`.")
     whole = ["overall"] if overall or by is None else []
     heads, members = (*whole, *labels), [*[used] * len(whole), *(used & rows for rows in groups)]
@@ -282,7 +282,7 @@ def balance_for_paper(
         how, effective = record.spec.adjustment, [f"n {arm.effective_n:.1f}" for arm in record.overlap]
         header = [("", *np.repeat(whens, half)), header[0], (*header[1], *effective, *versus)]
         said = [f"{SHOWN}. n after {how} is Kish's effective n."]
-        before, by = f" before {how}", f'"Before" is weighted by {design.weights_name} only.'
+        before, by = f" before {how}", f'Columns "before" are weighted by {design.weights_name} only.'
     scale = f"sqrt(mean of the groups' variances{before})"
     if population.toward is not None:
         scale = f"the standard deviation of group {design.labels[population.toward]} (the target){before}"
@@ -291,7 +291,7 @@ def balance_for_paper(
     said += [by] * (design.weight_type is not None)
     said += [_note_on_differences(threshold, design.labels[0], scale), filled_words(record)]
     if constant:
-        said.append(f"Constant, and left out: {joined(constant)}.")
+        said.append(f"Constant covariates are left out: {joined(constant)}.")
     table = ResultTable(_rows(list(map(_indicator, covariates)), shown), header, title=title)
     return PaperTable(table, [*said, *notes], numbers, together=half)
 
@@ -315,7 +315,7 @@ def _weighing(
     if weight_type == "frequency":
         told.append(f"Each row counts {name} times.")
         return weights, weights, name
-    told.append(f"All numbers but n are weighted by {name}.")
+    told.append(f"All numbers except n are weighted by {name}.")
     return weights, used.astype(float), name
 
 
@@ -325,7 +325,7 @@ def _groups(
     """Return labels of the groups (reference first), a mask of the rows of each group, and the name of `by`."""
     if by is None and (treated is not None or reference is not None):
         option = "reference" if treated is None else "treated"
-        raise OptionError(f'{option}= needs groups.\nUse `by="..."` with the name of their column.')
+        raise OptionError(f'{option}= needs groups.\nUse `by="..."` with the name of the group column.')
     if by is None:
         return (), [], None
     column = find_column(by, role="group", default="group", table=table, frame={}, notes=[])
@@ -334,7 +334,7 @@ def _groups(
     codes, found = treatment_levels(column[known], name)
     if not 2 <= len(found) <= MANY_LEVELS:
         problem = f"group {name!r} has {len(found)} values; expected two to {MANY_LEVELS} groups"
-        advice = "Leave out by= for one table of all rows, or cut it into groups with pandas.cut."
+        advice = "Leave out by= for one table of all rows, or cut the values into groups with pandas.cut."
         raise DesignError(f"{problem}.\n{advice}")
     first = found[0] if treated is None and reference is None else reference
     asked = {"treated": treated, "reference": first, "levels": levels}
@@ -347,7 +347,7 @@ def _groups(
 
 
 def _indicator(covariate: Covariate) -> Covariate:
-    """Return a two-valued covariate as an indicator of its larger value, with this value in its name unless 0/1."""
+    """Recode a two-valued covariate as an indicator of its larger value. Return 0/1 and other covariates unchanged."""
     low, high = covariate.ends
     if (low, high) == (0.0, 1.0) or not (covariate.varies and covariate.binary):
         return covariate
@@ -397,7 +397,7 @@ def _described(c: Covariate, rows: np.ndarray, weights: Array, units: Array) -> 
 def _describe_by_quartiles(
     parts: list[dict[str, Any]], given: list[tuple[Array, Array]], weight_type: WeightType | None, digits: int | None
 ) -> None:
-    """Add the weighted median and quartiles of each group to `parts`, as numbers and as its text (empty if unknown)."""
+    """Add the weighted median and quartiles of each group to `parts`, as numbers and as text (empty if unknown)."""
     found, levels = np.full((len(parts), 3), np.nan), [0.25, 0.5, 0.75]
     for k, (values, weights) in enumerate(given):
         known = ~np.isnan(values)

@@ -22,7 +22,7 @@ R = TypeVar("R")
 
 
 class Values(pd.Series):
-    """Series indexed by parameter name or position, as in statsmodels' results of models made from arrays."""
+    """Series that can be indexed by parameter name or by position."""
 
     @property
     def _constructor(self) -> type[pd.Series]:

@@ -392,7 +392,7 @@ def test_placebos_are_before_the_treatment_and_its_anticipation():
     assert found.placebos.tolist() == [time < group - 1 for group, time in found.params.index]
     assert found.pretrend_test().df_num == found.placebos.sum() == 1
     assert "anticipation (1)" in found.methods()
-    assert "no effect before it began, except in its anticipation (1)." in found.methods()
+    assert "no effect before it began, except in the anticipation periods (1)." in found.methods()
     weighted = study(SHORT, weights="w", weight_type="probability")
     assert all(
         "probability weights (w)" in " ".join(str(text).split()) for text in (weighted.methods(), weighted.summary())

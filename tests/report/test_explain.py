@@ -62,7 +62,7 @@ KINDS = {
     "classifier": (cr.AIPW, FORMULA, {"propensity_score": LogisticRegression()}, ["LogisticRegression, 5 folds"]),
     "calibrated": (cr.IPWRA, FORMULA, {"propensity_loss": "calibrated"}, ["calibrated logit"]),
     "trimmed": (cr.IPWRA, FORMULA, {"trim": (0.2, 0.8)}, ["after trimming", "trimmed by their propensity score"]),
-    "clipped": (cr.IPWRA, FORMULA, {"clip": (0.2, 0.8)}, ["Clipped propensity scores: ", "to [0.2, 0.8]"]),
+    "clipped": (cr.IPWRA, FORMULA, {"clip": (0.2, 0.8)}, ["scores were clipped: ", "to [0.2, 0.8]"]),
     "weighted": (cr.AIPW, FORMULA, {"weights": "count", "weight_type": "frequency"}, ["under the observation weights"]),
     "sampled": (
         cr.AIPW, FORMULA, {"weights": "count", "weight_type": "probability"},

@@ -101,7 +101,7 @@ def test_of_a_fit_two_values_are_named_and_constants_noted(frame):
     table = res.table_one(also=["k"], data=frame.assign(k=3.0))
     assert f"{100 * (frame.sex == 2)[frame.d == 1].mean():.1f}%" in cells(table)["sex: 2"]
     assert list(table.frame.index) == ["x1", "sex: 2"]
-    assert "Constant, and left out: k." in table.notes
+    assert "Constant covariates are left out: k." in table.notes
     named = res.table_one(names={"sex": "Sex"})
     assert "Sex: 2" in cells(named) and "constant" not in " ".join(named.notes)
 
@@ -230,7 +230,7 @@ def test_refusals(frame):
         (DesignError, "reference=.z. is not a level of treatment 'arm'.*'high'",
          lambda: table_one(["x1"], frame, by="arm", reference="z")),
         (OptionError, r"Use `table_one..x1 [+] x2., data, by=.d..`", lambda: table_one("~ x1 + x2 | d", frame)),
-        (OptionError, r"median=.'x2'.; expected covariates that are numbers: 'x1'",
+        (OptionError, r"median=.'x2'.; expected numeric covariates: 'x1'",
          lambda: table_one(["x1"], frame, median=["x2"])),
         (OptionError, "median=.'sex'.; expected", lambda: table_one(["x1", "sex"], frame, median="sex")),
         (OptionError, "threshold=-1", lambda: table_one(["x1"], frame, threshold=-1)),
@@ -271,7 +271,7 @@ def test_decimals_asked_for_are_in_every_cell(frame):
     for row in ("x1", "money"):
         decimals = {len(text) for text in re.findall(r"\.([0-9]+)[ )]", " ".join(cells(res.table_one())[row][:2]))}
         assert len(decimals) == 1
-    assert '"Before" is weighted by weights only.' in " ".join(res.table_one().notes)
+    assert 'Columns "before" are weighted by weights only.' in " ".join(res.table_one().notes)
     with pytest.raises(OptionError, match=r"digits=1\.5"):
         res.table_one(digits=1.5)
 
