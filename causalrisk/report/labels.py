@@ -460,10 +460,11 @@ def ladder_end_words(joint: JointRecord) -> str:
     path = joint.path
     if path is None or path.raised_from is not None or path.anchor not in (LADDER[0], LADDER[-1]):
         return ""
-    last, other = path.anchor, LADDER[0] + LADDER[-1] - path.anchor
-    beyond, more, end = (last / 3, "smaller", "farthest from") if last < other else (last * 3, "larger", "nearest to")
-    tried = f"The chosen shrinkage, {last:g}, is the {more[:-1]}st value tried ({end} IPWRA)."
-    return f"{tried} A {more} value might be better: see `res.anchor_path()`, or use `fit(anchor={beyond:.2g})`."
+    last, tried, more, beyond = path.anchor, "largest value tried (nearest to IPWRA)", "larger", path.anchor * 3
+    if last == LADDER[-1]:
+        tried, more, beyond = "smallest value tried (farthest from IPWRA)", "smaller", last / 3
+    found = f"The chosen shrinkage, {last:g}, is the {tried}."
+    return f"{found} A {more} value might be better: see `res.anchor_path()`, or use `fit(shrinkage={beyond:.2g})`."
 
 
 # --- event studies -------------------------------------------------------------------------------------------------
