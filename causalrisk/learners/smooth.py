@@ -185,9 +185,9 @@ class SmoothBasis:
         Notes
         -----
         A curve is a combination of d_k - d_{K-1}, k = 1 .. K - 2, where d_k(x) = ((x - t_k)+^3 - (x - t_K)+^3) /
-        (t_K - t_k): equations (5.4) and (5.5) of [1]_ in the module. Each function is zero left of t_k, and has the
-        slope 3 (t_{K-1} - t_k) right of t_K. Straight lines are computed separately, because differences of cubes would
-        lose digits far from the knots.
+        (t_K - t_k). These are equations (5.4) and (5.5) of The Elements of Statistical Learning. Each term is zero left
+        of t_k, and has the slope 3 (t_{K-1} - t_k) right of t_K. Straight lines are computed separately, because
+        differences of cubes would lose digits far from the knots.
         """
         found = np.empty((len(self.kinds), len(X)))  # a row of memory for each column
         (p, c), bends = (len(self.centre), len(self.curved)), len(self.knots) - 2
