@@ -103,7 +103,7 @@ def _values_on_sample(
     """Return a variable on the sample. It is given by name, or as one value per row of the data or the sample."""
     if isinstance(given, str):
         if only_formulas and given not in table:
-            typed = f'`from_formula(..., cluster="{given}")`' if role == "groups" else "`data=data` with the model's data"
+            typed = f'`from_formula(..., cluster="{given}")`' if role == "groups" else "`data=data` for other columns"
             known = f"the columns are {listing(table.columns)}" if len(table.columns) else "arrays have no names"
             advice = f"{near(given, table.columns)} Use {typed}.".strip()
             raise DesignError(f"column {given!r} is in neither formula; {known}.\n{advice}")
