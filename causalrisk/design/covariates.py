@@ -103,10 +103,10 @@ def groups_of(design: Design, by: Any, data: Any = None) -> tuple[np.ndarray, li
 def _values_on_sample(
     design: Design, given: Any, role: str, default: str, table: pd.DataFrame, only_formulas: bool = True
 ) -> pd.Series:
-    """Return a variable on the rows of the sample, given by its name or as one value per row of the data or sample."""
+    """Return a variable on the sample. It is given by name, or as one value per row of the data or the sample."""
     if isinstance(given, str):
         if only_formulas and given not in table:
-            typed = f'`from_formula(..., cluster="{given}")`' if role == "groups" else "`data=data`, the model's data"
+            typed = f'`from_formula(..., cluster="{given}")`' if role == "groups" else "`data=data` for other columns"
             known = f"the columns are {listing(table.columns)}" if len(table.columns) else "arrays have no names"
             advice = f"{near(given, table.columns)} Use {typed}.".strip()
             if role == "group" and re.search(r"[~+*:(]", given):

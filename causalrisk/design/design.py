@@ -309,7 +309,7 @@ class Design:
         return self.arm == np.arange(self.n_arms)[:, None]
 
     def subset(self, keep: np.ndarray, reason: str) -> Design:
-        """Return the design on the rows that the mask `keep` marks. `reason` describes the other rows in the ledger."""
+        """Return the design on the rows that the mask `keep` marks. `reason` names the dropped rows in the ledger."""
         left, notes = int(keep.sum()), list[str]()
         found = f"trimming ({reason}) leaves {left} of {self.n} rows"
         with naming(found, "\nUse a wider `trim=(low, high)`."):
@@ -435,10 +435,10 @@ class Design:
         """Return masks of the columns to keep in both models, and the names of all dropped columns.
 
         Among dependent columns the earlier ones are kept, as in R's ``lm``. `Rules.scores` says which of the propensity
-        columns that are dependent within an arm are dropped. They separate the arm if their combination, which is zero
-        there, has one sign in every other arm. Dropped columns add lines to `notes`. A DesignError is raised if there
-        are too few observations for the coefficients, if columns are dependent and `collinear` is "raise", or if no
-        column is left.
+        columns that are dependent within an arm are dropped. Columns separate an arm if a combination of them is zero
+        in the arm and has one sign in every other arm. Dropped columns add lines to `notes`. A DesignError is raised if
+        there are too few observations for the coefficients, if columns are dependent and `collinear` is "raise", or if
+        no column is left.
 
         `X` has the moments of the outcome columns in each cell, over the rows with an outcome. A cell is an arm or,
         with repeated cross sections, an arm in one period. `size` has the number of observations with an outcome in
@@ -471,7 +471,7 @@ class Design:
                 raise DesignError(f"{left}: {why}.\nAdd a constant: leave out `0 +` or `- 1`, or use `add_constant`.")
             dropped = listing(dict.fromkeys(encoder.names[one.column] for one in found))
             columns = [one.column for one in found]
-            advice = f"\nTake it out of the formulas if it is the treatment {self.treat_name!r}, or depends on it."
+            advice = f"\nIf a column is computed from the treatment {self.treat_name!r}, take it out of the formulas."
             if labels is not self.labels or (seen.low[:, columns] < seen.high[:, columns]).any():
                 advice = (
                     " Rows with a level that a group lacks have no overlap. Without `trim=` they are kept, and their "
@@ -497,7 +497,7 @@ def new_offset(design: Design, data: Any) -> np.ndarray:
     """Return the offset (m,) of new rows, read from the column that was the offset or exposure of the fit."""
     kind, name = str(design.offset_kind), str(design.offset_name)
     table = as_table(data if hasattr(data, "columns") or hasattr(data, "keys") else {}, [])
-    use = f"is the {kind} of the fit" + (" (or use `at_exposure=1`)" if kind == "exposure" else "")
+    use = f"is the {kind} of the fit" + (" (not needed with `at_exposure=1`)" if kind == "exposure" else "")
     return drawing.read_offset(drawing.Source(kind, name, new_column(table, name, use)))
 
 

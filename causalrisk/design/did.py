@@ -122,7 +122,7 @@ def with_change(did: Any, formula: Any, data: Any, treat: Any) -> tuple[Any, Any
 
 
 def _check_before(before: str, after: str, outcome: Formula) -> None:
-    """Raise an error if `before` is the outcome itself, or a plain column while the outcome is a function of one."""
+    """Raise an error if `before` is the outcome itself, or a column while the outcome is a function of a column."""
     used = list({use.name for use in outcome.uses("left") if use.role not in ("called", "base")})
     itself = before in (after, outcome.left[0].name())
     if itself or (len(used) == 1 and not after.isidentifier() and before.isidentifier()):
@@ -198,7 +198,7 @@ def _keys(
     rows = units.groupby([units.to_numpy(), period]).size().unstack(fill_value=0)
     odd = rows.index[(rows != 1).any(axis=1)]
     if len(odd):
-        found = f"{len(odd)} of {len(rows)} units by {unit!r} do not have one row in each period ({listing(odd)})"
+        found = f"{len(odd)} of {len(rows)} units in {unit!r} do not have one row in each period ({listing(odd)})"
         copies = f'`data=data.drop_duplicates(["{unit}", "{time}"])` if rows are duplicates'
         complete = f'`data=data[data.groupby("{unit}")["{time}"].transform("nunique") == {rows.shape[1]}]`'
         other = "For repeated cross sections (different units in each period), use `AIPW` with `did=DiD(time=)`."
@@ -284,7 +284,7 @@ class Adoption(NamedTuple):
         return between and (
             f"The periods of {time!r} are not equally spaced: no period is observed {between}. Exposure counts "
             "observed periods, so an average by exposure can mix effects after different times. A unit that begins in "
-            "an unobserved period is treated as beginning in the next observed one.\nUse `study.effects(None)`, with "
+            "an unobserved period counts as beginning in the next observed one.\nUse `study.effects(None)`, with "
             "one row per group and period, or data with equally spaced periods."
         )
 

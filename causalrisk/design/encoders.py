@@ -100,7 +100,7 @@ class Encoder:
         return self._kept(np.hstack([columns, self._make(columns)]))
 
     def _coded(self, newdata: Any) -> np.ndarray:
-        """Return the columns of new data, given as a table, or as an array of all original or only the kept columns."""
+        """Return the columns of new data: a table, or an array of either the kept or all original columns."""
         table, use = as_pandas(newdata), f"the {self._model} model uses"
         if not isinstance(table, pd.DataFrame | Mapping):
             matrix, p = np.asarray(table.toarray() if hasattr(table, "toarray") else table), len(self.names)
@@ -194,7 +194,7 @@ class FormulaEncoder(Encoder):
 
 
 def is_by_row(code: Callable[[pd.DataFrame], np.ndarray], table: pd.DataFrame) -> bool:
-    """Return whether `code(table)` gives nine rows the same values without the other rows, unlike ``x - x.mean()``."""
+    """Return whether `code` gives nine rows of a table the same values one at a time, unlike ``x - x.mean()``."""
     rows = [*np.linspace(0, len(table) - 1, 9).astype(int)] if len(table) else []
     try:
         whole = code(table)

@@ -77,7 +77,7 @@ HABITS: tuple[tuple[str, str], ...] = (  # a pattern, and the advice for it with
     ),
     (r"\w\s*\|\s*(\w+)[\s\w+]*$", rf'Fixed effects: `C(\1)`. Clusters: `cluster="\1"`. Instruments: `{LATE}`.'),
     (r"\w\$(\w+)", r"Name the column alone: `\1`."),
-    ("[\u223c\u02dc\uff5e]", "Use the `~` of the keyboard. This is a similar character."),
+    ("[\u223c\u02dc\uff5e]", "Use the `~` of the keyboard instead of the similar character."),
     (r"^\s*\w+\s*=(?!=)[^~]*$", "Use `~` between the outcome and the covariates, not `=`."),
     (
         r"^((?:[^,()\[\]]|\((?:[^()]|\((?:[^()]|\([^()]*\))*\))*\)|\[[^\]]*\])+),",
@@ -112,7 +112,7 @@ def refuse_foreign(text: str, model: str, roles: tuple[str, str] = ("y", "d")) -
 
 
 def function_here(name: str, text: str) -> str:
-    """Return what to write for a function of R, Stata, or NumPy without its prefix. Empty for other functions."""
+    """Return what to write for a function of R or Stata, or of NumPy without ``np.``. Empty for other functions."""
     found = re.search(rf"\b{re.escape(name)}\(\s*([\w.]+)(?:\s*,\s*(?:df|degree)?\s*=?\s*(\d+))?", text)
     x, number = (found[1], int(found[2] or 0)) if found else ("x", 0)
     df = (number - 1 if name == "rcs" else number) or 4  # R's rcs counts knots

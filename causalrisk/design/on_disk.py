@@ -43,7 +43,7 @@ HEAD = 2  # values of each numeric variable per frame, on which formulas are tri
 class FrameSummary(NamedTuple):
     """Summary of a frame, which has consecutive rows of a scan.
 
-    `size` is the number of rows in the data and in the sample. `few` has the distinct values of factors, treatment and
+    `size` has the number of its rows, and of its sample rows. `few` has the distinct values of factors, treatment and
     cluster by role ("column", "treatment" or "cluster") and name. `counts` has the number of rows per treatment level.
     `where` is the name of the frame in messages. The file at `path` has the rows of the sample, not yet coded.
     """
@@ -431,7 +431,7 @@ def _store(work: Callable[[], CodedRows], folder: Folder, name: str) -> CodedRow
 
 
 def _rows_left(mark: NDArray[np.bool_], position: Any, scale: float, clusters: Any, block: CodedRows) -> CodedRows:
-    """Return the marked rows, with their new positions. `clusters` has the codes of the clusters that are left."""
+    """Return the marked rows, with their new positions. `clusters` has the codes of the clusters that remain."""
     arrays: dict[str, Any] = {name: values[mark] for name, values in block.arrays.items()} | {"position": position}
     if clusters is not None:
         arrays["cluster"] = np.searchsorted(clusters, arrays["cluster"])

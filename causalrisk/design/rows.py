@@ -130,7 +130,7 @@ def cluster_codes(values: pd.Series) -> tuple[np.ndarray, pd.Index]:
 
 
 def renumbered(cluster: np.ndarray | None, keep: np.ndarray, name: Any) -> tuple[Any, np.ndarray | None]:
-    """Return the old codes of the clusters that are left, and the new cluster code of each kept row."""
+    """Return the old codes of the clusters that remain, and the new cluster code of each kept row."""
     if cluster is None:
         return None, None
     numbers, codes = np.unique(cluster[keep], return_inverse=True)  # in the same order

@@ -266,7 +266,7 @@ def _matching(pattern: str) -> list[str]:
         what = f"{odd[0]!r} is not a file" if found else f"no file matches {pattern!r}"
         advice = f"Check the folder {os.path.dirname(os.path.abspath(pattern))!r}"
         expected = f"expected names that end in {listing((*PARQUET, *CSV))}"
-        raise DesignError(f"{what}; {expected}.\n{advice}, and write other files with `DataFrame.to_parquet`.")
+        raise DesignError(f"{what}; {expected}.\n{advice}, and convert other formats with `DataFrame.to_parquet`.")
     return found
 
 

@@ -38,7 +38,7 @@ def check_magnitude(values: np.ndarray, what: str) -> None:
 
 
 def check_arm_sizes(size: np.ndarray, labels: Sequence[str], p: int, q: int, controls_only: bool = False) -> None:
-    """Raise a DesignError unless each arm has more than p observations (outcome), and all more than q (propensity)."""
+    """Raise a DesignError unless each arm has over p observations (outcome), and the sample over q (propensity)."""
     cases = [(f"group {label!r} has {n:.0f}", n, p, "outcome") for label, n in zip(labels, size, strict=True)]
     cases = cases[:1] if controls_only else cases
     for found, count, coefficients, model in [*cases, (f"{size.sum():.0f}", size.sum(), q, "propensity")]:
@@ -50,7 +50,7 @@ def check_arm_sizes(size: np.ndarray, labels: Sequence[str], p: int, q: int, con
 
 
 class Dependence(NamedTuple):
-    """A column that is collinear with earlier columns in an arm. `direction` (p,) is their combination that is zero."""
+    """A column that is collinear with earlier ones in an arm. There, the columns times `direction` (p,) are zero."""
 
     column: int
     arm: int
@@ -63,7 +63,7 @@ def independent_columns(X: Array) -> Mask:
 
 
 def dependences(factors: Sequence[Array], order: Sequence[int], exempt: Mask) -> tuple[Mask, list[Dependence]]:
-    """Return a mask without columns that depend on earlier ones in an arm, unless `exempt`, and their dependences."""
+    """Return a mask and dependences. Columns that depend on earlier ones in an arm are dropped, unless `exempt`."""
     keep, found, spans = np.zeros(len(exempt), dtype=bool), list[Dependence](), [_Span(each, order) for each in factors]
     for j in order:
         directions = [span.direction(j) for span in spans]
@@ -90,7 +90,7 @@ class _Span:
         self.columns, self.sines = columns, np.abs(np.diag(triangle))
 
     def direction(self, j: int) -> Array | None:
-        """Return coefficients (p,) with which column j and earlier columns add up to zero, or None without any."""
+        """Return coefficients (p,) with which column j and earlier ones add up to zero, or None if j is independent."""
         direction, place = np.zeros(len(self.norms)), self.columns.index(j)
         direction[j] = 1.0
         if not self.norms[j]:
@@ -293,7 +293,7 @@ def scores_rule(loss: str, score: Any, trim: Any) -> str:
 def without_separating(
     seen: ColumnMoments, among: Mask, spans: Callable[[Array], tuple[Array, Array]]
 ) -> tuple[Mask, list[Dependence]]:
-    """Return a mask without columns that depend on others in an arm and separate it, and the `Dependence` of each."""
+    """Return a mask and dependences. Columns that depend on others in an arm are dropped if they separate the arm."""
     exempt = np.zeros(len(among), dtype=bool)
     while True:
         keep, found = seen.within_arms(among, exempt)

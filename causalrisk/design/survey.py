@@ -143,9 +143,9 @@ class Survey:
         elif self.weights is None or (self.replicate_type is None and scale is None):
             found = "replicate_weights= needs weights=, and replicate_type= or scale="
         elif (self.replicate_type == "Fay") != (self.rho is not None) or not 0 <= rho < 1:
-            found = f"replicate_type={self.replicate_type!r} with rho={self.rho!r}; expected 0 <= rho < 1"
+            found = f'replicate_type={self.replicate_type!r} with rho={self.rho!r}; expected 0 <= rho < 1 with "Fay"'
         elif self.replicate_type == "JKn" and self.rscales is None:
-            found = "rscales= is missing; expected (n - 1) / n for each replicate, for n units in its stratum"
+            found = "rscales= is missing; expected (n - 1) / n for a replicate whose stratum has n units"
         elif scale is not None and not (is_number(scale) and scale > 0):
             found = f"scale={scale!r}; expected a positive number"
         if found:

@@ -332,7 +332,7 @@ def find_column(
 
 
 def find_condition(value: Any, role: str, table: pd.DataFrame, frame: Mapping[str, Any], notes: list[str]) -> pd.Series:
-    """Return a variable as `find_column` does, or a condition such as "age >= 20", False where values are missing."""
+    """Return a variable as in `find_column`, or a condition ("age >= 20"), which is False where values are missing."""
     if not isinstance(value, str) or value in table or value.isidentifier() or is_column(frame.get(value)):
         return find_column(value, role, role, table, frame, notes)
     words = re.findall(r"`([^`]+)`|(?<![@\w])(\w+)", re.sub(r"\"[^\"]*\"|'[^']*'", "", value))
@@ -350,7 +350,7 @@ def find_condition(value: Any, role: str, table: pd.DataFrame, frame: Mapping[st
     if unknown.any():
         lost = f"{role}={value!r} is unknown in {int(unknown.sum())} of {len(table)} rows, which have missing values"
         notes.append(
-            f"{lost}. They count as outside.\nTo keep them inside, add a column of True and False to the data."
+            f"{lost}. They are left out of the subpopulation.\nTo include them, add a True/False column to the data."
         )
     found = found.mask(unknown, False)
     return (found.astype(bool) if dtypes.is_bool_dtype(found.dtype) else found).rename(value)

@@ -110,8 +110,8 @@ class OverlapWarning(CausalRiskWarning):
     It is given if
 
     - the effective n of a group, (sum w)^2 / sum w^2, is below a third of its number of rows. If the target is not all
-      rows, the limit is a fifth, because other targets leave rows out on purpose. If the target is a group with fewer
-      rows, the limit is a fifth of the target's rows. With probability weights, the effective n of these weights alone
+      rows, the limit is a fifth, because other targets leave rows out on purpose. If the target is a smaller group,
+      the limit is a fifth of that group's rows. With probability weights, the effective n of these weights alone
       replaces the number of rows;
     - one row has more than a fifth of its group's weight, and more than twice the largest share under probability
       weights alone;
@@ -130,7 +130,7 @@ class ConvergenceWarning(CausalRiskWarning):
 class ResampleWarning(CausalRiskWarning):
     """Some resamples, replicates or jackknife fits failed, or there are too few resamples for an interval.
 
-    It is given if any failed. If their share exceeds `max_failed`, there is an error, or JRE uses another bootstrap.
+    It is given if any failed. If too many failed (see `max_failed`), there is an error, or JRE uses another bootstrap.
     It is also given if a bootstrap interval is NaN, or has fewer than 5 resamples beyond a limit (95% needs 200).
     """
 

@@ -117,7 +117,7 @@ VALUES: dict[str, dict[str, str]] = {
 
 COLUMNS = ("cluster", "weights", "offset", "exposure", "strata", "psu", "fpc")  # R writes "~column"
 
-# Further tables that apply to a call, after its own. For calls that are not listed, it is "method".
+# Further tables that apply to a call, after its own. Calls that are not listed have "method".
 FURTHER = {"model": ["fit"], "fit": ["model"], "event_study": ["model", "fit"], "compare": ["model", "fit"]}
 
 ANSWERS: dict[str, dict[str, str]] = {
@@ -162,13 +162,13 @@ ANSWERS: dict[str, dict[str, str]] = {
         "coefs coef_omit gof_omit gof_map se": 'Use `keep=`, `drop=`, `statistics=["nobs"]` or `below="se"`.',
     },
     "cov_type": {
-        "nonrobust iid oim opg hac newey-west": 'Standard errors are robust, without HAC. Use `cov_type="robust"`.',
+        "nonrobust iid oim opg hac newey-west": 'Standard errors are robust, but not HAC. Use `cov_type="robust"`.',
         "hc2 hc4 cr2 crv3": 'It needs a single regression, but several are fitted. Use `cov_type="jackknife"`.',
         "cr1 crv1": "Use `small_sample=True` with clusters.",
         "*": 'Use `cov_type="jackknife"`. For clusters, use `from_formula(..., cluster="column")`.',
     },
     "target": {"late": INSTRUMENT, "cate": UNITS, "pomeans": MEANS},
-    "propensity_loss": {"cbps ebal entropy": 'Use `propensity_loss="calibrated"`, identical for ATT and ATC.'},
+    "propensity_loss": {"cbps ebal entropy": 'Use `propensity_loss="calibrated"`: for ATT and ATC, it is the same.'},
     "propensity_score": {
         "random-forest hist-gradient-boosting lasso": "Use a classifier such as `RandomForestClassifier()`.",
         "logit probit": 'Use `propensity_link="probit"` for a probit. The default is a logit.',

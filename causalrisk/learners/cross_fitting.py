@@ -110,7 +110,7 @@ class CrossFitted:
     fitted: tuple[tuple[Any, ...], ...]
 
     def __call__(self, features: Array, fold: Numbers | None) -> Array:
-        """Predict n rows in each of K arms, by the model for each row's fold or, without folds, by all models."""
+        """Predict n rows in each of K arms, by the model for each row's fold or, without folds, by the models' mean."""
         with learner_errors(f"learner {self.name}", "predictions"):
             found = np.stack([_predicted_by_fold(models, features, fold) for models in self.fitted])
         bad = int((~np.isfinite(found)).sum())
@@ -129,7 +129,7 @@ def predicted(model: Any, features: Array) -> Array:
 
 
 def _predicted_by_fold(models: Sequence[Any], features: Array, fold: Numbers | None) -> Array:
-    """Predict the mean outcome of n rows, by the model for each row's fold or, without folds, by all models."""
+    """Predict the mean outcome of n rows, by the model for each row's fold or, without folds, by the models' mean."""
     if fold is None:
         return np.asarray(np.mean([predicted(model, features) for model in models], axis=0))
     found = np.empty(len(features))

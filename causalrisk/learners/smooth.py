@@ -184,10 +184,10 @@ class SmoothBasis:
 
         Notes
         -----
-        Equations (5.4) and (5.5) of The Elements of Statistical Learning: with d_k(x) = ((x - t_k)+^3 - (x - t_K)+^3) /
-        (t_K - t_k) the curve of a covariate is spanned by d_k - d_{K-1}, k = 1 .. K - 2, which is zero left of t_k and
-        has the slope 3 (t_{K-1} - t_k) right of t_K. Straight lines are computed separately, because differences of
-        cubes would lose digits far from the knots.
+        A curve is a combination of d_k - d_{K-1}, k = 1 .. K - 2, where d_k(x) = ((x - t_k)+^3 - (x - t_K)+^3) /
+        (t_K - t_k). These are equations (5.4) and (5.5) of The Elements of Statistical Learning. Each term is zero left
+        of t_k, and has the slope 3 (t_{K-1} - t_k) right of t_K. Straight lines are computed separately, because
+        differences of cubes would lose digits far from the knots.
         """
         found = np.empty((len(self.kinds), len(X)))  # a row of memory for each column
         (p, c), bends = (len(self.centre), len(self.curved)), len(self.knots) - 2
@@ -336,7 +336,7 @@ def smooth_fits(model: Smooth, a: int, training: Training, workers: int = 1) -> 
 def _reweighted(
     basis: SmoothBasis, family: OutcomeFamily, mean: float, count: float, training: Training, fit: tuple[int, int]
 ) -> tuple[Array, Choice]:
-    """Return the coefficients that minimise the penalised loss of an arm outside of a fold, both given in `fit`."""
+    """Return coefficients with the least penalised loss, and the choice. `fit` has the arm and the left-out fold."""
 
     def working(coefficients: Array) -> tuple[Array, float]:
         def of_rows(rows: LearnerRows) -> tuple[Array, float]:
@@ -416,7 +416,7 @@ class Training:
     """Access to the rows that learners are fitted to, with labels of the arms and number of folds.
 
     `over(function)` calls the function with the `LearnerRows` of each block, in order, and yields the results. `counts`
-    says whether weights count equal rows.
+    says whether weights are counts of equal rows.
     """
 
     over: Callable[[Callable[[LearnerRows], Any]], Iterator[Any]]

@@ -24,7 +24,7 @@ CUTS = 5000  # constraints that are added to a linear programme at a time
 
 
 def minimize(parts: Callable[[Array], tuple[float, Array, Array]], start: Array, method: str) -> OptimizeResult:
-    """Minimise a function by scipy. `parts` returns value (about one), gradient (p,) and Hessian (p, p)."""
+    """Minimise a function by scipy. `parts` returns value (near one), gradient (p,) and Hessian (p, p)."""
 
     @lru_cache(maxsize=1)  # scipy asks for the parts one by one
     def at(point: bytes) -> tuple[float, Array, Array]:

@@ -104,7 +104,7 @@ class Resampler:
     number of the part that is split. Therefore some of the units can be drawn without the others.
 
     Fractional weights are gamma variables divided by their average. The shares of the parts in a gamma total are
-    independent of the total, so the weights are drawn in the same way.
+    independent of the total, so totals of weights are split in the same way.
     """
 
     kind: str

@@ -355,7 +355,7 @@ def test_a_model_of_which_no_term_is_left_is_refused(blocks):
 @pytest.mark.parametrize("formula, propensity", [("y ~ x", "x + copy"), ("y ~ x + copy", "x")])
 def test_a_covariate_that_is_the_treatment_is_dropped_with_a_word_on_what_it_may_be(formula, propensity):
     frame = base().assign(copy=5 - 3 * base().d)
-    with pytest.warns(cr.DesignWarning, match="'copy', because.*\n.*if it is the treatment 'd'") as told:
+    with pytest.warns(cr.DesignWarning, match="'copy', because.*\n.*computed from the treatment 'd'") as told:
         res = cr.AIPW.from_formula(formula, frame, treat="d", propensity=propensity).fit()
     assert res.dropped_terms == ("copy",) and "level" not in str(told[0].message)
     assert res.effect == pytest.approx(cr.AIPW.from_formula("y ~ x", frame, treat="d").fit().effect, rel=1e-9)
