@@ -72,8 +72,8 @@ class ComparisonResults(Shown):
         alpha : float, default 0.05
             Significance level of the intervals.
         adjust : {"single-step", "holm", "bonferroni", "hochberg", "fdr_bh"}, optional
-            Adjusts p-values and makes the intervals simultaneous, as in `CausalResults.pairwise`. "single-step" uses
-            the correlations of the differences over the resamples.
+            Method that adjusts the p-values and, except for "fdr_bh", the intervals, as in `CausalResults.pairwise`.
+            "single-step" uses the correlations of the differences over the resamples.
         against : str, optional
             Estimator to subtract from each of the others; "reference" means the first. By default, all pairs.
 
@@ -195,7 +195,7 @@ def simultaneous(
     Returns
     -------
     DataFrame
-        One row per fit and effect: estimate, std err, z, P>|z|, adjusted P and simultaneous limits.
+        One row per fit and effect: estimate, std err, z, P>|z|, adjusted P and limits.
 
     Raises
     ------
@@ -269,8 +269,8 @@ def compare(
     Raises
     ------
     BootstrapError
-        If more than `max_failed` of the resamples failed for an estimator. The `results` of the error
-        hold the comparison, without bootstrap standard errors for that estimator.
+        If more than `max_failed` of the resamples failed for an estimator. `err.results` has the comparison, without
+        bootstrap standard errors for that estimator.
     UnavailableError
         If the data are scanned (`causalrisk.scan`). Compare separate fits with `etable` instead.
     DesignError, OptionError, SeparationError
@@ -371,7 +371,7 @@ def _check_failures(comparison: Comparison, max_failed: float, notes: errors.Not
         lost = f"{failed.max()} of {drawn} resamples failed, more than max_failed={max_failed:g} allows: {counts}"
         advice = f"{first}Simplify the formulas, leave these estimators out, or use a larger max_failed=."
         results = ComparisonResults(dataclasses.replace(comparison, drawn=tuple(known)))
-        kept = "`err.results` has the comparison, without their standard errors."
+        kept = "`err.results` has the comparison, with NaN standard errors for these estimators."
         raise errors.BootstrapError(f"{lost}.\n{advice} {kept}", results)
     if failed.any():
         lost = f"the standard errors leave out some of {drawn} resamples: {counts}"

@@ -202,9 +202,9 @@ class JRE(CausalModel):
     is averaged over random draws of the score (replicates).
 
     By default, JRE minimises the expected ATE risk: the squared net bias plus the sampling variance of the effect. The
-    standard deviation of the replicates is half the standard error of the score. The net bias at the fitted score is
-    constrained to zero. Differences between the units' effects add to the sampling variance. JRE estimates them by
-    IPWRA and leaves out the share that is not noise (see `share` in `fit`). This makes JRE doubly robust.
+    standard deviation of the replicates is half the standard error of the score. The net bias is constrained to zero at
+    the estimated score. Heterogeneity of the effect adds to the sampling variance. JRE estimates it by IPWRA and
+    excludes the share that is not noise (see `share` in `fit`). This makes JRE doubly robust.
 
     ``objective="erm"`` instead minimises the importance-weighted loss plus n^2 / 2 times the squared net bias. The
     standard deviation of the replicates is then the standard error of the score.
@@ -252,8 +252,8 @@ class JRE(CausalModel):
         objective : {"risk", "erm"}
             "risk" (default): minimise n / 2 times the mean ATE risk over the propensity replicates, plus `shrinkage`
             times the importance-weighted loss. The ATE risk is the squared net bias plus the sampling variance of the
-            effect. The net bias is the bias of one group's model minus the bias of the other group's model. It is
-            constrained to zero at the fitted score. The replicates are random draws of the score (see `n_replicates`).
+            effect. The net bias, the bias of one group's model minus the bias of the other group's, is constrained to
+            zero at the estimated score. The replicates are random draws of the score (see `n_replicates`).
             "erm": minimise the importance-weighted loss plus n^2 / 2 times the squared net bias, both averaged over the
             replicates.
         shrinkage : float, optional
@@ -268,20 +268,20 @@ class JRE(CausalModel):
             significant in a robust Wald test.
         share : float, optional
             Share of IPWRA's estimated effect heterogeneity to exclude from the sampling variance ("risk" only). The
-            default is 1 - 2 N / S, or 0 if this is negative. It estimates the share that is not noise, and makes JRE
-            doubly robust. S is the sum of squared deviations of the units' effects from their mean, and N is the noise
-            in S.
+            default is 1 - 2 N / S, or 0 if this is negative. S is the sum of squared deviations of the units' effects
+            from their mean, and N is the part of S due to sampling error. The default estimates the share that is not
+            noise, and makes JRE doubly robust.
         n_replicates : int, optional
             Number B of propensity replicates, which are refits of the propensity model with fractional random weights.
-            By default 200 for "risk" and 500 for "erm". With at least 5,000 units, the default is 2Q fixed points that
-            represent a normal distribution, for Q propensity coefficients, if 2Q < B.
+            By default 200 for "risk" and 500 for "erm". With at least 5,000 units and Q propensity coefficients, the
+            default is 2Q fixed points that represent a normal distribution, if 2Q < B.
         spread : float, optional
             Standard deviation of the replicates, relative to the sampling error of the propensity score. By default 0.5
             for "risk" and 1 for "erm".
         replicates : array_like, shape (n, B), optional
             Weights of the replicates, used instead of random weights: one row per row of the sample, one column per
-            replicate. The mean of each row should be 1, or its frequency weight. `fit` multiplies by probability
-            weights. Each fold or resample centres the same replicates at its own fitted score.
+            replicate. The mean of each row should be 1, or its frequency weight. `fit` multiplies these weights by
+            probability weights. Each fold or resample centres the same replicates at its own estimated score.
         method : str, optional
             Method of `scipy.optimize.minimize`, by default "trust-exact". The minimisation starts at the IPWRA fit.
         **others
@@ -337,7 +337,7 @@ def results_of(record: FitRecord) -> CausalResults:
 
 
 def model_named(given: Any, among: Iterable[str] | None = None, resampled: bool = False) -> type[CausalModel]:
-    """Return the class of one of the estimators `among` by its name or an alias, or suggest the nearest."""
+    """Return the class of an estimator in `among`, given its name or alias. Other names raise an error."""
     known = BY_NAME if among is None else {name: BY_NAME[name] for name in among}
     if isinstance(given, type) and issubclass(given, CausalModel) and (among is None or given.spec.name in known):
         return given

@@ -1,4 +1,4 @@
-"""Staggered adoption: effects by group and period, and their averages. A group begins treatment in one period."""
+"""Staggered adoption: effects by group and period, and their averages. A group has one first treated period."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class EventStudy(Shown, sections.HasReport):
     ----------
     fits : mapping of (group, time) to CausalResults
         The fit for each group and period. Its outcome is the change between the period and its base period, from the
-        earlier to the later. If the base period is later, `params` is minus its effect.
+        earlier to the later. If the base period is later, the effect in `params` is minus the fit's effect.
     contributions : ndarray, shape (n, m)
         Contribution of each unit or cluster to the sampling error of each of the m effects; NaN if all controls of an
         effect are in one cluster.
@@ -65,7 +65,7 @@ class EventStudy(Shown, sections.HasReport):
     sizes : Series of int
         Number of units in each group. Units that no fit uses do not count.
     n_units : float
-        Number of units or clusters. A unit with a frequency weight counts as often as its weight.
+        Number of clusters, or of units (the sum of frequency weights).
     periods : list
         Periods in the data, in order.
     df : float
@@ -132,8 +132,8 @@ class EventStudy(Shown, sections.HasReport):
         alpha : float, default 0.05
             Significance level of the intervals.
         adjust : {"single-step", "holm", "bonferroni", "hochberg", "fdr_bh"}, optional
-            Method that adjusts the p-values and makes the intervals simultaneous, as in `CausalResults.pairwise`. None
-            leaves both unadjusted, and "fdr_bh" the intervals.
+            Method that adjusts the p-values and, except for "fdr_bh", the intervals, as in `CausalResults.pairwise`.
+            None leaves both unadjusted.
 
         Returns
         -------
@@ -182,8 +182,8 @@ class EventStudy(Shown, sections.HasReport):
         statsmodels.stats.contrast.ContrastResults
             Hotelling's F test of j placebos. The statistic is W (m - j + 1) / (m j), with j and m - j + 1 degrees of
             freedom. W is the Wald statistic. m is the study's `df` if finite, otherwise the number of units or clusters
-            minus one. With few clusters the test rejects too often. Use the adjusted p-values of the placebos in
-            `effects` instead, with ``cov_type="jackknife"``.
+            minus one. With few clusters the test rejects too often. Use ``cov_type="jackknife"`` and the adjusted
+            p-values of the placebos in `effects` instead.
 
         Raises
         ------
@@ -290,13 +290,13 @@ def event_study(
         Estimator for each group and period. For JRE, standard errors are robust.
     controls : {"never", "not yet"}
         Units that each group is compared with. "never" (default): never-treated units. "not yet": also units whose
-        treatment begins after both the period of the effect and its base period.
+        treatment begins more than `anticipation` periods after both the period of the effect and its base period.
     base : {"universal", "varying"}
         Base period of the placebos. "universal" (default): the last period before treatment and anticipation, as for
         the effects. "varying": for each period before adoption, the period just before it, the default in R's did and
         Stata's csdid. Effects in periods of anticipation are then changes from one period to the next.
     anticipation : int, default 0
-        Number of periods in which the treatment may already have an effect before it begins. The base period is the
+        Number of periods before the treatment begins in which it may already have an effect. The base period is the
         last period before these periods.
     cov_type : {"robust", "HC1", "cluster", "jackknife"}, optional
         Kind of standard errors, as in `CausalModel.fit`. "jackknife" repeats the whole study without each unit, or each

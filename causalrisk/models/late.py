@@ -66,7 +66,7 @@ class LATE:
     Both effects use the same estimator and the same propensity score of the instrument [1]_ [2]_. The LATE is the
     average effect on the compliers, the units whose treatment changes with the instrument. This needs three
     assumptions: the instrument is as good as randomly assigned given the covariates; it affects the outcome only
-    through the treatment; and it moves nobody's treatment in the opposite direction (monotonicity).
+    through the treatment; and it changes the treatment in one direction only (monotonicity).
 
     Parameters
     ----------
@@ -150,7 +150,7 @@ class LATE:
             If an option is not available for LATE.
         """
         if instrument and instrument == treat:
-            raise errors.DesignError(f"{treat!r} is the treatment and the instrument.\nUse another `instrument=`.")
+            raise errors.DesignError(f"{treat!r} is both the treatment and the instrument.\nUse another `instrument=`.")
         check_in_memory("LATE", data)
         model = model_named(method, METHODS)
         if (outcome_predictions is None) != (treatment_predictions is None):
@@ -394,11 +394,11 @@ class LATEResults(OneEffect, sections.HasReport):
             f"LATE = (effect of {z} on the outcome) / (effect of {z} on {model.treat}), the average effect on "
             f"compliers. Compliers are units for which {z} {moves} {model.treat}: an estimated "
             f"{self.complier_share:.1%} of the {self._whose}.{weak * self._weak}",
-            f"The {level} interval of Anderson and Rubin is valid with a weak instrument: {self._ends(alpha)}.",
+            f"The {level} interval of Anderson and Rubin, valid with a weak instrument, is {self._ends(alpha)}.",
             labels.inference_words(record),
             *summary.formulas(record),
             f"LATE is causal only if {z} is as good as random given the covariates, affects the outcome "
-            f"only through {model.treat}, and never moves {model.treat} in the opposite direction.",
+            f"only through {model.treat}, and changes {model.treat} in one direction only.",
         ]
         title = title or "Local Average Treatment Effect (LATE) Results"
         numbers = summary.numbers_table(self.summary_frame(alpha), "", one_unit=False)

@@ -164,9 +164,9 @@ class CausalModel:
         target : {"all", "treated", "control", "overlap", "matching", "entropy"}, level, DataFrame or callable
             Target population. The default is "all", or "treated" with `did`. "ATE", "ATT", "ATC", "ATO", "ATM" and
             "ATEN" are other names of the six populations, in upper or lower case.
-            A treatment level: the rows with that level (the ATT with several arms).
-            A DataFrame: a sample of another population, with the same covariates. The weights are from a logit of
-            membership in that sample on the covariates of the propensity formula.
+            A treatment level: the rows with that level (for the ATT with several arms).
+            A DataFrame: a sample of another population, with the same covariates. The weights are from a logit model
+            that predicts membership in that sample from the covariates of the propensity formula.
             A function of the propensity score that returns the weight of each row in the target population, such as
             ``lambda e: (e > 0.1) * 1.0``.
         treated, reference : level, optional
@@ -398,9 +398,9 @@ class CausalModel:
             or `resamples` is given. With scanned data, the jackknife needs clusters.
         cov_kwds : mapping, optional
             Clusters under the key "groups", as in statsmodels, for a model made without `cluster`. Give the name of a
-            variable in the formulas, one value per row of the data, or an array for the rows used.
-            For two-way clusters, give a list of two. Missing values raise an error. `res.model` then has these
-            clusters. The key "use_correction" is another name of `small_sample`.
+            variable in the formulas, or one value per row of the data or of the sample. For two-way clusters, give a
+            list of two. Missing values raise an error. `res.model` then has these clusters. The key "use_correction"
+            is another name of `small_sample`.
         n_boot : int, optional
             Number of resamples, by default 999. If given, standard errors are from the bootstrap.
         bootstrap : {"pairs", "bayesian", "cluster", "stratified", "rescaled", "multiplier"}, optional
@@ -410,15 +410,15 @@ class CausalModel:
             "bayesian": gives rows or clusters fractional random weights.
             "rescaled" (default with a survey design): draws first-stage units within strata.
             "multiplier": fast, because nothing is refitted. The influence function of each row or cluster is multiplied
-            by a random number with mean 0 and variance 1. Gives bootstrap-t intervals (`conf_int`) and p-values
-            (`boot_pvalues`).
+            by a random number with mean 0 and variance 1. Intervals (`conf_int`) and p-values (`boot_pvalues`) are
+            from the bootstrap-t.
         multiplier : {"rademacher", "webb", "mammen"}, optional
             Distribution of the random numbers of "multiplier". "rademacher" (default): 1 and -1. "webb": Webb's six
             values, for a dozen clusters or fewer. "mammen": Mammen's two values, which are skewed.
         small_sample : bool, default False
-            Whether clustered and bootstrap variances have the factor of "HC1", also in `effects_by` and `pairwise`.
-            With G clusters, the factor is G / (G - 1) (n - 1) / (n - k). With two-way clusters, each of the three
-            variances has its own G, as in R's sandwich. R's fixest uses the smallest G.
+            Whether to multiply variances by the factor of "HC1", also in `effects_by` and `pairwise`. With G clusters,
+            the factor is G / (G - 1) (n - 1) / (n - k). With two-way clusters, each of the three variances has its own
+            G, as in R's sandwich. R's fixest uses the smallest G.
         use_t : bool, optional
             Whether to use the t distribution instead of the normal, and F instead of chi-squared. The degrees of
             freedom are G - 1 with G clusters, n - 1 for the jackknife, and n - k otherwise, for k coefficients of the
@@ -438,9 +438,9 @@ class CausalModel:
             Whether to show a progress bar on standard error. This needs tqdm. For scanned data, use
             `dask.diagnostics.ProgressBar` instead.
         resamples : array_like, shape (n, n_boot), optional
-            Resamples to use instead of random draws, one per column: how often each row of the sample is drawn, such as
+            Resamples to use instead of random draws. Each column has the number of times that each row is drawn, as in
             ``rng.multinomial(n, np.full(n, 1 / n), size=999).T``. With frequency weights, count the draws of all
-            observations that the row represents. `fit` multiplies by probability weights.
+            observations that the row represents. `fit` multiplies these numbers by probability weights.
         **others
             Options under their names in other packages, such as ``seed=1``.
 
@@ -514,8 +514,8 @@ def design_of(
 ) -> Design:
     """Return the design of one model, or of several models to compare. `scope` has the caller's variables."""
     if given.get("treat") is None:
-        found = "`treat` is missing; expected the treatment column, which is not part of the formula"
-        raise OptionError(f'{found}.\nUse `from_formula("y ~ x1 + x2", data, treat="d")`.')
+        found = "`treat` is missing; the treatment is not part of the formula"
+        raise OptionError(f'{found}.\nUse `treat="d"`, with the name of the treatment column.')
     columns, propensity = kinds.options_of(ColumnOptions, given), given.get("propensity")
     if columns.did is not None:
         formula, data = with_change(columns.did, formula, data, columns.treat)

@@ -1,9 +1,9 @@
-"""Randomisation inference: the statistic of a fit under other treatment assignments that the trial could have made.
+"""Randomisation inference: the statistic of a fit under other possible treatment assignments.
 
 Under the hypothesis that the treatment changes no outcome, outcomes and covariates are the same in every assignment.
 Rows or clusters are permuted, within strata if the treatment was assigned within strata. Linear outcome models are
-fitted under a block of permutations in matrix products (`linear_contrasts`). All other estimators repeat every step of
-the fit for each permutation (`refitted_contrasts`).
+fitted to a block of permutations by matrix products (`linear_contrasts`). All other estimators repeat every step of the
+fit for each permutation (`refitted_contrasts`).
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class Assignment:
 
     @cached_property
     def count(self) -> float:
-        """Number of different assignments: exact if it is small enough to list them, else up to rounding."""
+        """Number of different assignments. Large numbers are approximate."""
         counts = [np.bincount(self.arm[units]) for units in self._strata]
         logarithm = sum(gammaln(sizes.sum() + 1) - gammaln(sizes + 1).sum() for sizes in counts)
         return float(np.rint(np.exp(min(logarithm, 700.0))))  # larger numbers have no float
@@ -83,7 +83,7 @@ class Assignment:
     def drawn(self, seed: np.random.SeedSequence, number: int, width: int) -> Arms:
         """Return assignments (n, width) of the design's rows, in which the arms of each stratum are in random order.
 
-        The assignments are from block `number` of `WIDTH` assignments.
+        They are the first `width` assignments of block `number`.
         """
         chance = stream_generator(seed, PERMUTATION_STREAM, number).random((width, len(self.arm)))
         # ranks of the units, whose order is random within strata
@@ -167,7 +167,7 @@ def _of_clusters(design: Design, codes: NDArray[np.intp], name: str, strata: str
     if several.any():
         raise OptionError(f"the treatment varies within some but not all clusters of {of!r}.\nUse `strata={of!r}`.")
     if _varies_within(cluster, codes).any():
-        found = f"clusters of {of!r} are in several strata of {name}"
+        found = f"some clusters of {of!r} are in several strata of {name}"
         raise OptionError(f"{found}.\nLeave `strata=` out, or use strata of whole clusters.")
     first = np.unique(cluster, return_index=True)[1]
     return Assignment(design.arm[first], codes[first], cluster, f"the {count} clusters ({of}) as a whole{strata}")
@@ -306,12 +306,12 @@ class PermutationTest(HasSummary):
             ("Effect:", self.term, "Permutations:", f"all {drawn}" if self.exact else drawn),
             ("Contrast:", contrast, "As extreme:", f"{self.extreme:,}"),
             ("Statistic:", STATISTICS[self.kind][0], "P-value:", format_p(self.pvalue)),
-            ("Alternative:", self.alternative, "Its Monte Carlo SE:", "none" if self.exact else f"{self.mc_se:.2g}"),
+            ("Alternative:", self.alternative, "Monte Carlo SE:", "none" if self.exact else f"{self.mc_se:.2g}"),
         )
         count = self.assignment.count
         large_sample = (
-            "The statistic uses robust standard errors, so in large samples the p-value is also valid for an average "
-            f"effect of zero. The p-value without permutations is {format_p(self.asymptotic_pvalue)}."
+            "The statistic uses robust standard errors, so in large samples the test is also valid for the hypothesis "
+            f"that the average effect is zero. The asymptotic p-value is {format_p(self.asymptotic_pvalue)}."
         )
         notes = [
             f"The treatment is permuted among {self.assignment.words}. Each permutation repeats every step of the "
@@ -354,8 +354,8 @@ def permutation_test(
     ----------
     n_permutations : int or "all", optional
         Number of random permutations. The default is 9999 for linear outcome models without importance weights, which
-        are fast. It is 199 for other estimators, which are refitted each time. Each possible
-        assignment is used once, without Monte Carlo error, with "all" or if there are at most `n_permutations`.
+        are fast. It is 199 for other estimators, which are refitted each time. With "all", or if there are at most
+        `n_permutations` assignments, each assignment is used once and there is no Monte Carlo error.
     strata : str, array_like or list of them, optional
         Strata, blocks or pairs within which the treatment was assigned: the name of a variable of the model's formulas
         or of `data`, or one value per row. A list gives one stratum per combination of values.
@@ -404,9 +404,9 @@ def permutation_test(
     of [4]_, the studentized test is more reliable than the asymptotic test. Stata's ritest [5]_, R's ri2 and pyfixest
     permute in the same way.
 
-    `OutcomeRegression` and `Unadjusted` are computed for many permutations at once. Other estimators repeat every step
-    of their fit, including the propensity score, learners and the joint fit. The test is not valid for observational
-    data. The printed result warns of this if the propensity score was estimated.
+    Linear outcome models without importance weights are fitted to many permutations at once. Other estimators repeat
+    every step of their fit, including the propensity score, learners and the joint fit. The test is not valid for
+    observational data. The printed result warns of this if the propensity score was estimated.
 
     References
     ----------
@@ -436,7 +436,7 @@ def permutation_test(
     inference = InferenceOptions(rng=rng, n_jobs=n_jobs, progress=progress)
     record.design.check_in_memory("permutation_test")
     if record.frequency or record.design.survey is not None or record.design.observation is not None:
-        found = "permutation_test does not support frequency weights, survey designs and `observed=`"
+        found = "permutation_test does not support frequency weights, survey designs or `observed=`"
         raise UnavailableError(f"{found}.\nUse `res.pvalues`, or data with one row per observation.")
     if record.joint is not None and record.joint.drawn is not None:
         raise UnavailableError("given replicates cannot be permuted.\nUse `res.model.fit().permutation_test()`.")
@@ -510,7 +510,7 @@ def refitted_contrasts(record: FitRecord, arms: Arms) -> tuple[Array, Array]:
 
 
 def fitted_under(record: FitRecord, arm: Arms) -> FitRecord:
-    """Refit with robust errors under another assignment `arm` (n,) of the design's rows before trimming."""
+    """Refit, with robust standard errors, under another assignment `arm` (n,) of the rows before trimming."""
     given = record.options
     if record.learned is None:  # such as the IPWRA fit within an average of fits
         given = dataclasses.replace(given, learner=None, learner_use=None, n_repeats=1)

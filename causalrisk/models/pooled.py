@@ -29,7 +29,7 @@ def rubin(estimates: Array, covariances: Array, df_complete: float) -> tuple[pd.
 
     The formulas follow Rubin (1987), with the degrees of freedom of Barnard and Rubin (1999), as in R's mice. With
     nu = (m - 1) / lambda^2 and nu_obs = (nu_com + 1) / (nu_com + 3) nu_com (1 - lambda), the degrees of freedom are
-    nu nu_obs / (nu + nu_obs), or nu if nu_com is infinite.
+    nu nu_obs / (nu + nu_obs), or nu if nu_com (`df_complete`) is infinite.
     """
     m, within = len(estimates), covariances.mean(axis=0)
     between = np.atleast_2d(np.cov(estimates, rowvar=False))
@@ -117,7 +117,7 @@ class PooledResults(OneEffect, sections.HasReport):
 
     params = _column("estimate", "The effects, then the potential-outcome mean of each group.")
     bse = _column("std err", "Standard errors of `params`.")
-    tvalues = _column("t", "Statistics t of `params`; ratios are tested on the logarithmic scale.")
+    tvalues = _column("t", "t statistics of `params`; ratios are tested on the logarithmic scale.")
     pvalues = _column("P>|t|", "Two-sided p-values of `params`, from the t distribution.")
     df = _column("df", "Degrees of freedom of Barnard and Rubin.")
     fmi = property(lambda pooled: pooled._pooled["fmi"].copy(), doc="Fraction of missing information.")
@@ -323,7 +323,7 @@ def pool(results: Iterable[CausalResults], *more: Any, df_complete: float | None
     >>> from causalrisk import IPWRA, datasets, pool
     >>> births = datasets.load_cattaneo2()
     >>> rng = np.random.default_rng(0)
-    >>> gone = rng.random(len(births)) < 0.2  # their ages are drawn from the others'
+    >>> gone = rng.random(len(births)) < 0.2  # rows whose age is imputed
     >>> fits = []
     >>> for _ in range(5):
     ...     births.loc[gone, "mage"] = rng.choice(births.mage[~gone], gone.sum())
@@ -340,7 +340,7 @@ def pool(results: Iterable[CausalResults], *more: Any, df_complete: float | None
     """
     given = given_results([results, *more] if more else results, "pool([model.fit() for model in models])")
     if len(given) < 2:
-        raise OptionError(f"pool() got {len(given)} results; expected one for each of at least two imputed data sets.\n"
+        raise OptionError(f"pool() got {len(given)} results; expected at least two, one per imputed data set.\n"
                           "Use `pool([model.fit() for model in models])`.")  # fmt: skip
     _check_alike([res._record for res in given])
     if df_complete is None:

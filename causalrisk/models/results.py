@@ -222,7 +222,7 @@ class Plots:
     res.plot.calibration()   Observed share of the treated against the propensity score.
     res.plot.diagnostics()   The main diagnostics on one page.
     res.plot.distribution()  Distribution functions of the potential outcomes.
-    res.plot.effects_by()    All effects, effects in groups, or along a covariate.
+    res.plot.effects_by()    All effects, or effects by group or along a covariate.
     res.plot.influence()     Influence of each row or cluster on the effect.
     res.plot.overlap()       Propensity scores of the groups.
     """
@@ -413,8 +413,8 @@ class CausalResults(OneEffect):
     def importance_weights(self) -> pd.Series:
         """Each row's weight in the target population divided by the probability of its treatment group.
 
-        The weights are 1 without a propensity score. For Matching, a weight is 1 if the row is in the target, plus 1 /
-        (number of matches) for each unit it is matched to.
+        The weights are 1 without a propensity score. For Matching, a row has weight 1 if it is in the target, and each
+        unit that it is matched to adds 1 / (the unit's number of matches).
         """
         record = self._record
         fit = record.weight_fit if record.spec.uses_propensity else None
@@ -428,7 +428,7 @@ class CausalResults(OneEffect):
 
     @property
     def resid(self) -> pd.Series:
-        """Outcome minus prediction in the row's own group. Not for JRE, Matching and means at a given exposure."""
+        """Outcome minus prediction in the row's own group. Not for JRE, Matching or means at a given exposure."""
         design = self._record.design
         if self._record.spec.matched:
             raise errors.UnavailableError("resid is not available for Matching.\nUse `OutcomeRegression`.")
@@ -517,7 +517,7 @@ class CausalResults(OneEffect):
         if name in OTHER_NAMES:
             return getattr(self, OTHER_NAMES[name])
         if name in JRE_ONLY and not hasattr(type(self), name):
-            raise errors.UnavailableError(f"{self._record.spec.name} results have no `{name}`; only JRE results have.")
+            raise errors.UnavailableError(f"{self._record.spec.name} results have no `{name}`; only JRE results do.")
         return super().__getattr__(name)
 
 
@@ -594,7 +594,7 @@ class JREResults(CausalResults):
         super().__init__(model, record)
         self._start, self._joint = start, joint_of(record)
 
-    start = property(attrgetter("_start"), doc="Results of IPWRA, where JRE starts, with robust standard errors.")
+    start = property(attrgetter("_start"), doc="Results of IPWRA, JRE's starting point, with robust standard errors.")
 
     @property
     def joint(self) -> JointView:
@@ -607,10 +607,10 @@ class JREResults(CausalResults):
 
     @property
     def model_means(self) -> pd.Series:
-        """Mean prediction of each treatment group's outcome model (JRE). Report the means in `params` instead.
+        """Mean prediction of each treatment group's outcome model (JRE). Interpret only the effect, not these means.
 
-        The mean of the groups' estimated biases cancels out of the effect. It is removed from the means in `params`,
-        but not from these means.
+        The means in `params` are these means minus the groups' average bias (for ratios, in logarithms). It cancels out
+        of the effect.
         """
         labels = list(self._record.design.labels)
         return pd.Series(self._joint.fit.estimate.model_means.copy(), index=labels, name="mean")

@@ -422,7 +422,7 @@ def test_refusals(frames):
     for what, other in others.items():
         with pytest.raises(DesignError, match=f"the results are from different models: {re.escape(what)}"):
             pool([*good, other])
-    with pytest.raises(OptionError, match="got 1 results; expected one for each of at least two"):
+    with pytest.raises(OptionError, match="got 1 results; expected at least two, one per imputed data set"):
         pool(good[:1])
     with pytest.raises(OptionError, match=r"df_complete=0; expected a positive number"):
         pool(good, df_complete=0)
