@@ -189,7 +189,7 @@ class Scan:
         found = self.read(lambda _, frames: list(frames))
         for where, rows in found:
             if other := set(rows.columns) ^ set(found[0][1].columns):
-                problem = f"{where} and {found[0][0]} have different columns: {listing(map(str, other))}"
+                problem = f"{where} and {found[0][0]} have different columns: {listing(sorted(map(str, other)))}"
                 raise DesignError(f"{problem}.\nRead the files by pandas, and give the columns one name.")
         return pd.concat([rows for _, rows in found], ignore_index=True)
 

@@ -51,7 +51,7 @@ def test_an_anchor_at_the_end_of_the_ladder_is_said_to_be_there(monkeypatch, end
     res = model.fit(**options)
     page = re.sub("<[^>]+>", "", unescape(res.report(tmp_path / "jre.html").read_text("utf-8")))
     assert res._record.joint.anchor == end and all(noted(str(res.summary()), str(res.explain()), page))
-    (beyond,) = re.findall(r"fit\(anchor=([0-9.]+)\)", " ".join(str(res.summary()).split()))
+    (beyond,) = re.findall(r"fit\(shrinkage=([0-9.]+)\)", " ".join(str(res.summary()).split()))
     assert float(beyond) == pytest.approx(end * (3 if end > 1 else 1 / 3))
     model.fit(**options, anchor=float(beyond))
 
