@@ -89,7 +89,7 @@ def _arm(arm: str, path: Any, questions: pd.DataFrame) -> pd.DataFrame:
     judged = {key: entry.get("judge_response") if isinstance(entry, dict) else entry for key, entry in entries.items()}
     missing = [key for key, judgement in judged.items() if judgement is None]
     if entries and len(missing) == len(entries):
-        raise DesignError(f"{where} has no 'judge_response'; expected a judged file.\nRun the judge first.")
+        raise DesignError(f"{where} has no 'judge_response', which the judge adds.\nRun the judge first.")
     if missing:
         problem = f"{len(missing)} of {len(entries)} entries have no judge_response, the first {missing[0]!r}"
         advice = "Run the judge again to complete the file."

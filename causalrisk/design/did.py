@@ -145,7 +145,7 @@ def change_words(formula: str) -> str:
 
 
 def names_before(formula: str, did: DiD | None) -> set[str]:
-    """Return the variables that only the outcome before the treatment uses. They may be used as covariates."""
+    """Return the variables that occur only in the outcome before the treatment. They may be used as covariates."""
     if did is None or did.cross_sections:
         return set()
     after, before = _change_of(formula)

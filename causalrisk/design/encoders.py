@@ -194,7 +194,7 @@ class FormulaEncoder(Encoder):
 
 
 def is_by_row(code: Callable[[pd.DataFrame], np.ndarray], table: pd.DataFrame) -> bool:
-    """Return whether `code` gives nine rows of a table the same values one at a time, unlike ``x - x.mean()``."""
+    """Return whether `code` works row by row, unlike ``x - x.mean()``: nine rows are coded together and alone."""
     rows = [*np.linspace(0, len(table) - 1, 9).astype(int)] if len(table) else []
     try:
         whole = code(table)

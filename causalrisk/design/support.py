@@ -191,7 +191,7 @@ class ColumnMoments:
         return triangle[:, 1:] + triangle[:, [0]] * self.origin
 
     def usable(self, names: Sequence[str], model: str, notes: list[str], collinear: str = "drop") -> Mask:
-        """Return a mask (p,) without columns that depend on earlier ones. Problems of columns add lines to `notes`."""
+        """Return a mask (p,) without columns that depend on earlier ones. Problems are added to `notes`."""
         for name, limits in zip(names, self.limits, strict=True):
             check_magnitude(limits, f"column {name!r} of the {model} model")
         # Angles between the columns, and to the constant, are the same in the factor as in the rows.

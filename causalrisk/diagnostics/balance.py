@@ -228,7 +228,7 @@ def mean_and_variance(x: Array, weights: Array, counts: Array, binary: bool) -> 
 def comparisons(
     x: Array, rows: Compared, labels: Sequence[str], denominator: str | int, raw_binary: bool, means: bool, score: bool
 ) -> list[dict[str, Any]]:
-    """Compare each set with the first set in one covariate (n,). Return one row of the table per comparison."""
+    """Compare the mean of a covariate (n,) in each set of rows with the first set. Return one row per comparison."""
     low, high = x.min(initial=np.inf), x.max(initial=-np.inf)
     binary = bool(not score and low < high and ((x == low) | (x == high)).all())
     x = np.where(x == high, 1.0, 0.0) if binary else x

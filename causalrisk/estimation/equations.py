@@ -260,7 +260,7 @@ class Equations(FieldsAlone):
         return found
 
     def measure(self, at: Point) -> Any:
-        """Return values with the same expected sum as each arm's weights: the tilt or, with a frame, `density`."""
+        """Return the tilt or, with a target frame, `density`. Each arm's weights have the same expected sum."""
         return self.density(at) if self.target.frame else self.tilt(at)
 
     def density(self, at: Point) -> Any:

@@ -136,8 +136,8 @@ def sandwich(
 ) -> Array:  # fmt: skip
     """Return the covariance of estimates from their influence function (n, d), given row weights with sum `total`.
 
-    Without clusters, frequency weights multiply squared influences. Otherwise, weights multiply influences. Rows of one
-    cluster may depend on each other (Liang and Zeger 1986). `strata` are for surveys (Binder 1983).
+    Weights multiply influences, but frequency weights without clusters multiply squared influences. Rows of one cluster
+    may depend on each other (Liang and Zeger 1986). `strata` are for surveys (Binder 1983).
     """
 
     def over_rows(function: Callable[..., Array], *given: Any) -> Array:

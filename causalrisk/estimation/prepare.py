@@ -132,7 +132,7 @@ def with_given(task: Task) -> Task:
 
 def no_predictions(columns: Array) -> Array:
     """Raise an error for new rows, for which no predictions were given."""
-    raise UnavailableError("outcome_predictions= has no predictions for new rows.\nUse `res.predict()`.")
+    raise UnavailableError("outcome_predictions= has no predictions for new rows.\nUse `res.predict()`, without data.")
 
 
 def equations_of(task: Task, target: TargetPopulation | None = None) -> Equations:

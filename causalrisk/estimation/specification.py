@@ -231,7 +231,7 @@ JRE = Specification(
     "JRE", "Joint Robust Estimator (JRE) Results",
     "the joint robust estimator, which fits the outcome models of all groups together to minimise the error of the "
     "effect (after Zhang 2025)",
-    averaged="Then the models' average bias is subtracted. This does not change the effect", weighted=True, joint=True,
+    averaged="Then the models' shared bias is subtracted. This does not change the effect", weighted=True, joint=True,
 )  # fmt: skip
 SEPARATE = (UNADJUSTED, OUTCOME_REGRESSION, IPW, IPWRA, AIPW)  # the estimators that JRE is compared with
 

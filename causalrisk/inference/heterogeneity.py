@@ -331,7 +331,7 @@ def _moderators(record: FitRecord, by: Any, data: Any, compared_by: str = "") ->
     """Return the groups or columns of `by`. The function `compared_by`, if any, needs at least two groups."""
     if record.frame is not None:
         problem = "effects in groups are not available if target= is a data frame"
-        raise UnavailableError(f"{problem}.\nUse a data frame with the rows of one group as `target=`.")
+        raise UnavailableError(f"{problem}.\nFit once per group, with the group's rows as `target=`.")
     record.design.check_in_memory("effects_by", "For the effect in one group, use `scan` with its rows. ")
     found = moderators(record.design, by, data)
     for name in found.levels if found.encoder is None else found.encoder.variables:

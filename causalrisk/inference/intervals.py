@@ -420,8 +420,8 @@ def boot_pvalues(record: FitRecord, null: float | None = None, method: str | Non
     Returns
     -------
     Series
-        P-values 2 (1 + m) / (1 + B), at most 1, for B resamples. m is the number of resamples beyond a threshold, on
-        the side with fewer. The threshold is the null value ("percentile"), its reflection about the estimate ("basic")
+        P-values 2 (1 + m) / (1 + B), at most 1, for B resamples. m is the smaller of the numbers of resamples below and
+        above a threshold. The threshold is the null value ("percentile"), its reflection about the estimate ("basic")
         or the t statistic ("studentized"). A p-value is, to within 2 / (1 + B), the smallest alpha whose interval
         excludes the null value.
 

@@ -167,7 +167,7 @@ def shares_of_winners(squares: Array, covariance: Array, converged: NDArray[np.b
 
 
 def fold_weights(problem: JointProblem, folds: Numbers) -> Array:
-    """Return the weights (n, G) of the rows in each fold. Without clusters, frequency weights are split evenly."""
+    """Return the weights (n, G) of the rows in each fold. Frequency weights without clusters are split over folds."""
     s, count = problem.equations.sample.s, int(folds.max()) + 1
     if is_dask(s):
         folds = chunked(folds, chunk_sizes(s))

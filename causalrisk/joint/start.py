@@ -55,7 +55,7 @@ def heterogeneity(rows: Rows, weighed: Weights, _: slice, theta: Array, average:
 
 
 def real_share(squares: float, slopes: Array, covariance: Array, C: Array) -> float:
-    """Return c = max(0, 1 - 2 N / S), the share of effect heterogeneity that is real.
+    """Return c = max(0, 1 - 2 N / S), a cautious estimate of the share of effect heterogeneity that is real.
 
     S is `squares`, and N is the contribution of sampling errors of the coefficients to S.
     """

@@ -112,7 +112,7 @@ class RidgeProblem:
         return np.array([1.0, *shares])[self.kinds]
 
     def choose(self, penalties: Array) -> Choice:
-        """Return the penalty and shares with the largest likelihood. The share of products is chosen first."""
+        """Return the `Choice` with the largest likelihood. The share for products of columns is chosen first."""
 
         def likeliest(pairs: list[tuple[float, float]]) -> Choice:
             deviances = [self.deviance(shares, penalties) for shares in pairs]

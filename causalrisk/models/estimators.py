@@ -269,8 +269,8 @@ class JRE(CausalModel):
         share : float, optional
             Share of IPWRA's estimated effect heterogeneity to exclude from the sampling variance ("risk" only). The
             default is 1 - 2 N / S, or 0 if this is negative. S is the sum of squared deviations of the units' effects
-            from their mean, and N is the part of S due to sampling error. The default estimates the share that is not
-            noise, and makes JRE doubly robust.
+            from their mean, and N is the part of S due to sampling error. The default is a cautious estimate of the
+            share that is not noise, and makes JRE doubly robust.
         n_replicates : int, optional
             Number B of propensity replicates, which are refits of the propensity model with fractional random weights.
             By default 200 for "risk" and 500 for "erm". With at least 5,000 units and Q propensity coefficients, the

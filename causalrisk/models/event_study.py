@@ -330,7 +330,7 @@ def event_study(
     -----
     The effect on group g in period t is the change in the group since the base period, minus the change in the controls
     [1]_. Covariates are from the earlier of the two periods. In periods before treatment and anticipation, the effect
-    is a placebo effect. Averages weight groups by size: their number of units, or sum of weights in the first period.
+    is a placebo effect. Averages are weighted by group size: number of units, or sum of weights in the first period.
     Standard errors treat the sizes as random. Groups already treated are never controls. A two-way fixed effects
     regression uses them as controls, and is biased if effects grow after adoption.
 
@@ -477,6 +477,7 @@ def _warn_once(warned: Sequence[tuple[str, str, Any]], notes: errors.Notes) -> N
         alike.setdefault(re.sub(errors.NUMBERS, "", one[1]), []).append(one)
     for (fit, text, category), *others in (sorted(each, key=itemgetter(1)) for each in alike.values()):
         text = re.sub(r"\bfit\((?=use_t|small_sample|cov_type)", "event_study(..., ", re.sub(NOT_OF_STUDIES, "", text))
+        text = text.replace("group '1'", "the treated group").replace("group '0'", "the control group")
         said, *advice = text.rstrip().split("\n")
         more = f"; {labels.count(len(others), 'other fit')} gave a similar warning" if others else ""
         where = f" (In the fit of group {fit}{more}.)"

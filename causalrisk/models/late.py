@@ -162,7 +162,8 @@ class LATE:
         given, read_as = _read(options | {"treat": treat, "propensity": propensity})
         without = frame[treat].isna()
         if given.get("missing") == "raise" and without.any():
-            raise errors.DesignError(f"treat={treat!r} is missing in {int(without.sum())} rows.\nLeave `missing=` out.")
+            advice = 'Leave `missing="raise"` out.'
+            raise errors.DesignError(f"treat={treat!r} is missing in {int(without.sum())} rows.\n{advice}")
         typed = options | {"treat": treat, "instrument": instrument, "propensity": propensity, "method": method}
         typed |= {"outcome_predictions": outcome_predictions, "treatment_predictions": treatment_predictions}
         typed = {"formula": repr(formula)} | typed_options(typed, OPTIONS)

@@ -122,7 +122,7 @@ def read_balance(
         texts.append(f"Overidentification test of balance (Imai and Ratkovic 2014): p {signed_p(pvalue)}.")
     if left:
         names = listing(after.index[after > BALANCED])
-        texts.append(f"Add {names}, or further terms such as interactions with them, to {where}.")
+        texts.append(f"Use {names} in {where}, with squares or interactions if already there.")
     return Reading(_judged(after.max(), BALANCED, 2 * BALANCED), headline, tuple(texts))
 
 

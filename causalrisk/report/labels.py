@@ -358,12 +358,12 @@ def santanna_words(record: FitRecord) -> str:
     sections = did.cross_sections
     improved = record.spec.name == "IPWRA" if sections else record.joint is None and record.spec.uses_propensity
     if record.options.propensity_loss == "calibrated" and improved:
-        return " This is the improved estimator of Sant'Anna and Zhao (2020), with calibrated scores."
+        return " The estimator is the improved one of Sant'Anna and Zhao (2020), with calibrated scores."
     if not record.spec.corrected:
         return ""
     kind = "locally efficient doubly robust" if sections else "doubly robust"
     weights = "normalised weights of the controls, as in R's DRDID" if did.normalize else "unnormalised weights"
-    return f" This is the {kind} estimator of Sant'Anna and Zhao (2020), with {weights}."
+    return f" The estimator is the {kind} one of Sant'Anna and Zhao (2020), with {weights}."
 
 
 # --- inference -----------------------------------------------------------------------------------------------------
@@ -479,8 +479,8 @@ def study_words(study: Any) -> list[str]:
     parts = [f"{n} {'untreated in all periods' if at == NEVER else f'treated from {at}'}" for at, n in sizes]
     return [
         f"Each effect is the change of a group relative to the last period before its treatment{early}, minus the "
-        f"change of the controls.{varying} Controls are {CONTROLS[given['controls']]}. Averages weight groups by size. "
-        "Standard errors treat these sizes as random.",
+        f"change of the controls.{varying} Controls are {CONTROLS[given['controls']]}. Averages are weighted by group "
+        "size. Standard errors treat these sizes as random.",
         f"There are {study.sizes.sum()} units ({given['unit']!r}): {joined(parts)} (column {given['begins']!r}).",
         "" if design.weight_type is None else f"Units have {design.weight_type} weights ({design.weights_name}).",
         f"Each fit applied {joined(limits)} to its own propensity scores." * bool(limits),

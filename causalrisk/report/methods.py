@@ -123,9 +123,9 @@ def study_methods(study: Any) -> str:
     effects, units, *assumed = words.study_words(study)
     source = _errors_source(record).replace("each row in turn", "each unit in turn")  # a unit is a row of a fit
     return _paragraph(
-        f"We estimated effects on {study.outcome} of a treatment that units begin at different times, by "
-        "difference-in-differences for each group and period (Callaway and Sant'Anna 2021). A group is all units that "
-        f"begin in the same period. There are {len(study.periods)} periods ({given['time']}).",
+        f"We estimated effects on {study.outcome} by difference-in-differences for each group and period (Callaway and "
+        "Sant'Anna 2021). Units begin treatment at different times. A group is all units that begin in one period. "
+        f"There are {len(study.periods)} periods ({given['time']}).",
         effects,
         units,
         f"Each effect was estimated by {record.spec.how}.",

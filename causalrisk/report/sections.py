@@ -307,7 +307,7 @@ def _explained(record: FitRecord, alpha: float) -> Body:
 
 def assumptions_part(asked: Sequence[Asked]) -> Part:
     """Return the author's statements on the assumptions, and the open questions."""
-    blocks = [paragraph("The data cannot test these assumptions. The author of the report must argue for each.")]
+    blocks = [paragraph("The data cannot prove these assumptions. The author of the report must argue for each.")]
     for key, heading, question, statement in asked:
         title = f"<h3>{html.escape(heading)}</h3>{paragraph(question)}"
         if statement:
@@ -380,7 +380,8 @@ def study_parts(study: Any) -> Own:
         return paragraph(
             f"Before treatment there should be no effect. Hotelling's F test that all {study.placebos.sum()} placebos "
             f"are zero: F({test.df_num:g}, {test.df_denom:g}) = {test.statistic.item():.2f}, p "
-            f"{signed_p(float(test.pvalue))}. A large p-value does not show that trends are parallel."
+            f"{signed_p(float(test.pvalue))}. A small p-value is evidence against parallel trends. A large one does "
+            "not show that trends are parallel."
         ), None
 
     named = {"treat": "treatment", "outcome": f"the change of {study.outcome}"}

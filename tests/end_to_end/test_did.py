@@ -672,7 +672,7 @@ def test_a_group_of_one_unit_is_compared_with_the_controls():
 @pytest.mark.parametrize("cov_type", ["cluster", "jackknife"])
 def test_controls_in_one_cluster_have_no_standard_errors(cov_type):
     data = SHORT.assign(site=np.where(SHORT["first"] == np.inf, -1, SHORT.id % 9))
-    with pytest.warns(cr.DesignWarning, match="only one cluster of 'site' is in group '0'"):
+    with pytest.warns(cr.DesignWarning, match="only one cluster of 'site' is in the control group"):
         found = study(data, "y ~ 1", cluster="site", cov_type=cov_type)
     for by in (None, "group", "all"):
         table = found.effects(by)
@@ -738,11 +738,11 @@ def test_a_summary_has_the_p_values_of_its_intervals():
 
 
 @pytest.mark.parametrize(("estimator", "options", "said"), [
-    (AIPW, {}, "This is the doubly robust estimator of Sant'Anna and Zhao (2020), with normalised weights of "
+    (AIPW, {}, "The estimator is the doubly robust one of Sant'Anna and Zhao (2020), with normalised weights of "
      "the controls, as in R's DRDID."),
     (AIPW, {"did": DiD(before="y0", normalize=False)}, "with unnormalised weights."),
-    (AIPW, {"propensity_loss": "calibrated"}, "This is the improved estimator of"),
-    (AIPW, {"did": DiD(time="year"), "data": LONG, "formula": "y ~ x1"}, "is the locally efficient doubly robust"),
+    (AIPW, {"propensity_loss": "calibrated"}, "The estimator is the improved one of"),
+    (AIPW, {"did": DiD(time="year"), "data": LONG, "formula": "y ~ x1"}, "is the locally efficient doubly robust one"),
     (IPWRA, {}, ""),
     (OutcomeRegression, {}, ""),
 ])  # fmt: skip
@@ -755,7 +755,7 @@ def test_methods_of_a_study_name_its_models():
     text = study(SHORT, estimator="IPWRA").methods()
     assert "Each effect was estimated by inverse probability weighted regression adjustment" in text and "[" not in text
     assert "Outcome models of the change were linear: y ~ x. The propensity model was logit: x." in text
-    assert "Averages weight groups by size. Standard errors treat these sizes as random." in text
+    assert "Averages are weighted by group size. Standard errors treat these sizes as random." in text
     assert "The propensity model was logit without covariates." in study(SHORT, "y ~ 1").methods()
     plain = study(SHORT, estimator="Unadjusted").methods()
     assert "[" not in plain and "outcome models" not in plain

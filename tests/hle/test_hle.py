@@ -121,7 +121,7 @@ MALFORMED = {
     "not json": ('{"q0": ', r"is not JSON: .*\nCheck that the file is complete"),
     "a list": ([1], r"holds \[1\]; expected a JSON object with question ids as keys"),
     "entry no object": ({"q0": judged(), "q1": "B"}, r"entry 'q1': judge_response is 'B'; expected 'correct'"),
-    "nothing in it": ({"q0": {"model": "m"}}, r"has no 'judge_response'; expected a judged file"),
+    "nothing in it": ({"q0": {"model": "m"}}, r"has no 'judge_response', which the judge adds"),
     "unknown id": ({"x9": judged(), "q0": judged()}, r"1 of 2 entries are not among the 5 questions, such as 'x9'"),
     "no object": (
         {"q1": {"judge_response": "yes"}},

@@ -43,7 +43,7 @@ KINDS = {
     "hajek": (cr.IPW, FORMULA, {}, ["the weighted mean of y"]),
     "ipwra": (cr.IPWRA, FORMULA, {}, ["with these weights", "logit", "1 / (probability of its own group)"]),
     "aipw": (cr.AIPW, FORMULA, {}, ["next step corrects its bias", "by the size of the target"]),
-    "jre": (cr.JRE, FORMULA, {}, ["fitted together", "40 random draws of the", "models' average bias is subtracted"]),
+    "jre": (cr.JRE, FORMULA, {}, ["fitted together", "40 random draws of the", "models' shared bias is subtracted"]),
     "treated": (cr.IPWRA, FORMULA, {"target": "treated"}, ["on the treated (ATT)"]),
     "control": (cr.JRE, FORMULA, {"target": "control"}, ["untreated (ATC)", "is (probability of group 0) /"]),
     "overlap": (cr.AIPW, FORMULA, {"target": "overlap"}, ["overlap population (ATO)", "about equally likely"]),

@@ -330,7 +330,7 @@ def test_verdicts_of_the_others():
     assert read_balance(balance, 0.001).verdict == CAUTION
     assert "0.15 (z)" in read_balance(balance, 0.001).headline
     assert read_balance(balance.head(1), None).verdict == GOOD
-    assert "to the outcome formula." in read_balance(balance, None, "matching", "the outcome formula").texts[-1]
+    assert "in the outcome formula, with squares" in read_balance(balance, None, "matching", "the outcome formula").texts[-1]
     rows = pd.DataFrame({"arm": ["b"], "change": [-3.0], "in std errors": [-0.6], "weight share": [0.2]}, index=["r7"])
     assert read_influence(rows).verdict == BAD
     assert "Without row r7, the effect changes by -3.000 (0.60 standard errors)" in read_influence(rows).headline
