@@ -8,7 +8,7 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 
 import causalrisk
-from causalrisk import AIPW, IPWRA, DiD, Matching, Survey, compare, etable, pool, simulation, table_one
+from causalrisk import AIPW, IPWRA, JRE, DiD, Matching, Survey, compare, etable, pool, simulation, table_one
 from causalrisk.errors.aliases import ANSWERS, ATTRIBUTES, NAMES, VALUES
 from tests.conftest import simulate
 
@@ -42,7 +42,7 @@ GIVEN = {  # a value of each option, and the other options that it needs
     "metric": ("propensity", {"model_class": Matching}),
     "bias_adjust": (True, {"model_class": Matching}),
 }
-OF_FIT = {"rng": 1, "n_boot": 19, "cov_type": "robust", "n_jobs": 1, "progress": False}
+OF_FIT = {"rng": 1, "n_boot": 19, "cov_type": "robust", "n_jobs": 1, "progress": False, "shrinkage": 3}
 
 
 def words(table):
@@ -78,7 +78,7 @@ def test_options_of_models(word, option):
 @pytest.mark.parametrize(("word", "option"), words(NAMES["fit"]))
 @pytest.mark.filterwarnings("ignore::causalrisk.CausalRiskWarning")
 def test_options_of_fit(word, option):
-    fitted = plain(IPWRA)
+    fitted = plain(JRE if option == "shrinkage" else IPWRA)
     res = fitted.fit(**{word: OF_FIT[option]})
     assert f"`{word}` is an alias of `{option}`." in " ".join(str(res.summary()).split())
     assert res.effect_se == fitted.fit(**{option: OF_FIT[option]}).effect_se

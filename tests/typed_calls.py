@@ -47,7 +47,7 @@ def right() -> None:
     model.fit(n_boot=199, bootstrap="bayesian", rng=np.random.default_rng(0))
     model.fit(bootstrap="multiplier", multiplier="webb", progress=True)
     joint = JRE.from_formula("y ~ x", DATA, treat="d").fit(objective="erm", method="BFGS")
-    JRE.from_formula("y ~ x", DATA, treat="d").fit(anchor=1, share=0)
+    JRE.from_formula("y ~ x", DATA, treat="d").fit(shrinkage=1, share=0)
     res.conf_int(0.1, method="bca")
     res.t_test("ATE = 0")
     res.equivalence_test(-10, 10)
@@ -77,7 +77,7 @@ def wrong() -> None:
     joint.fit(objective="riks")  # type: ignore[arg-type]
     joint.fit(spread="n3")  # type: ignore[arg-type]
     joint.fit(method="newton")  # type: ignore[arg-type]
-    joint.fit(anchor="3")  # type: ignore[arg-type]
+    joint.fit(shrinkage="3")  # type: ignore[arg-type]
     IPWRA.from_formula("y ~ x", DATA, treat="d", family="poison")  # type: ignore[arg-type]
     IPWRA.from_formula("y ~ x", DATA, treat="d", link="inverse")  # type: ignore[arg-type]
     IPWRA.from_formula("y ~ x", DATA, treat="d", propensity_link="logistic")  # type: ignore[arg-type]

@@ -123,7 +123,7 @@ def _values_on_sample(
 
 
 def clustered(design: Design, groups: Any) -> Design:
-    """Return the design with clusters: a name, one value per row, or a list of two for two-way clusters."""
+    """Return the design with clusters. `groups` is a name, one value per row, or a list of two (two-way clusters)."""
     if design.cluster is not None or design.survey is not None:
         own = "a survey design" if design.survey is not None else f"cluster={design.cluster_name!r}"
         raise OptionError(f"cov_kwds= gives clusters, but the model already has {own}.\nLeave cov_kwds= out.")

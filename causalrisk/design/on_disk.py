@@ -58,7 +58,7 @@ class FrameSummary(NamedTuple):
 
 
 class Coding:
-    """Selects the sample rows and the variables of a model from the frames of a scan, and codes them.
+    """Selects and codes the rows and variables that a model needs. The data come in frames from a scan.
 
     The parameters are the same as in `design_from_scan`. `read` summarises frames. `fix` then sets the coding.
     """

@@ -112,7 +112,7 @@ class _Span:
 class ColumnMoments:
     """Summary of the columns of a design in each of K arms: number of rows, limits, and a triangular factor.
 
-    The factor is of the matrix (1, columns - origin), with rows multiplied by the square root of their weights.
+    It is R in the QR of a constant and the columns minus `origin`, with rows times the roots of their weights.
     """
 
     origin: Array

@@ -114,6 +114,7 @@ def anchor_path(record: FitRecord) -> pd.DataFrame:
     joint = joint_of(record)
     path, options = joint.path, joint.options
     if path is None:
-        given = f"shrinkage={options.anchor:g} was given" if options.objective == "risk" else 'objective="erm" has none'
+        alpha = options.shrinkage
+        given = 'objective="erm" has none' if alpha is None else f"shrinkage={alpha:g} was given"
         raise UnavailableError(f"the shrinkage was not chosen from the data, because {given}.\nUse `fit()`.")
     return path.table.copy()

@@ -230,7 +230,7 @@ class BiasScale:
 
 
 def bias_scales(record: FitRecord, fit: WeightFit) -> list[BiasScale]:
-    """Return the scale of the bias for the effect of each arm against the reference."""
+    """Return the `BiasScale` of each effect, which compares an arm with the reference."""
     found = record.estimate if record.joint is None else record.joint.start
     if record.joint is None and record.spec.constants:
         found = estimate_means(fit, IPWRA)  # for IPW, residuals are from IPWRA's outcome models

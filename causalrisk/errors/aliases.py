@@ -54,6 +54,7 @@ NAMES: dict[str, dict[str, str]] = {
         "cov_type": "vce vcov cov se_type",
         "n_jobs": "n_workers workers num_threads cores",
         "progress": "verbose",
+        "shrinkage": "anchor",
     },
     "run_study": {"n_sims": "reps n_samples", "rng": "seed random_state", "design": "designs", "estimators": "models"},
     "compare": {"estimators": "models estimator methods"},

@@ -314,7 +314,7 @@ class Equations(FieldsAlone):
 
     @cached_property
     def family(self) -> OutcomeFamily:
-        """Family of the outcome models. Gaussian for constants without offsets, as every family then fits the mean."""
+        """Family of the outcome models. Gaussian for intercepts without offset: every family fits their mean."""
         return LINEAR if self.spec.constants and self.sample.offset is None else self.sample.family
 
     @cached_property

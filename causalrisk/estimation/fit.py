@@ -115,7 +115,7 @@ def separate_record(task: Task) -> FitRecord:
 
 
 def weigh(equations: Equations, task: Task) -> WeightFit:
-    """Fit the models of the weights. Separation raises an error, and non-convergence gives a warning."""
+    """Fit the models of the weights. If they are used, separation raises an error and non-convergence warns."""
     weights = fit_weights(equations)
     if task.spec.matched and task.options.metric != PROPENSITY:  # scores are for diagnostics only
         return weights
@@ -286,7 +286,7 @@ def train_from(
     if not given and not determined(objective.first, 1.0):
         replicates = bounded(problem, replicates, notes)
         objective = objective_of(problem, replicates, options)
-    path, alpha = None, options.anchor if options.objective == "risk" else 1.0
+    path, alpha = None, options.shrinkage if options.objective == "risk" else 1.0
 
     @cache
     def trained(anchor: float) -> JointFit:

@@ -76,14 +76,12 @@ WITH_CLUSTERS = {
     "cov_type": (None, "cluster", "CR3", "jackknife", "bootstrap"),
     "bootstrap": (None, "cluster", "bayesian", MULTIPLIER),
 }
-CHOSEN = "a positive number, or None to choose it from the data"
 NUMBERS: dict[str, tuple[Callable[[float], bool], str, str]] = {  # condition, what is expected, and what to use
     "at_exposure": (lambda x: x > 0, f'the exposure of the means, a positive number, or "{OBSERVED}"', "at_exposure=1"),
     "caliper": (lambda x: x > 0, "the largest distance of a match, a positive number", "caliper=0.25"),
     "max_failed": (lambda x: 0 <= x < 1, "a share of the resamples, 0 <= max_failed < 1", "max_failed=0.05"),
     "df": (lambda x: x > 0, "the degrees of freedom, a number above 0", "use_t=True"),
-    "anchor": (lambda x: x > 0, CHOSEN, "anchor=3"),
-    "shrinkage": (lambda x: x > 0, CHOSEN, "shrinkage=3"),
+    "shrinkage": (lambda x: x > 0, "a positive number, or None to choose it from the data", "shrinkage=3"),
     "share": (lambda x: 0 <= x <= 1, "a number from 0 to 1, or None to estimate it", "share=1"),
     "spread": (lambda x: 0 < x <= 1, "a number above 0 and at most 1", "spread=0.5"),
 }
@@ -472,25 +470,22 @@ class JREOptions:
     """How the Joint Robust Estimator is fitted."""
 
     objective: str = "risk"
-    anchor: float | None = None
+    shrinkage: float | None = None
     share: float | None = None
     n_replicates: int | None = None
     spread: float | None = None
     replicates: Any = None
     method: str | None = None
     join_score: bool | None = None
-    shrinkage: float | None = None
 
     def __post_init__(self) -> None:
         check_values(self)
         if self.objective == "erm":
-            for name in ("anchor", "shrinkage", "share", "join_score"):
+            for name in ("shrinkage", "share", "join_score"):
                 if getattr(self, name) is not None:
                     raise OptionError(f'{name}= needs objective="risk".\nUse `objective="risk"`, or leave {name}= out.')
-        _not_both("shrinkage", self.shrinkage, "anchor", self.anchor, "they are two names of one option")
         if self.shrinkage is not None:
-            object.__setattr__(self, "anchor", float(self.shrinkage))
-            object.__setattr__(self, "shrinkage", None)
+            object.__setattr__(self, "shrinkage", float(self.shrinkage))
         _not_both("replicates", self.replicates, "n_replicates", self.n_replicates, "replicates= sets the number")
         _not_both("replicates", self.replicates, "spread", self.spread, "the given weights determine the spread")
 

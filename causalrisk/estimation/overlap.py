@@ -194,7 +194,7 @@ class ArmWeights:
     """Spread of the weights of one arm.
 
     `n` counts observations. `effective_n` is (sum w)^2 / sum w^2. `top_share` is the share of the total weight held by
-    the 1% of observations with the largest weights, at least one observation. `largest_share` is that of the largest.
+    the 1% of observations with the largest weights, at least one observation. `largest_share` is the largest share.
     `extreme` counts importance weights above 1e6. `largest` is the largest importance weight. `heaviest` is the largest
     product of importance weight and probability weight (scaled to mean one). `alone_n` and `alone_share` are effective
     n and largest share under the probability weights alone.
@@ -368,7 +368,7 @@ def trim_rows(design: Design, weights: WeightFit, trim: Any, link: str) -> tuple
     """Leave out the rows that trimming excludes. Return the design, and a text that says how many and why."""
     sample, scores = weights.equations.sample, weights.probabilities
     if trim == "separated":
-        found, reason, told = separated(weights, "score"), trim, "group predicted perfectly"
+        found, reason, told = separated(weights, "score"), trim, "treatment predicted perfectly"
         left = np.ones(sample.n, dtype=bool) if found is None else ~found[0]
     else:
         refuse_separation(weights, design, link)
@@ -377,7 +377,7 @@ def trim_rows(design: Design, weights: WeightFit, trim: Any, link: str) -> tuple
             cut = crump_cut(scores, weights.s)
             limits = limits_at(cut) if sample.n_arms == 2 else None
         if limits is None:
-            told = f"sum of 1 / score over groups above {cut:.3g}"
+            told = f"sum of 1 / score > {cut:.3g}"
             left, reason = inverse_sum(scores) <= cut, f"with sum of 1/score > {cut:.3g}"
         else:
             left = inside(scores[1:] if len(scores) == 2 else scores, *limits)

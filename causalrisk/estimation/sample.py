@@ -263,7 +263,7 @@ def unit_count(design: Design) -> int:
 
 @dataclass(frozen=True)
 class SampleResampler:
-    """Draws the row weights of resamples and of propensity replicates, with rows in the order of the sample."""
+    """Draws row weights, in the order of the sample, for resamples and for replicates of the propensity score."""
 
     resampler: Resampler  # of the rows or clusters of the design
     frame: Resampler | None  # of the rows of a target frame, which are a sample of their own

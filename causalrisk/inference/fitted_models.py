@@ -189,7 +189,7 @@ def predict(record: FitRecord, data: Any = None, arm: Any = None) -> pd.DataFram
     Raises
     ------
     DesignError
-        If a covariate is missing or has a level that was not in the fit.
+        If the column of a covariate is absent, or has a level that was not in the fit.
     """
     record.check_means("predict()")
     check_unit_level(record, "predict(data)")

@@ -255,7 +255,7 @@ def _check_of_effect(record: FitRecord, wanted: Expressions, values: Array) -> N
     moved = np.r_[params[:first], scale.g_inverse(on_scale + by)]
     if not np.allclose(wanted.values_at(moved), values, rtol=SHIFTED, atol=0):
         instead = 'Use `model.with_options(effect="ratio").fit()`, or `res.start.nlcom(...)`.'
-        raise OptionError(f"{wanted.text!r} needs the level of the means, but JRE estimates only effects.\n{instead}")
+        raise OptionError(f"{wanted.text!r} depends on the means, but only the effect of JRE is valid.\n{instead}")
 
 
 # --- equivalence -----------------------------------------------------------------------------------------------------

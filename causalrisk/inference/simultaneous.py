@@ -359,10 +359,7 @@ def _grid(record: FitRecord, given: Any) -> Array:
         share = np.cumsum(weights[order]) / weights.sum()
         places = np.searchsorted(share, np.linspace(LEAST, 1 - LEAST, GRID_POINTS))
         return np.unique(y[order][places])
-    try:
-        values = np.unique(np.asarray(given, dtype=float))
-    except (TypeError, ValueError):
-        values = np.empty(0)
+    values = np.unique(pd.to_numeric(np.atleast_1d(given).ravel(), errors="coerce").astype(float))
     if not values.size or not np.isfinite(values).all():
         raise OptionError(f"grid={given!r:.80}; expected numbers.\nUse `grid=[{float(np.median(y)):.4g}]`.")
     return values

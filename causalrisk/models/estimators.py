@@ -235,7 +235,6 @@ class JRE(CausalModel):
         self,
         *,
         objective: Objective = "risk",
-        anchor: float | None = None,
         share: float | None = None,
         n_replicates: int | None = None,
         spread: float | None = None,
@@ -260,8 +259,6 @@ class JRE(CausalModel):
             Weight of the importance-weighted loss ("risk" only). A larger weight moves the estimate closer to IPWRA. By
             default, ten-fold cross-validation chooses a weight between 0.03 and 30. The weight is then raised, even
             above 30, while JRE's robust variance clearly exceeds IPWRA's (see `res.joint.path`).
-        anchor : float, optional
-            Another name of `shrinkage`.
         join_score : bool, optional
             Whether to add the linear predictor of the propensity score to the outcome models as a column ("risk" only).
             By default it is added if the outcome formula lacks columns of the propensity formula, and these columns are
@@ -301,9 +298,8 @@ class JRE(CausalModel):
             As in `IPWRA.fit`.
         """
         given = {
-            "objective": objective, "anchor": anchor, "share": share,
+            "objective": objective, "shrinkage": shrinkage, "share": share, "join_score": join_score,
             "n_replicates": n_replicates, "spread": spread, "replicates": replicates, "method": method,
-            "shrinkage": shrinkage, "join_score": join_score,
         }  # fmt: skip
         return self._fit(given | others)
 

@@ -413,8 +413,8 @@ class CausalResults(OneEffect):
     def importance_weights(self) -> pd.Series:
         """Each row's weight in the target population divided by the probability of its treatment group.
 
-        The weights are 1 without a propensity score. For Matching, a row has weight 1 if it is in the target, and each
-        unit that it is matched to adds 1 / (the unit's number of matches).
+        The weights are 1 without a propensity score. For Matching, a matched row of the target has weight 1, and each
+        use of a row as a match adds 1 / (number of matches).
         """
         record = self._record
         fit = record.weight_fit if record.spec.uses_propensity else None

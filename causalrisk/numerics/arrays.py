@@ -59,7 +59,7 @@ def plain_basis(X: Array) -> Basis:
 
 
 def triangular_factor(rows: Array, root: Array | None = None) -> Array:
-    """Return the upper triangular matrix R with R'R = A'A, computed in blocks. A is `rows`, times `root` if given."""
+    """Return the upper triangular matrix R with R'R = A'A, computed in blocks. A is diag(`root`) `rows`."""
     factors = []
     for block in row_blocks(len(rows)):
         part = rows[block] if root is None else rows[block] * root[block, None]

@@ -307,7 +307,7 @@ def missing_words(record: FitRecord) -> str:
         return f"{rows} {record.spec.name} does not use the model in `observed=`."
     return (
         f"{rows} The weights of the other rows are divided by the probability of an observed outcome (Robins, "
-        f"Rotnitzky and Zhao 1995). Its logit model: {seen.formula}. Standard errors account for this model."
+        f"Rotnitzky and Zhao 1995), by a logit model: {seen.formula}. Standard errors account for this model."
     )
 
 
@@ -433,7 +433,7 @@ def small_sample_words(record: FitRecord) -> str:
         return ""
     clusters = record.design.cluster_name is not None
     factor = "G / (G - 1) * (n - 1) / (n - k), for G clusters and" if clusters else "n / (n - k), for"
-    each = " G is counted per cluster variable and per pair." * (record.design.second_cluster is not None)
+    each = " Each cluster variable has its own G, and so do the pairs." * (record.design.second_cluster is not None)
     return f" Variances are multiplied by {factor} k outcome coefficients in total.{each}"
 
 

@@ -143,7 +143,7 @@ def _asked(
 
 
 def _rows_of_score(record: FitRecord, overlap: str) -> list[Row]:
-    """Return the parts on overlap, headed `overlap`, and balance. Empty if the estimator has no propensity score."""
+    """Return the parts on overlap (heading `overlap`) and balance. Empty if the estimator has no propensity score."""
     balance_row: Row = "balance", "Balance of the covariates", _balance
     return [("overlap", overlap, _overlap), balance_row] * record.spec.uses_propensity
 
@@ -279,7 +279,7 @@ def _sensitivity(record: FitRecord, alpha: float) -> Body:
 
 
 def _ledgers(record: FitRecord, alpha: float) -> Body:
-    """Return the numbers of rows dropped and kept, the numbers of resamples by failure, and the warnings."""
+    """Return counts of dropped and kept rows, counts of resamples by reason of failure, and the warnings."""
     design, joint = record.design, record.joint
     units = design.unit_name.replace("observation", "row") + "s"
     flow = [(f"{units} of the data", len(design.in_sample))]

@@ -38,7 +38,7 @@ NOTE_SURVEY_N = (
     '"survey n" is the effective n under the survey weights alone. The columns to its right use the product of survey '
     "and propensity-score weights."
 )
-NOTE_JRE = "Interpret JRE's effect only. Its means (POM), coefficients and predictions may be biased."
+NOTE_JRE = "Interpret JRE's effect only. Its means (POM) and coefficients may be biased."
 NOTE_BINARY = (
     "The outcome is 0 or 1 and its models are linear, so predictions may lie outside 0 to 1. Use "
     '`from_formula(family="binomial")` to keep them inside.'

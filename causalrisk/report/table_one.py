@@ -78,12 +78,12 @@ def table_one(
     overall : bool
         Whether to add a column for all rows together.
     threshold : float or None
-        Standardized differences larger than this are marked with a star.
+        Standardized differences larger than this in absolute value are marked with a star.
     median : sequence of str
         Variables to describe by median and quartiles.
     digits : int, optional
-        Decimals of means and standard deviations. By default, the smallest standard deviation in a row of the table has
-        four significant digits.
+        Decimals of means and standard deviations. By default, enough for four significant digits of a row's smallest
+        standard deviation.
     names : mapping of str to str, optional
         Printed names, such as ``{"mage": "Mother's age"}``.
     title : str
@@ -211,10 +211,10 @@ def balance_for_paper(
     also, data, interactions, names
         As in `balance`.
     threshold : float or None
-        Standardized differences larger than this are marked with a star.
+        Standardized differences larger than this in absolute value are marked with a star.
     digits : int, optional
-        Decimals of means and standard deviations. By default, the smallest standard deviation in a row of the table has
-        four significant digits.
+        Decimals of means and standard deviations. By default, enough for four significant digits of a row's smallest
+        standard deviation.
     title : str
         Heading.
     notes : sequence of str

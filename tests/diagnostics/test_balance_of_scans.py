@@ -79,7 +79,7 @@ def test_rows_of_a_target_frame_are_not_compared(births):
 
 
 def test_joint_fit_and_its_start(births):
-    blocks, whole = pair(births, JRE, fit={"cov_type": "robust", "n_replicates": 4, "anchor": 3})
+    blocks, whole = pair(births, JRE, fit={"cov_type": "robust", "n_replicates": 4, "shrinkage": 3})
     agree(blocks.balance(), whole.balance())
     agree(blocks.start.balance(), whole.start.balance())
     agree(blocks.overlap(), whole.overlap())

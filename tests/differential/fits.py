@@ -114,7 +114,7 @@ def trained(case: Case, joint: JointReference) -> dict[str, Any]:
     counted = joint.problem.s[: joint.n_own, None] if case.weight_type == "frequency" else 1.0
     given: dict[str, Any] = {}
     if case.objective == "risk":
-        given = {"anchor": case.anchor, "share": case.share, "join_score": False}
+        given = {"shrinkage": case.anchor, "share": case.share, "join_score": False}
     return given | {"objective": case.objective, "replicates": counted * replicate_weights(case, joint.n_own)}
 
 

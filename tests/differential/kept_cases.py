@@ -348,12 +348,13 @@ def error_cases() -> Iterator[tuple[Any, ...]]:
     clustered, two = PLAIN | {"cluster": "clinic"}, PLAIN | {"cluster": ["clinic", "town"]}
     for estimator in ESTIMATORS:
         yield "HC1", estimator, PLAIN, {"cov_type": "HC1", "use_t": True}
-        yield "jackknife", estimator, PLAIN, {"cov_type": "jackknife"} | ({"anchor": 3} if estimator == "JRE" else {})
+        given = {"shrinkage": 3} if estimator == "JRE" else {}
+        yield "jackknife", estimator, PLAIN, {"cov_type": "jackknife"} | given
         yield "two-way", estimator, two, {"cov_type": "cluster"}
         yield "small sample", estimator, clustered, {"cov_type": "cluster", "small_sample": True, "use_t": True}
     yield "HC3", "IPWRA", PLAIN, {"cov_type": "HC3", "use_t": True}
     yield "CR3", "AIPW", clustered, {"cov_type": "CR3", "use_t": True}
-    yield "CR3", "JRE", clustered, {"cov_type": "CR3", "anchor": 3}
+    yield "CR3", "JRE", clustered, {"cov_type": "CR3", "shrinkage": 3}
     yield "HC1 weighted", "IPWRA", PLAIN | COUNTED, {"cov_type": "HC1"}
     yield "jackknife units", "AIPW", PLAIN | COUNTED, {"cov_type": "jackknife"}
     yield "jackknife three", "IPWRA", ARMS, {"cov_type": "jackknife"}
@@ -488,18 +489,18 @@ def joint_cases() -> Iterator[tuple[Any, ...]]:
     path = {"path": lambda r: r.anchor_path(), "risk": lambda r: r.risk_table()}
     for name, fit, *more in (
         ("share 0", {"share": 0}),
-        ("share 1", {"share": 1, "anchor": 1}),
-        ("anchor", {"anchor": 3}),
+        ("share 1", {"share": 1, "shrinkage": 1}),
+        ("anchor", {"shrinkage": 3}),
         ("spread", {"spread": 1}),
         ("erm", {"objective": "erm"}),
         ("replicates", {"replicates": whole, "n_replicates": None}),
         ("path", {}, path),
         ("erm bootstrap", {"objective": "erm", **BOOT}),
-        ("anchor bootstrap", {"anchor": 3, **BOOT}, {"start": lambda r: r.start_difference()[["std err"]]}),
+        ("anchor bootstrap", {"shrinkage": 3, **BOOT}, {"start": lambda r: r.start_difference()[["std err"]]}),
     ):
         yield name, "JRE", PLAIN, fit, *more
     for name, options, fit in (
-        ("binomial anchor", binary, {"anchor": 3}),
+        ("binomial anchor", binary, {"shrinkage": 3}),
         ("binomial erm", binary, {"objective": "erm"}),
         ("three arms erm", ARMS, {"objective": "erm"}),
         ("three arms bootstrap", ARMS, BOOT),
@@ -517,7 +518,7 @@ def joint_cases() -> Iterator[tuple[Any, ...]]:
     ):
         yield name, "JRE", PLAIN | options, fit
     for method in ("trust-exact", "BFGS"):
-        yield method, "JRE", PLAIN | binary, {"method": method, "anchor": 3}
+        yield method, "JRE", PLAIN | binary, {"method": method, "shrinkage": 3}
 
 
 def table_cases() -> Iterator[tuple[Any, ...]]:
@@ -638,7 +639,7 @@ def refused_cases() -> Iterator[tuple[Any, ...]]:
         ("rows despite clusters", "AIPW", {"cluster": "clinic"}, {"cov_type": "HC1"}),
         ("bootstrap of two-way", "AIPW", {"cluster": ["clinic", "town"]}, BOOT),
         ("share of erm", "JRE", {}, {"objective": "erm", "share": 0.5}),
-        ("negative anchor", "JRE", {}, {"anchor": -1}),
+        ("negative anchor", "JRE", {}, {"shrinkage": -1}),
         ("groups of a formula", "AIPW", {}, {}),
     ):
         reads = {"equality": lambda r: r.equality_test("~ x")} if name == "groups of a formula" else {}

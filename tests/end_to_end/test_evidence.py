@@ -37,7 +37,7 @@ def test_prototype_and_package_agree(anchor, share):
     model = cr.JRE.from_formula(DESIGNS["strong"].formula, data, treat="d")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", cr.CausalRiskWarning)
-        res = model.fit(cov_type="robust", replicates=weights, anchor=anchor, share=share)
+        res = model.fit(cov_type="robust", replicates=weights, shrinkage=anchor, share=share)
     assert rows.share == pytest.approx(res.share, rel=1e-9)
     assert rows.effect(solve(rows, anchor)) == pytest.approx(res.effect, rel=1e-9)
     assert rows.start == pytest.approx(res.start.effect, rel=1e-9)

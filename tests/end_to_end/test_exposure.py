@@ -16,7 +16,7 @@ from causalrisk.models.estimators import Unadjusted
 STATED = (Unadjusted, OutcomeRegression, Hajek, IPWRA)
 EVERY = (*STATED, AIPW)
 CONSTANT, WEIGHTED = (Unadjusted, Hajek), (Hajek, IPWRA)
-QUICK = {"cov_type": "robust", "n_replicates": 20, "anchor": 1.0}
+QUICK = {"cov_type": "robust", "n_replicates": 20, "shrinkage": 1.0}
 ALL = [(estimator, at) for at in (1.0, 2.5) for estimator in STATED] + [(estimator, "observed") for estimator in EVERY]
 
 
@@ -334,7 +334,7 @@ def test_new_data_need_the_exposure_where_means_are_at_the_observed_ones():
 
 def test_compare_has_all_estimators_at_the_observed_exposures():
     options = {"treat": "d", "family": "poisson", "exposure": "t", "at_exposure": "observed", "n_boot": 5}
-    both = cr.compare("y ~ x1 + x2", DATA, n_replicates=5, anchor=1.0, **options)
+    both = cr.compare("y ~ x1 + x2", DATA, n_replicates=5, shrinkage=1.0, **options)
     for name, res in both.results.items():
         if name not in ("JRE",):
             alone = fit(dict(zip((e.__name__ for e in EVERY), EVERY, strict=True))[name], at_exposure="observed")

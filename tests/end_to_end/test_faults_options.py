@@ -251,7 +251,7 @@ def test_fault_65_alpha_is_used(data):
 # --- options -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["n_replicates", "share", "objective", "anchor", "replicates"])
+@pytest.mark.parametrize("name", ["n_replicates", "share", "objective", "shrinkage", "replicates"])
 def test_fault_67_options_of_jre_elsewhere(data, name):
     with raises_with(TypeError, name):
         build(cr.IPWRA, data).fit(**{name: 1})
@@ -367,7 +367,7 @@ def test_fault_72_two_numbers_of_resamples_or_replicates(data):
     ("option", "value"),
     [
         (name, v)
-        for name, vs in (("n_replicates", [0, 2.5, "many"]), ("spread", [-1.0, np.nan]), ("anchor", [-1, "x"]))
+        for name, vs in (("n_replicates", [0, 2.5, "many"]), ("spread", [-1.0, np.nan]), ("shrinkage", [-1, "x"]))
         for v in vs
     ],
 )

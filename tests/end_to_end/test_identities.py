@@ -13,7 +13,7 @@ import causalrisk as cr
 from tests.conftest import CATTANEO_PROPENSITY, CATTANEO_RHS, RHS, simulate
 
 QUICK = {"cov_type": "robust", "n_replicates": 60}
-OBJECTIVES = [{"objective": "erm"}, {"shrinkage": 3}, {"anchor": 0.1}]
+OBJECTIVES = [{"objective": "erm"}, {"shrinkage": 3}, {"shrinkage": 0.1}]
 
 
 def fit(frame, **options):

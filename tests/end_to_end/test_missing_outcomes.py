@@ -192,7 +192,7 @@ def test_replicates_of_jre_go_over_both_models():
     def effect(weights):
         return model(JRE, weights=weights, weight_type="probability").fit(**fit).params.iloc[0]
 
-    fit = {"cov_type": "robust", "anchor": 1.0, "share": 1.0, "n_replicates": 20, "spread": 0.01}
+    fit = {"cov_type": "robust", "shrinkage": 1.0, "share": 1.0, "n_replicates": 20, "spread": 0.01}
     weights = ROWS.pw / ROWS.pw.mean()
     res = model(JRE, weights=weights, weight_type="probability").fit(**fit)
     shifts = np.concatenate([each[0] for each in res._record.joint.replicates.shifts.values()])

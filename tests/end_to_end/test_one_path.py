@@ -58,7 +58,7 @@ def printed(of_scan, estimator, model, kind, **how):
     """Return the digits of a summary, without the spread of the weights and the notes."""
     options = {"n_replicates": 3, "n_boot": 3} if estimator == "JRE" else {"n_boot": 4}
     if (estimator, model) == ("JRE", "smooth, logit"):
-        options["anchor"] = 1.0
+        options["shrinkage"] = 1.0
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", cr.CausalRiskWarning)
         made = read(of_scan, model)

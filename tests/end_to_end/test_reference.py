@@ -112,7 +112,7 @@ def jre_model(frames):
 def jre_fit(jre_model, name, setting, method=None):
     objective = setting["objective"]
     model, weights = jre_model(name, objective)
-    chosen = {} if objective == "erm" else {"anchor": float(setting["anchor"]), "share": float(setting["share"])}
+    chosen = {} if objective == "erm" else {"shrinkage": float(setting["anchor"]), "share": float(setting["share"])}
     return model.fit(cov_type="robust", objective=objective, replicates=weights, method=method, **chosen)
 
 

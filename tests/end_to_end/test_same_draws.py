@@ -56,7 +56,9 @@ FITS = {
     "JRE": (JRE, {}, {}),
     "JRE, frequencies": (JRE, FREQUENCY | {"target": "treated"}, {}),
     "JRE, target frame": (JRE, FRAME, {"bootstrap": "bayesian"}),
-    "JRE, logit outcome": (JRE, {"formula": "low ~ mage", "family": "binomial"}, {"anchor": 1.0, "cov_type": "robust"}),
+    "JRE, logit outcome": (
+        JRE, {"formula": "low ~ mage", "family": "binomial"}, {"shrinkage": 1, "cov_type": "robust"}
+    ),
 }  # fmt: skip
 ON_WORKERS = ("pairs", "clusters", "JRE")
 

@@ -499,7 +499,7 @@ def test_clipping_is_counted_and_changes_the_weights(model):
 def test_effects_are_functions_of_the_means_by_the_delta_method(model, effect, form, label):
     frame = simulate(200).assign(y=lambda f: (f.y > f.y.median()).astype(float))
     made = model.from_formula(f"y ~ {RHS}", frame, treat="d", family="binomial", effect=effect)
-    res = made.fit(cov_type="robust", n_replicates=10, anchor=1.0) if model is cr.JRE else made.fit()
+    res = made.fit(cov_type="robust", n_replicates=10, shrinkage=1.0) if model is cr.JRE else made.fit()
     means = res.params.iloc[1:].to_numpy()
     assert res.params.index[0] == res.estimand == label
     assert res.effect == pytest.approx(form(*means), rel=1e-10)

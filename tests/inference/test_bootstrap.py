@@ -229,7 +229,7 @@ def test_frequency_weights_within_clusters_are_carried_along():
     written = frame.loc[frame.index.repeat(frame["count"])].reset_index(drop=True)
     of = {"formula": f"y ~ {RHS}", "treat": "d", "cluster": "id"}
     counted = cr.JRE.from_formula(data=frame, weights="count", weight_type="frequency", **of)
-    options = {"n_boot": 40, "n_replicates": 40, "anchor": 3.0}
+    options = {"n_boot": 40, "n_replicates": 40, "shrinkage": 3.0}
     one, two = counted.fit(**options), cr.JRE.from_formula(data=written, **of).fit(**options)
     np.testing.assert_allclose(one.params, two.params, rtol=1e-9)
     np.testing.assert_allclose(one.boot_params, two.boot_params, rtol=1e-7)

@@ -156,7 +156,7 @@ def test_standard_errors_of_groups_of_jre_are_those_of_leaving_rows_out(cov_type
     """The jackknife by hand: refits without each row, and the mean of their contributions in each group."""
     frame = grouped(150)
     model = cr.JRE.from_formula("y ~ x2", frame, treat="d", propensity="x1 + x2")
-    options = {"n_replicates": 40, "anchor": 3.0}
+    options = {"n_replicates": 40, "shrinkage": 3.0}
     left_out = model.fit(cov_type="jackknife", **options).effects_by("g", frame)
     res = model.fit(cov_type=cov_type, **options | ({"n_boot": 400} if cov_type == "bootstrap" else {}))
     by = res.effects_by("g", frame)

@@ -33,7 +33,7 @@ def test_units_are_those_of_logit_and_weighted_regressions(births):
 
 
 def test_joint_fits_have_scores_and_weights_and_their_start_has_predictions(births):
-    res = JRE.from_formula(F, births, treat="mbsmoke").fit(anchor=3.0, n_replicates=8, cov_type="robust")
+    res = JRE.from_formula(F, births, treat="mbsmoke").fit(shrinkage=3.0, n_replicates=8, cov_type="robust")
     alone = IPWRA.from_formula(F, births, treat="mbsmoke").fit()
     np.testing.assert_allclose(res.propensity_scores, alone.propensity_scores, rtol=1e-12)
     np.testing.assert_allclose(res.importance_weights, alone.importance_weights, rtol=1e-12)

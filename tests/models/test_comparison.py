@@ -321,8 +321,8 @@ def test_unknown_estimators(frame, estimators, words):
 
 
 def test_options_that_do_not_fit(frame):
-    with pytest.raises(cr.OptionError, match="anchor= is an option of JRE"):
-        cr.compare(FORMULA, frame, treat="d", estimators=["AIPW"], anchor=3.0)
+    with pytest.raises(cr.OptionError, match="shrinkage= is an option of JRE"):
+        cr.compare(FORMULA, frame, treat="d", estimators=["AIPW"], shrinkage=3.0)
     with pytest.raises(cr.OptionError, match=r'cluster="column"'):
         cr.compare(FORMULA, frame, treat="d", bootstrap="cluster")
     with pytest.raises(cr.OptionError, match="n_boot=1"):

@@ -348,7 +348,7 @@ def test_rows_of_another_target_frame(data):
     assert pool([first, fit(1, slice(0, 60))]).n_imputations == 2
 
 
-@pytest.mark.parametrize("option", [{"objective": "erm"}, {"anchor": 3.0}, {"spread": 0.7}, {"n_replicates": 100}])
+@pytest.mark.parametrize("option", [{"objective": "erm"}, {"shrinkage": 3.0}, {"spread": 0.7}, {"n_replicates": 100}])
 def test_options_of_the_joint_fit(data, option):
     one, other = (fits(data[k : k + 1], JRE, {"cov_type": "robust", **own})[0] for k, own in ((0, {}), (1, option)))
     with pytest.raises(DesignError, match=f"different models: .*{next(iter(option))}="):
@@ -375,7 +375,7 @@ SAME = {
     "max_failed": [{"fit": {"max_failed": 0.1}}, {}],
     "shrinkage": [
         {"model": JRE, "fit": {"cov_type": "robust", "shrinkage": 3}},
-        {"model": JRE, "fit": {"cov_type": "robust", "anchor": 3.0, "n_replicates": 200, "spread": 0.5}},
+        {"model": JRE, "fit": {"cov_type": "robust", "shrinkage": 3.0, "n_replicates": 200, "spread": 0.5}},
     ],
 }
 

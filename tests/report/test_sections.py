@@ -209,7 +209,7 @@ def test_calls_of_other_codings_and_options():
     frame = FRAME.assign(d=np.where(FRAME.d == 1, "drug", "placebo"))
     fits = [
         cr.JRE.from_formula("y ~ x1", frame, treat="d", treated="drug", propensity="x1 + I(x2**2)",
-                            propensity_link="probit").fit(n_boot=20, n_replicates=30, anchor=0.7, rng=5,
+                            propensity_link="probit").fit(n_boot=20, n_replicates=30, shrinkage=0.7, rng=5,
                                                           bootstrap="stratified"),
         cr.IPWRA.from_formula("y ~ x1", FRAME, treat="d", levels={0: "no", 1: "yes"}, cluster="site",
                               trim="crump").fit(small_sample=True),
@@ -296,7 +296,7 @@ def test_methods_say_where_the_scores_of_jre_come_from():
         model.fit(cov_type="robust", **own).methods() for own in ({"n_replicates": 20}, {"replicates": given})
     )
     assert "20 random draws of the propensity score" in drawn and "15 given draws of the propensity score" in chosen
-    large = cr.JRE.from_formula("y ~ x1", simulate(5000), treat="d").fit(cov_type="robust", anchor=1.0).methods()
+    large = cr.JRE.from_formula("y ~ x1", simulate(5000), treat="d").fit(cov_type="robust", shrinkage=1.0).methods()
     assert "4 points of the distribution of the propensity score" in large and "random draws" not in large
 
 
@@ -330,7 +330,10 @@ def test_verdicts_of_the_others():
     assert read_balance(balance, 0.001).verdict == CAUTION
     assert "0.15 (z)" in read_balance(balance, 0.001).headline
     assert read_balance(balance.head(1), None).verdict == GOOD
-    assert "in the outcome formula, with squares" in read_balance(balance, None, "matching", "the outcome formula").texts[-1]
+    assert (
+        "in the outcome formula, with squares"
+        in read_balance(balance, None, "matching", "the outcome formula").texts[-1]
+    )
     rows = pd.DataFrame({"arm": ["b"], "change": [-3.0], "in std errors": [-0.6], "weight share": [0.2]}, index=["r7"])
     assert read_influence(rows).verdict == BAD
     assert "Without row r7, the effect changes by -3.000 (0.60 standard errors)" in read_influence(rows).headline

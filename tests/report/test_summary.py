@@ -44,7 +44,7 @@ def test_an_anchor_at_the_end_of_the_ladder_is_said_to_be_there(monkeypatch, end
         return ["er value might be better" in " ".join(text.split()) for text in texts]
 
     options = {"cov_type": "robust", "n_replicates": 15}
-    assert not any(noted(str(model.fit(**options, anchor=end).summary())))  # given, not chosen
+    assert not any(noted(str(model.fit(**options, shrinkage=end).summary())))  # given, not chosen
     monkeypatch.setattr("causalrisk.joint.shrinkage.rounded", lambda anchor: 0.2)
     assert not any(noted(str(model.fit(**options).summary())))
     monkeypatch.setattr("causalrisk.joint.shrinkage.rounded", lambda anchor: end)
@@ -53,7 +53,7 @@ def test_an_anchor_at_the_end_of_the_ladder_is_said_to_be_there(monkeypatch, end
     assert res._record.joint.anchor == end and all(noted(str(res.summary()), str(res.explain()), page))
     (beyond,) = re.findall(r"fit\(shrinkage=([0-9.]+)\)", " ".join(str(res.summary()).split()))
     assert float(beyond) == pytest.approx(end * (3 if end > 1 else 1 / 3))
-    model.fit(**options, anchor=float(beyond))
+    model.fit(**options, shrinkage=float(beyond))
 
 
 def short(slope, n=300, square=1.0):

@@ -212,8 +212,8 @@ def test_estimators_that_are_refused(estimators, message):
 
 
 def test_wrong_options_are_the_callers_mistake_and_no_failure():
-    with pytest.raises(cr.OptionError, match="anchor=-1"):
-        run_study("linear", n=100, n_sims=2, estimators={"JRE": ("JRE", {"anchor": -1})})
+    with pytest.raises(cr.OptionError, match="shrinkage=-1"):
+        run_study("linear", n=100, n_sims=2, estimators={"JRE": ("JRE", {"shrinkage": -1})})
     with pytest.raises(cr.OptionError, match=r"'mine' returned 1.0; expected estimate"):
         run_study("linear", n=100, n_sims=2, estimators={"mine": lambda trial: 1.0})
     with pytest.raises(TypeError, match="anker"):

@@ -60,7 +60,7 @@ def compare_on_real_data(n_boot=999):
             "JRE": jre.effect,
             "IPWRA": start["estimate"],
             "SE": jre.effect_se,
-            "anchor": jre.joint.shrinkage,
+            "shrinkage": jre.joint.shrinkage,
             "factor": np.sqrt(jre._record.choice_variance),
             **resampled_ratio(boot.values[:, 0], boot.start[:, 0]),
             "SE ratio": jre.effect_se / start["std err"],

@@ -40,7 +40,7 @@ def cut(frame, edges=(0, 150)):
 CASES = {
     "all": ({}, {}),
     "arms, probability weights": (
-        {"treat": "dose", "reference": "none", "weights": "w", "weight_type": "probability"}, {"anchor": 0.3}
+        {"treat": "dose", "reference": "none", "weights": "w", "weight_type": "probability"}, {"shrinkage": 0.3}
     ),
     "erm, probit, offset": (
         {"target": "matching", "propensity_link": "probit", "offset": "known"}, {"objective": "erm"}
@@ -50,7 +50,7 @@ CASES = {
             "formula": CIGS, "family": "poisson", "exposure": "months", "at_exposure": "observed", "cluster": "clinic",
             "weights": "w", "weight_type": "frequency",
         },
-        {"cov_type": "cluster", "anchor": 3.0},
+        {"cov_type": "cluster", "shrinkage": 3.0},
     ),
 }  # fmt: skip
 
@@ -74,7 +74,7 @@ def test_blocks_agree_with_memory(births, name, request):
     fit |= {"spread": 0.5, "n_replicates": B}
     blocks, whole = (JRE.from_formula(data=data, **options).fit(**fit) for data in (in_blocks(cut(births)), births))
     agree(blocks, whole)
-    if "anchor" not in fit and "objective" not in fit:
+    if "shrinkage" not in fit and "objective" not in fit:
         pd.testing.assert_frame_equal(blocks.anchor_path(), whole.anchor_path(), rtol=1e-7)
 
 
@@ -101,7 +101,7 @@ def target_frame(births):
 def test_blocks_of_a_target_frame_agree_with_memory(births, monkeypatch):
     """In `test_joint_refit.py` with arms and weights, and of counts."""
     options = {"formula": F, "treat": "mbsmoke", "target": target_frame(births), "cluster": "clinic"}
-    fit = {"cov_type": "cluster", "anchor": 1.0, "spread": 0.5, "n_replicates": 10}
+    fit = {"cov_type": "cluster", "shrinkage": 1.0, "spread": 0.5, "n_replicates": 10}
     monkeypatch.setattr("causalrisk.estimation.sample.CHUNK", 70)  # the frame comes in several blocks
     whole = JRE.from_formula(data=births, **options).fit(**fit)
     blocks = JRE.from_formula(data=in_blocks(cut(births)), **options).fit(**fit)
@@ -132,7 +132,7 @@ def test_parts_of_rows_in_memory_agree_with_all_rows_at_once(births, name, monke
     given = {"formula": F, "data": births, "treat": "mbsmoke"} | PARTS[name]
     if given.get("target") is target_frame:
         given["target"] = target_frame(births)
-    fit = {"cov_type": "robust", "n_replicates": 10} | ({"anchor": 3.0} if "family" in given else {})
+    fit = {"cov_type": "robust", "n_replicates": 10} | ({"shrinkage": 3.0} if "family" in given else {})
     whole = JRE.from_formula(**given).fit(**fit)
     for name in ("AT_ONCE", "FEWEST"):
         monkeypatch.setattr(f"causalrisk.joint.rows.{name}", 150)  # three parts
@@ -140,7 +140,7 @@ def test_parts_of_rows_in_memory_agree_with_all_rows_at_once(births, name, monke
     parts = JRE.from_formula(**given).fit(**fit)
     np.testing.assert_allclose(parts.params, whole.params, rtol=1e-9)
     np.testing.assert_allclose(parts.bse, whole.bse, rtol=1e-9)
-    if "anchor" not in fit:
+    if "shrinkage" not in fit:
         pd.testing.assert_frame_equal(parts.anchor_path(), whole.anchor_path(), rtol=1e-7)
     influence = whole._record.estimate.influence
     np.testing.assert_allclose(parts._record.estimate.influence, influence, atol=1e-9 * np.abs(influence).max())
@@ -149,7 +149,9 @@ def test_parts_of_rows_in_memory_agree_with_all_rows_at_once(births, name, monke
 
 @pytest.mark.usefixtures("in_memory")
 def test_results_of_a_scan(births):
-    res = JRE.from_formula(F, in_blocks(cut(births)), treat="mbsmoke").fit(cov_type="robust", n_replicates=4, anchor=3)
+    res = JRE.from_formula(F, in_blocks(cut(births)), treat="mbsmoke").fit(
+        cov_type="robust", n_replicates=4, shrinkage=3
+    )
     assert repr(res.start).startswith("IPWRA: ATE")
     assert len(res.tidy()) == 3
     assert len(res.replicate_bias) == 4

@@ -45,7 +45,7 @@ def agree(ours, theirs, tolerance=1e-9):
 
 def both(frame, fit=None, kind="bayesian", **options):
     options = {"formula": F, "treat": "mbsmoke"} | options
-    fit = {"anchor": 1.0, "max_failed": 0.9} | {"n_replicates": B, "spread": SPREAD, "n_boot": M} | (fit or {})
+    fit = {"shrinkage": 1.0, "max_failed": 0.9} | {"n_replicates": B, "spread": SPREAD, "n_boot": M} | (fit or {})
     blocks, whole = (
         JRE.from_formula(data=data, **options).fit(bootstrap=kind, **fit) for data in (in_blocks(cut(frame)), frame)
     )
@@ -53,12 +53,12 @@ def both(frame, fit=None, kind="bayesian", **options):
 
 
 CASES = {
-    "erm": {"fit": {"anchor": None, "objective": "erm"}},
+    "erm": {"fit": {"shrinkage": None, "objective": "erm"}},
     "clusters of frequencies, anchor chosen": {
         "cluster": "clinic",
         "weights": "w",
         "weight_type": "frequency",
-        "fit": {"anchor": None, "n_boot": 5},
+        "fit": {"shrinkage": None, "n_boot": 5},
     },
 }
 
@@ -77,7 +77,7 @@ FRAMES = {
     "arms, weights, Bayesian": {
         "treat": "dose", "reference": "none", "weights": "w", "weight_type": "probability", "kind": "bayesian"
     },
-    "Poisson": {"formula": "cigs ~ mage", "family": "poisson", "effect": "ratio", "fit": {"anchor": 3.0, "n_boot": 5}},
+    "Poisson": {"formula": "cigs ~ mage", "family": "poisson", "effect": "ratio", "fit": {"shrinkage": 3, "n_boot": 5}},
 }  # fmt: skip
 
 
@@ -87,7 +87,9 @@ def test_the_rows_of_a_target_frame_are_drawn_as_in_memory(births, name, monkeyp
     """Those of IPWRA, where it starts, beyond memory too: `test_refit.py`."""
     target = births[births.mage > 22][::5].drop(columns=["bweight", "mbsmoke", "dose"])
     options = {"formula": F, "treat": "mbsmoke", "target": target} | FRAMES[name]
-    fit = {"anchor": 1.0, "max_failed": 0.9, "n_replicates": B, "spread": SPREAD, "n_boot": M} | options.pop("fit", {})
+    fit = {"shrinkage": 1.0, "max_failed": 0.9, "n_replicates": B, "spread": SPREAD, "n_boot": M} | options.pop(
+        "fit", {}
+    )
     fit["bootstrap"] = options.pop("kind", "pairs")
     chunk = len(target) // 2 + 1
     monkeypatch.setattr("causalrisk.estimation.sample.CHUNK", chunk)  # the frame comes in two blocks
@@ -112,7 +114,7 @@ def test_failures_are_told_alike(births):
 def test_blocks_and_parts_change_no_digit_but_the_last(births, monkeypatch):
     def values(edges):
         model = JRE.from_formula(F, in_blocks(cut(births, edges)), treat="mbsmoke")
-        return model.fit(anchor=3.0, n_replicates=B, n_boot=5)
+        return model.fit(shrinkage=3.0, n_replicates=B, n_boot=5)
 
     first = values((0, 150))
     for name in ("AT_ONCE", "FEWEST", "PART"):
