@@ -69,7 +69,8 @@ def learners_of(
                 problem = f"learner= has {listed(list(one))}; expected a learner for each group"
                 raise OptionError(f"{problem}.\nUse `learner={{{', '.join(f'{label!r}: ...' for label in labels)}}}`.")
         names, models = zip(*(_named_model(model, smooth, binary=binary) for model in of_arms), strict=True)
-        found.append(Learner(" and ".join(dict.fromkeys(names)), models))
+        distinct = list(dict.fromkeys(names))
+        found.append(Learner(" and ".join(distinct) + " by group" * (len(distinct) > 1), models))
     every = [learner.name for learner in found]
     return [
         one._replace(name=f"{one.name} {k + 1}") if every.count(one.name) > 1 else one for k, one in enumerate(found)

@@ -319,7 +319,7 @@ class PermutationTest(HasSummary):
             "treatment changes no outcome.",
             large_sample * (self.kind != "difference"),
             f"There are only {count:.0f} assignments, so the p-value cannot be below {1 / count:.2g}." * (count < 40),
-            f"{self.failed} permutations have no estimate and count as extreme." * bool(self.failed),
+            f"Permutations without an estimate, which count as extreme: {self.failed}." * bool(self.failed),
             "The test is not valid for observational data, where the treatment was not randomized." * self._adjusts,
         ]
         return ResultSummary([ResultTable(rows, aligns="lrlr", title=title or "Permutation Test of No Effect")], notes)
