@@ -125,7 +125,7 @@ def check_columns(there: Iterable[Any], columns: Sequence[str] | None, where: st
     known = [str(name) for name in there]
     for name in columns or ():
         if name not in known:
-            raise DesignError(f"{where} has no column {name!r}, which the model uses.\n{nearest(name, known)}")
+            raise DesignError(f"{where} has no column {name!r}, which is needed.\n{nearest(name, known)}")
 
 
 def _frames(source: Any, where: str, columns: Sequence[str] | None, most: int) -> Iterator[Frame]:
@@ -184,13 +184,9 @@ class Scan:
         Returns
         -------
         DataFrame
-            All rows, numbered from 0.
+            All rows, numbered from 0, with the columns of the first part.
         """
-        found = self.read(lambda _, frames: list(frames))
-        for where, rows in found:
-            if other := set(rows.columns) ^ set(found[0][1].columns):
-                problem = f"{where} and {found[0][0]} have different columns: {listing(sorted(map(str, other)))}"
-                raise DesignError(f"{problem}.\nRead the files by pandas, and give the columns one name.")
+        found = self.read(lambda _, frames: list(frames), self.names)
         return pd.concat([rows for _, rows in found], ignore_index=True)
 
 

@@ -113,9 +113,8 @@ class Shown(table.HasSummary):
     _fits: ClassVar[tuple[str, ...]] = ()  # code for the attribute {} of the fits, which have more attributes
 
     def __init_subclass__(cls) -> None:
-        for name, method in inspect.getmembers(cls, inspect.isfunction):
-            inherited = name not in vars(cls) and hasattr(method, "__wrapped__")
-            if not (name.startswith("_") or inherited):
+        for name, method in list(vars(cls).items()):
+            if inspect.isfunction(method) and not name.startswith("_"):
                 setattr(cls, name, errors.with_other_names(method))
 
     def __getattr__(self, name: str) -> Any:
@@ -128,6 +127,7 @@ class Shown(table.HasSummary):
             raise errors.UnavailableError(f"{found}.\nUse {typed}.")
         raise errors.UnavailableError(attribute(*self._place, name, dir(type(self))))
 
+    @errors.with_other_names
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write the results to a file that `causalrisk.load` reads.
 
@@ -484,14 +484,11 @@ class CausalResults(OneEffect):
     def __repr__(self) -> str:
         return summary.one_line(self._record)
 
-    @property
-    def default_model_infos(self) -> dict[str, Callable[[Any], str]]:
-        """Statistics that statsmodels' `summary_col` prints below the column."""
-        return {
-            "N": lambda res: f"{res.nobs}",
-            "Estimator": lambda res: frames.table_maker_statistic(res._record, "estimator"),
-            "Std. errors": lambda res: frames.table_maker_statistic(res._record, "se_type"),
-        }
+    default_model_infos: ClassVar = {  # what statsmodels' `summary_col` prints below the column
+        "N": lambda res: f"{res.nobs}",
+        "Estimator": lambda res: frames.table_maker_statistic(res._record, "estimator"),
+        "Std. errors": lambda res: frames.table_maker_statistic(res._record, "se_type"),
+    }
 
     __maketables_coef_table__ = property(of_record(frames.table_maker_coefficients, plain=True))
     __maketables_stat__ = of_record(frames.table_maker_statistic)

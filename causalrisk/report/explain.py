@@ -66,7 +66,7 @@ def read_overlap(
     table: pd.DataFrame, warned: bool, target: TargetPopulation, advice: str, unit_name: str = "row",
     matched: bool = False,
 ) -> Reading:  # fmt: skip
-    """Interpret the table of `overlap()`. `warned`: whether the fit warned. `advice` is shown unless it is good."""
+    """Interpret the table of `overlap()`. `warned` is whether the fit warned. `advice` is for limited overlap."""
     surveyed, toward = "survey n" in table, target.toward
     alone = table["survey n" if surveyed else "n"].to_numpy(dtype=float)
     shares = judged_shares(table["effective n"].to_numpy(), alone, toward)

@@ -412,7 +412,7 @@ def distribution_words(record: FitRecord) -> str:
     less = "one" if record.cov_type == JACKKNIFE else "groups" if record.spec.matched else "outcome coefficients"
     source = f" (observations minus {less})"
     if record.design.survey is not None:
-        source = " (units minus strata)" if record.design.replication is None else " (rank of the weights minus one)"
+        source = " (units minus strata)" if record.design.replication is None else " (rank of replicate weights - 1)"
     elif record.design.cluster_name is not None:
         source = " (clusters minus one)"
     return distribution_of(record.df) + source * bool(np.isfinite(record.df) and record.df == record.residual_df)
@@ -433,7 +433,7 @@ def small_sample_words(record: FitRecord) -> str:
         return ""
     clusters = record.design.cluster_name is not None
     factor = "G / (G - 1) * (n - 1) / (n - k), for G clusters and" if clusters else "n / (n - k), for"
-    each = " Each cluster variable has its own G, and so do the pairs." * (record.design.second_cluster is not None)
+    each = " Each cluster variable and their combination have their own G." * (record.design.second_cluster is not None)
     return f" Variances are multiplied by {factor} k outcome coefficients in total.{each}"
 
 

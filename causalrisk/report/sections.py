@@ -15,7 +15,7 @@ from typing import Any
 import pandas as pd
 
 from causalrisk.diagnostics import balance, scores, sensitivity
-from causalrisk.errors import CausalRiskError, OptionError, check_alpha, failures_frame, one_of
+from causalrisk.errors import CausalRiskError, OptionError, check_alpha, failures_frame, one_of, with_other_names
 from causalrisk.estimation.overlap import advice_on_overlap
 from causalrisk.estimation.record import FitRecord
 from causalrisk.report import explain, methods, plots, summary
@@ -152,7 +152,7 @@ def _parts(
     record: FitRecord, alpha: float, rows: Sequence[Row], shown: ResultSummary, text: str, asked: Sequence[Asked],
     then: str = "",
 ) -> list[Part]:  # fmt: skip
-    """Return the parts of a page: summary, assumptions, those made by `rows`, methods `text`, code (`then` last)."""
+    """Return the parts of a page: summary, assumptions, those made by `rows`, methods `text`, and code with `then`."""
     own = []
     for anchor, heading, make in rows:
         try:
@@ -322,6 +322,7 @@ def assumptions_part(asked: Sequence[Asked]) -> Part:
 class HasReport:
     """Base class of results with their own kind of report. `_report_parts` returns its parts."""
 
+    @with_other_names
     def report(
         self: Any,
         path: str | os.PathLike[str] = "report.html",

@@ -164,7 +164,7 @@ def refused(message, source, *more, error=DesignError, **options):
 
 def test_a_file_without_a_column(data, files):
     data[:200].drop(columns="x1").to_parquet(files / "part-1.parquet")
-    refused(r"part-1.parquet has no column 'x1', which the model uses", f"{files}/*.parquet")
+    refused(r"part-1.parquet has no column 'x1', which is needed", f"{files}/*.parquet")
 
 
 def test_a_file_with_text_for_numbers(data, files):

@@ -53,7 +53,7 @@ CALLS = {
     'Use `"~ x1 [+] x2"` for a formula': lambda f: f["res"].effects_by("x1 + x2"),
     "`at=` has 'z'; expected 'x1'": lambda f: f["res"].effects_by("~ x1", at={"x1": [0], "z": [1]}),
     "grid='all'; expected numbers": lambda f: f["other"].distribution("all"),
-    "different columns: 'X1', 'x1'": lambda f: cr.scan([DATA, DATA.rename(columns={"x1": "X1"})]).collect(),
+    "block 2 has no column 'x1'": lambda f: cr.scan([DATA, DATA.rename(columns={"x1": "X1"})]).collect(),
     "unknown option `overwrite`": lambda f: f["res"].save("fit", overwrite=True),
     "conf_int='no' is not known": lambda f: f["res"].tidy(conf_int="no"),
     "short='yes' is not known": lambda f: f["res"].report(short="yes"),
