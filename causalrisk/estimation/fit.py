@@ -26,7 +26,6 @@ from causalrisk.estimation.sample import folds_by_position, given_block
 from causalrisk.estimation.specification import AIPW, IPWRA, JRE, FunctionTilt, Specification, bad_tilt
 from causalrisk.joint.fit import JointFit
 from causalrisk.joint.minimum import determined, minimize_from_start
-from causalrisk.joint.objective import Rows, Weights
 from causalrisk.joint.rows import Replicates
 from causalrisk.joint.shrinkage import FOLDS, choose_shrinkage, raised
 from causalrisk.joint.start import JointProblem, objective_of, outcome_misses_square, points_about, rejected
@@ -40,7 +39,6 @@ LEAST_GAP = 0.5  # difference of JRE from IPWRA, in standard errors of IPWRA, be
 CURVED = 0.002  # level of that warning's test of the propensity model, low because chance imbalance also moves JRE
 MOST_FAILED = 0.5  # share of the replicates that may fail: the others still show how the score varies
 FEW_CLUSTERS, VERY_FEW = 50, 5  # clusters of an arm below which normal intervals, or all intervals, are too short
-HEAVIEST = 1e3  # an arm's sum of weights / the sample's, expected to be 1, above which a replicate is left out
 DEFAULTS = JREOptions()
 FEW_WHOLE = 15, 3  # `FEW_CLUSTERS` if each cluster has one treatment: for t intervals, and for the jackknife with t
 UNBALANCED = 10, 2  # for the jackknife with t, 10 clusters if another arm has more than 2 times as many
@@ -284,8 +282,10 @@ def train_from(
     points = replicates if given else points
     objective = objective_of(problem, replicates, options)
     if not given and not determined(objective.first, 1.0):
-        replicates = bounded(problem, replicates, notes)
+        replicates = Replicates.of_normal(weights, None)
         objective = objective_of(problem, replicates, options)
+        found = "JRE uses the fitted propensity score alone, because a few weights under its replicates are very large"
+        notes.warn(f"{found}.\nSimplify the formula in propensity=, or use `IPWRA`.", errors.ResampleWarning)
     path, alpha = None, options.shrinkage if options.objective == "risk" else 1.0
 
     @cache
@@ -352,24 +352,6 @@ def drawn_replicates(start: FitRecord, given: Array | None, options: JREOptions,
         advice = "See `res.replicate_ledger`. Use a simpler formula in `propensity=`."
         notes.warn(f"{problem}.\n{advice}", errors.ResampleWarning)
     return found
-
-
-def bounded(problem: JointProblem, replicates: Replicates, notes: Notes) -> Replicates:
-    """Leave out propensity replicates with extreme weights, with a warning. If none is left, use the fitted score."""
-
-    def of_arms(rows: Rows, weights: Weights, _: slice) -> Array:
-        return np.stack([weights.share[own, 0] @ weights.factor[0, own] for own in rows.slices])
-
-    sums = problem.weighed(replicates).over(of_arms)
-    fine, failures = (sums < HEAVIEST).all(axis=0), replicates.failures.copy()
-    failures[np.flatnonzero(failures == Failure.OK)[~fine]] = Failure.SEPARATION
-    found = f"{(~fine).sum()} of {len(failures)} propensity replicates were left out: a few weights are very large"
-    notes.warn(f"{found}.\nSimplify the formula in propensity=, or use `IPWRA`.", errors.ResampleWarning)
-    if not fine.any():
-        return Replicates.of_normal(problem.weights, None)
-    shifts = {name: each[:, :, fine] for name, each in replicates.shifts.items()}
-    ratio = None if replicates.ratio is None else replicates.ratio[:, :, fine]
-    return Replicates(shifts, failures, ratio, replicates.cubature)
 
 
 def check_clusters(record: FitRecord, notes: Notes) -> None:

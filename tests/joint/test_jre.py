@@ -395,13 +395,13 @@ def test_squares_in_the_formulas_answer_the_disagreement():
 
 @QUIET
 @pytest.mark.filterwarnings("ignore:group .* observations and")
-def test_replicates_whose_weights_have_no_bounds_are_left_out():
+def test_the_fitted_score_serves_where_replicates_have_weights_without_bounds():
     rng, columns = np.random.default_rng(7), [f"x{j}" for j in range(45)]
     data = pd.DataFrame(rng.normal(size=(150, 45)), columns=columns)
     data["d"] = rng.random(150) < 1 / (1 + np.exp(-1.8 * data["x0"]))
     data["y"] = data["x0"] + 0.5 * data["d"] + rng.normal(size=150)
     formula = "y ~ " + " + ".join(columns)
-    with pytest.warns(cr.ResampleWarning, match="a few weights are very large"):
+    with pytest.warns(cr.ResampleWarning, match="a few weights under its replicates"):
         res = fit(data, formula, n_replicates=None)
     assert abs(res.effect - 0.5) < 3 * res.effect_se < 1
     given = rng.exponential(size=(150, 40))
