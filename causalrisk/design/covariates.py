@@ -40,7 +40,7 @@ class Moderators(NamedTuple):
     """
 
     columns: np.ndarray
-    names: Sequence[tuple[str, ...]]
+    names: Sequence[tuple[Any, ...]]
     levels: tuple[str, ...]
     groups: bool
     encoder: FormulaEncoder | None = None
@@ -48,7 +48,7 @@ class Moderators(NamedTuple):
     @property
     def texts(self) -> list[str]:
         """The names as text."""
-        return [", ".join(name) for name in self.names]
+        return [", ".join(shown_levels(name)) for name in self.names]
 
 
 def moderators(design: Design, by: Any, data: Any = None) -> Moderators:
@@ -84,20 +84,20 @@ def moderators(design: Design, by: Any, data: Any = None) -> Moderators:
     return Moderators(indicators, found, tuple(levels), True)
 
 
-def groups_of(design: Design, by: Any, data: Any = None) -> tuple[np.ndarray, list[tuple[str, ...]], list[str]]:
+def groups_of(design: Design, by: Any, data: Any = None) -> tuple[np.ndarray, list[tuple[Any, ...]], list[str]]:
     """Return each row's group number, each group's values of the grouping variables, and these variables' names."""
     # A list names several variables, unless it has one value per row.
     listed = isinstance(by, (list, tuple)) and len(by) not in (0, design.n, len(design.in_sample))
     several = listed and all(isinstance(part, str) or not is_scalar(part) for part in by)
-    table, codes, shown, names = data_on_sample(design, data), list[np.ndarray](), list[tuple[str, ...]](), list[str]()
+    table, codes, every, names = data_on_sample(design, data), list[np.ndarray](), list[list[Any]](), list[str]()
     for part in by if several else [by]:
         values = _values_on_sample(design, part, "group", "group", table, data is None)
         levels = plain(values, str(values.name), codes=True).astype("category").cat
         codes.append(levels.codes.to_numpy())
-        shown.append(shown_levels(levels.categories))
+        every.append([int(v) if isinstance(v, float) and v.is_integer() else v for v in levels.categories.tolist()])
         names.append(str(values.name))
     found, groups = np.unique(np.stack(codes, axis=1), axis=0, return_inverse=True)
-    return groups.reshape(-1), [tuple(own[k] for own, k in zip(shown, row, strict=True)) for row in found], names
+    return groups.reshape(-1), [tuple(own[k] for own, k in zip(every, row, strict=True)) for row in found], names
 
 
 def _values_on_sample(

@@ -293,7 +293,7 @@ def test_groups_of_cross_sections_are_their_rows():
             alone = crossed(estimator, CROSS[CROSS.g == group], "y ~ x2", propensity="x2")
             if estimator is AIPW:
                 np.testing.assert_allclose(
-                    found.loc[str(group)][["estimate", "std err"]], [alone.effect, alone.bse["ATT"]], rtol=1e-9
+                    found.loc[group][["estimate", "std err"]], [alone.effect, alone.bse["ATT"]], rtol=1e-9
                 )
     assert np.isfinite(crossed().effects_by("~ x1")).all(axis=None)
 
