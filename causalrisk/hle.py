@@ -14,7 +14,7 @@ from causalrisk.errors import DesignError, DesignWarning, listed, one_of, warn_u
 from causalrisk.numerics.arrays import Array
 from causalrisk.numerics.resampling import seed_sequence
 
-__all__ = ["load_judged", "score", "write_example"]
+__all__ = ["load_judged", "score"]
 REQUIRED = ("id", "category", "answer_type")
 ANSWER_TYPES = ("exactMatch", "multipleChoice")
 SUFFIXES = (".jsonl", ".json", ".csv", ".parquet")
@@ -55,19 +55,20 @@ def load_judged(files: Mapping[str, Any], questions: Any) -> pd.DataFrame:
 
     Examples
     --------
-    >>> import tempfile
+    >>> import json, tempfile
+    >>> from pathlib import Path
+    >>> import pandas as pd
     >>> from causalrisk import hle
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     paths = hle.write_example(folder)
-    ...     frame = hle.load_judged(
-    ...         {"off": paths["tools off"], "on": paths["tools on"]},
-    ...         paths["questions"],
-    ...     )
-    >>> frame.groupby("arm")[["answered", "correct"]].mean().round(3)
-         answered  correct
-    arm
-    off     1.000    0.217
-    on      0.712    0.248
+    >>> file = Path(tempfile.mkdtemp()) / "judged.json"
+    >>> judgement = {"correct": "yes", "confidence": 80}
+    >>> _ = file.write_text(json.dumps({"q1": {"judge_response": judgement}}))
+    >>> questions = pd.DataFrame({"id": ["q1", "q2"], "category": "Math"})
+    >>> questions["answer_type"] = "exactMatch"
+    >>> frame = hle.load_judged({"off": file}, questions)
+    >>> frame[["id", "arm", "correct", "confidence", "answered"]]
+       id  arm  correct  confidence  answered
+    0  q1  off        1        80.0      True
+    1  q2  off        0         NaN     False
     """
     table = _questions(questions)
     frame = pd.concat([_arm(str(arm), path, table) for arm, path in files.items()], ignore_index=True)
@@ -159,88 +160,6 @@ def _parsed(text: bytes, where: str) -> Any:
         raise DesignError(f"{where} is not JSON: {error}.\nCheck that the file is complete.") from error
 
 
-# Category: share of the questions, chance of a correct answer without tools, chance of running out of time with tools.
-CATEGORIES = {
-    "Math": (0.41, 0.10, 0.45),
-    "Biology/Medicine": (0.11, 0.35, 0.10),
-    "Computer Science/AI": (0.10, 0.20, 0.40),
-    "Physics": (0.09, 0.12, 0.40),
-    "Humanities/Social Science": (0.09, 0.40, 0.05),
-    "Other": (0.09, 0.30, 0.10),
-    "Chemistry": (0.07, 0.20, 0.20),
-    "Engineering": (0.04, 0.25, 0.20),
-}
-GAIN, GUESSING, IMAGES = 0.08, 0.06, 0.14
-ARMS = {"tools off": (0.0, False), "tools on": (GAIN, True), "tools on, no time limit": (GAIN, False)}
-
-
-def write_example(folder: Any, n: int = 600, rng: Any = 0) -> dict[str, Path]:
-    """Write simulated questions and judged answers in the format of Humanity's Last Exam.
-
-    One model answers the questions three times: without tools, with tools, and with tools but no time limit. With tools
-    and a time limit, it runs out of time on some questions, mostly in hard categories. The answers without a time limit
-    show the true effect of tools.
-
-    Parameters
-    ----------
-    folder : path
-        Folder to write to. It is created if it does not exist.
-    n : int, default 600
-        Number of questions.
-    rng : int, Generator, SeedSequence or None, default 0
-        Source of randomness.
-
-    Returns
-    -------
-    dict of str to Path
-        Paths of ``"questions"`` (JSON lines) and of the judged files ``"tools off"``, ``"tools on"`` and ``"tools on,
-        no time limit"``.
-
-    Notes
-    -----
-    Tools raise the chance of a correct answer by 8 percentage points in every category. All runs share one random
-    number per question, so their answers are correlated. Only the format comes from the benchmark.
-    """
-    whole_number("n", n, 1)
-    draw, place = np.random.default_rng(seed_sequence(rng)), Path(folder)
-    place.mkdir(parents=True, exist_ok=True)
-    shares, base, timeout = (np.array(column) for column in zip(*CATEGORIES.values(), strict=True))
-    category = draw.choice(len(shares), n, p=shares / shares.sum())
-    choice, image = draw.random(n) < 0.24, draw.random(n) < IMAGES
-    answers = np.where(choice, draw.choice(list("ABCDE"), n), draw.integers(1000, size=n).astype(str))
-    luck, in_time = draw.random(n), draw.random(n) >= timeout[category]
-    confidence = draw.integers(60, 101, size=n)
-    ids, names = [f"made-up-{number:05d}" for number in range(n)], list(CATEGORIES)
-    questions = [
-        {
-            "id": ids[i], "question": f"Made-up question {i}.", "image": "data:," if image[i] else "",
-            "answer": str(answers[i]), "answer_type": "multipleChoice" if choice[i] else "exactMatch",
-            "rationale": "", "raw_subject": names[category[i]], "category": names[category[i]],
-        }
-        for i in range(n)
-    ]  # fmt: skip
-    paths = {"questions": place / "questions.jsonl"}
-    paths["questions"].write_text("".join(f"{json.dumps(row)}\n" for row in questions), encoding="utf-8")
-    for arm, (gain, limited) in ARMS.items():
-        correct = luck < base[category] + GUESSING * choice + gain
-        stated = np.clip(confidence + draw.integers(-10, 11, size=n), 0, 100)
-        entries = {}
-        for i in np.flatnonzero(in_time) if limited else range(n):
-            right, given = str(answers[i]), str(answers[i]) if correct[i] else "no idea"
-            entries[ids[i]] = {
-                "model": f"made-up model, {arm}",
-                "response": f"Explanation: made up.\nAnswer: {given}\nConfidence: {stated[i]}%",
-                "usage": {},
-                "judge_response": {
-                    "correct_answer": right, "model_answer": given, "reasoning": "made up",
-                    "correct": "yes" if correct[i] else "no", "confidence": int(stated[i]),
-                },
-            }  # fmt: skip
-        paths[arm] = place / f"judged_hle_{arm.replace(',', '').replace(' ', '_')}.json.json"
-        paths[arm].write_text(json.dumps(entries, indent=1), encoding="utf-8")
-    return paths
-
-
 def score(frame: pd.DataFrame, binning: str = "all", *, n_boot: int = 999, rng: Any = 0) -> pd.DataFrame:
     """Score every arm as the benchmark does, and also on its answered questions alone.
 
@@ -289,19 +208,14 @@ def score(frame: pd.DataFrame, binning: str = "all", *, n_boot: int = 999, rng: 
 
     Examples
     --------
-    >>> import tempfile
-    >>> from causalrisk import hle
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     paths = hle.write_example(folder)
-    ...     frame = hle.load_judged(
-    ...         {"off": paths["tools off"], "on": paths["tools on"]},
-    ...         paths["questions"],
-    ...     )
-    >>> hle.score(frame)[["accuracy", "half_width", "answered", "accuracy_answered"]]
-         accuracy  half_width  answered  accuracy_answered
+    >>> from causalrisk import datasets, hle
+    >>> scores = hle.score(datasets.load_hle())
+    >>> scores[["accuracy", "half_width", "answered", "accuracy_answered"]]
+               accuracy  half_width  answered  accuracy_answered
     arm
-    off     21.67        3.30       600              21.67
-    on      24.83        3.46       427              34.89
+    off           18.17        3.09       600              18.17
+    on            21.33        3.28       409              31.30
+    unlimited     28.33        3.61       600              28.33
     """
     one_of("binning", binning, ("all", "published"))
     whole_number("n_boot", n_boot, 2, 999)

@@ -8,7 +8,7 @@ import pandas as pd
 
 from causalrisk.errors import one_of
 
-__all__ = ["load_castle", "load_cattaneo2", "load_lalonde", "load_nhefs", "load_tutoring"]
+__all__ = ["load_castle", "load_cattaneo2", "load_hle", "load_lalonde", "load_nhefs", "load_tutoring"]
 CONTROLS = {"experimental": "nsw", "cps": "cps", "cps3": "cps3"}
 
 
@@ -108,6 +108,43 @@ def load_cattaneo2() -> pd.DataFrame:
     864
     """
     return _read("cattaneo2")
+
+
+def load_hle() -> pd.DataFrame:
+    """Return simulated answers of a language model in the format of `causalrisk.hle.load_judged`.
+
+    Returns
+    -------
+    DataFrame, shape (1800, 8)
+        One row per question and run. The columns are
+
+        - ``id``: identifier of the question (600 questions)
+        - ``arm``: run of the model: ``off`` without tools, ``on`` with tools and a time limit, ``unlimited`` with tools
+          and no time limit
+        - ``correct``: 1 if the answer is correct; 0 without an answer
+        - ``confidence``: confidence stated by the model, percent; missing without an answer
+        - ``answered``: True if the question was answered; with the time limit, 191 answers are missing
+        - ``category``: subject of the question, eight categories
+        - ``answer_type``: ``exactMatch`` or ``multipleChoice``
+        - ``has_image``: True if the question has an image
+
+    Notes
+    -----
+    Only the format comes from the benchmark (Humanity's Last Exam). Tools raise the chance of a correct answer by 8
+    percentage points in every category. The answers to one question are correlated. With the time limit, answers in
+    hard categories are missing most. ``tests/reference/make_datasets.py`` draws the data.
+
+    Examples
+    --------
+    >>> from causalrisk.datasets import load_hle
+    >>> load_hle().groupby("arm")[["answered", "correct"]].mean().round(3)
+               answered  correct
+    arm
+    off           1.000    0.182
+    on            0.682    0.213
+    unlimited     1.000    0.283
+    """
+    return _read("hle")
 
 
 def load_lalonde(controls: str = "experimental") -> pd.DataFrame:

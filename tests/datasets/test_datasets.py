@@ -13,9 +13,9 @@ import pytest
 import statsmodels
 
 from causalrisk import event_study
-from causalrisk.datasets import load_castle, load_cattaneo2, load_lalonde, load_nhefs, load_tutoring
+from causalrisk.datasets import load_castle, load_cattaneo2, load_hle, load_lalonde, load_nhefs, load_tutoring
 from causalrisk.errors import OptionError
-from tests.reference.make_datasets import tutoring
+from tests.reference.make_datasets import hle, tutoring
 
 BINARY = ["mbsmoke", "mmarried", "fbaby", "prenatal1"]
 SOURCE = Path(statsmodels.__file__).parent / "treatment" / "tests" / "results" / "cataneo2.csv"
@@ -60,14 +60,14 @@ def test_columns_are_what_the_docstring_says():
     assert all(f"- ``{name}``:" in documented for name in births)
 
 
-LOADERS = [load_castle, load_cattaneo2, load_lalonde, load_nhefs, load_tutoring]
+LOADERS = [load_castle, load_cattaneo2, load_hle, load_lalonde, load_nhefs, load_tutoring]
 
 
 @pytest.mark.parametrize("load", LOADERS)
 def test_each_call_returns_its_own_frame(load):
     first, second = load(), load()
     kept = second.copy()
-    first.iloc[:, -1] = 0
+    first.iloc[:, -1] = first.iloc[::-1, -1].to_numpy()
     first["extra"] = 1
     pd.testing.assert_frame_equal(second, kept)
     assert "extra" not in load().columns
@@ -148,9 +148,9 @@ def test_nhefs_means_as_published():
     assert np.allclose(known["wt82"] - known["wt71"], known["wt82_71"], atol=1e-6)
 
 
-def test_tutoring_is_what_its_script_draws():
-    drawn = tutoring().to_csv(index=False)
-    pd.testing.assert_frame_equal(load_tutoring(), pd.read_csv(io.StringIO(drawn)))
+@pytest.mark.parametrize("load, draw", [(load_tutoring, tutoring), (load_hle, hle)])
+def test_made_up_data_are_what_their_script_draws(load, draw):
+    pd.testing.assert_frame_equal(load(), pd.read_csv(io.StringIO(draw().to_csv(index=False))))
 
 
 def test_tutoring_shows_one_of_two_potential_scores():

@@ -12,6 +12,7 @@ import pytest
 import causalrisk as cr
 from causalrisk import hle
 from causalrisk.errors import DesignError, DesignWarning, OptionError
+from tests.reference.make_datasets import hle as simulated
 
 
 def judgement(correct="no", confidence=50):
@@ -302,10 +303,15 @@ def test_bootstrap_error_is_reproducible_and_arms_have_their_own_draws(write):
 
 
 @pytest.fixture(scope="module")
-def paired(tmp_path_factory):
-    paths = hle.write_example(tmp_path_factory.mktemp("hle"), n=2500, rng=5)
-    arms = {"off": paths["tools off"], "on": paths["tools on, no time limit"]}
-    return hle.load_judged(arms, paths["questions"])
+def paired():
+    frame = simulated(n=2500, seed=5)
+    return frame[frame["arm"] != "on"].replace({"arm": {"unlimited": "on"}})
+
+
+def test_example_has_the_columns_of_judged_files(write):
+    example = cr.datasets.load_hle()
+    judged_arm = load(write, {"q0": judged("yes", 80)}).drop(columns="raw_subject")
+    pd.testing.assert_series_equal(example.dtypes, judged_arm.dtypes)
 
 
 @pytest.mark.parametrize("estimator", [cr.OutcomeRegression, cr.IPWRA])
@@ -323,11 +329,10 @@ def test_fully_paired_arms(paired, estimator):
     assert unclustered.effect_se > 1.5 * res.effect_se  # as if the arms had answered different questions
 
 
-def test_unequal_subsets_need_adjustment(tmp_path):
+def test_unequal_subsets_need_adjustment():
     """Time runs out in hard questions: answers alone flatter the tools, counting as wrong hides them."""
-    paths = hle.write_example(tmp_path, n=8000, rng=1)
-    arms = {"off": paths["tools off"], "on": paths["tools on"]}
-    frame = hle.load_judged(arms, paths["questions"])
+    frame = simulated(n=8000, seed=1)
+    frame = frame[frame["arm"] != "unlimited"]
     scores = hle.score(frame, n_boot=2)
     truth = 8  # percentage points, in every category
     assert scores.loc["on", "accuracy_answered"] - scores.loc["off", "accuracy_answered"] > truth + 2
@@ -337,11 +342,3 @@ def test_unequal_subsets_need_adjustment(tmp_path):
     ).fit()
     assert abs(100 * res.effect - truth) < 3 * 100 * res.effect_se
     assert 100 * res.effect_se < 0.7
-
-
-def test_example_is_in_the_published_format(tmp_path):
-    paths = hle.write_example(tmp_path / "new", n=50)
-    entries = json.loads(paths["tools on"].read_text("utf-8"))
-    assert 0 < len(entries) < 50
-    assert all(set(entry) == {"model", "response", "usage", "judge_response"} for entry in entries.values())
-    assert all(set(entry["judge_response"]) == set(judgement()) for entry in entries.values())

@@ -31,6 +31,17 @@ STATES = [
 ]  # fmt: skip
 LALONDE = ["treat", "age", "educ", "black", "hispan", "married", "nodegree", "re74", "re75", "re78"]
 EARNINGS = ["re74", "re75", "re78"]
+# share of the questions, chance of a correct answer without tools, chance of running out of time with tools
+CATEGORIES = {
+    "Math": (0.41, 0.10, 0.45),
+    "Biology/Medicine": (0.11, 0.35, 0.10),
+    "Computer Science/AI": (0.10, 0.20, 0.40),
+    "Physics": (0.09, 0.12, 0.40),
+    "Humanities/Social Science": (0.09, 0.40, 0.05),
+    "Other": (0.09, 0.30, 0.10),
+    "Chemistry": (0.07, 0.20, 0.20),
+    "Engineering": (0.04, 0.25, 0.20),
+}
 
 
 def write(frame, name):
@@ -97,8 +108,35 @@ def tutoring(n=2000, seed=13):
     )  # fmt: skip
 
 
+def hle(n=600, seed=0):
+    """Questions as in Humanity's Last Exam, answered without tools, with tools, and with tools but no time limit.
+
+    Tools raise the chance of a correct answer by 8 percentage points in every category. One random number per question
+    decides all three answers, so that they are correlated. With a time limit, answers in hard categories are missing.
+    """
+    draw = np.random.RandomState(seed)
+    shares, base, timeout = (np.array(column) for column in zip(*CATEGORIES.values(), strict=True))
+    category = draw.choice(len(shares), n, p=shares / shares.sum())
+    choice, image = draw.uniform(size=n) < 0.24, draw.uniform(size=n) < 0.14
+    luck, in_time = draw.uniform(size=n), draw.uniform(size=n) >= timeout[category]
+    confidence = draw.randint(60, 101, n)
+    runs = []
+    for run, gain in {"off": 0, "on": 0.08, "unlimited": 0.08}.items():
+        answered, stated = in_time | (run != "on"), np.clip(confidence + draw.randint(-10, 11, n), 0, 100)
+        columns = {
+            "id": [f"made-up-{number:05d}" for number in range(n)], "arm": run,
+            "correct": answered & (luck < base[category] + 0.06 * choice + gain),
+            "confidence": np.where(answered, stated, np.nan), "answered": answered,
+            "category": np.array(list(CATEGORIES))[category],
+            "answer_type": np.where(choice, "multipleChoice", "exactMatch"), "has_image": image,
+        }  # fmt: skip
+        runs.append(pd.DataFrame(columns).astype({"correct": int}))
+    return pd.concat(runs, ignore_index=True)
+
+
 if __name__ == "__main__":
     write(tutoring(), "tutoring.csv.gz")
+    write(hle(), "hle.csv.gz")
     for folder in map(Path, sys.argv[1:]):
         write(nhefs(folder), "nhefs.csv.gz")
         write(lalonde(folder), "lalonde.csv.gz")
