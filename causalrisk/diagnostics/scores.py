@@ -1,11 +1,8 @@
-"""Propensity scores: overlap, importance weights, the effect under trimming, calibration, and a test of the model."""
+"""Propensity scores: overlap, importance weights, calibration, and a test of the model."""
 
 from __future__ import annotations
 
 import dataclasses
-import warnings
-from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,10 +10,8 @@ from numpy.typing import NDArray
 from scipy.special import chdtrc, expit
 
 from causalrisk import errors
-from causalrisk.estimation.options import InferenceOptions
 from causalrisk.estimation.overlap import crump_cut, inside, inverse_sum, limits_at
 from causalrisk.estimation.record import FitRecord
-from causalrisk.inference.covariance import asks_for_factor, fit_again, with_covariance
 from causalrisk.numerics.arrays import Arms, Array, weighted_gram
 from causalrisk.numerics.optimize import minimize_value
 
@@ -109,59 +104,6 @@ def overlap(record: FitRecord, by: str = "arm") -> pd.DataFrame:
     return pd.DataFrame(tables, index=pd.Index(design.labels, name="arm"))
 
 
-TRIMS = (0.0, 0.01, 0.02, 0.05, 0.1, 0.15, 0.2)
-
-
-def trim_curve(record: FitRecord, grid: Sequence[Any] | None = None) -> pd.DataFrame:
-    """Effect and robust standard error under different limits of the propensity score.
-
-    Parameters
-    ----------
-    grid : sequence or one limit, optional
-        Limits. A number c keeps rows whose probability of every group is at least c. With two groups, these are scores
-        from c to 1 - c. 0 keeps all rows. A pair (low, high) keeps scores between low and high. "crump" minimises the
-        variance, as in `trim`. The default is seven numbers from 0 to 0.2, multiplied by 2 / K for K groups.
-
-    Returns
-    -------
-    DataFrame
-        One row per limit (and effect, with several groups): the estimand, the number of rows kept, the effect, its
-        standard error, and "note". The estimand changes with trimming. The note has the warnings of the fit, or the
-        reason why it failed. With `n_repeats`, every fit uses the folds of the repeat with the median effect.
-    """
-    record.check_means("trim_curve()")
-    names = record.design.labels[1:]
-    rows: list[dict[str, Any]] = []
-    if grid is None:  # scaled by 2 / K, as the mean score of K arms is 1 / K
-        grid = [round(2 * limit / record.design.n_arms, 4) for limit in TRIMS]
-    cov_type = None if record.design.survey is not None else record.robust_type  # needs no resampling
-    inference = InferenceOptions(cov_type=cov_type, rng=record.seed, small_sample=asks_for_factor(record))
-    for limit in [grid] if np.isscalar(grid) else grid:
-        trim = limit
-        if isinstance(limit, int | float | np.number):  # with all scores above a limit, all are below 1 - limit
-            if not 0 <= limit < 0.5:
-                problem = f"grid has the limit {limit:g}; expected numbers from 0 to below 0.5"
-                raise errors.OptionError(f"{problem}.\nUse `trim_curve([0, 0.05, 0.1])`.")
-            trim = (float(limit), 1 - float(limit)) if limit else None
-        options = dataclasses.replace(record.options, trim=trim)
-        try:
-            with warnings.catch_warnings(action="ignore", category=errors.CausalRiskWarning):  # in "note"
-                at = with_covariance(fit_again(record, record.full_design, options, inference), inference)
-        except errors.UnavailableError:  # a scan raises it for any limits
-            raise
-        except errors.CausalRiskError as error:
-            estimand, note = f"{'' if trim is None else 'trimmed '}{options.estimand}", str(error)
-            n, numbers = np.nan, [(np.nan, np.nan)] * len(names)
-        else:
-            estimand, note, n = at.estimand, " ".join(at.notes), at.design.nobs
-            numbers = list(zip(at.estimate.params, at.std_errors, strict=False))
-        for name, (effect, se) in zip(names, numbers, strict=False):
-            row = {"trim": limit, "arm": name, "estimand": estimand, "n": n, "effect": effect, "std err": se}
-            rows.append({**row, "note": " ".join(note.split())})
-    frame = pd.DataFrame(rows, columns=["trim", "arm", "estimand", "n", "effect", "std err", "note"])
-    return frame.set_index(["trim", "arm"]) if len(names) > 1 else frame.drop(columns="arm").set_index("trim")
-
-
 SAME_SCORE = 12  # decimals to which propensity scores are compared
 
 
@@ -180,31 +122,6 @@ def calibration(record: FitRecord, bins: int = 10) -> pd.DataFrame:
         "std err" (NaN if all or none are treated). With several groups, the bins are repeated for each group except
         the reference. A row with frequency weight s counts s times. Means and shares use probability weights, if any.
     """
-    tables = {label: table.drop(columns="weight") for label, table in _binned(record, bins).items()}
-    return next(iter(tables.values())) if len(tables) == 1 else pd.concat(tables, names=["arm", "bin"])
-
-
-def calibration_error(record: FitRecord, bins: int = 10) -> pd.Series:
-    """Return the root mean squared difference between the columns "predicted" and "observed" of `calibration`.
-
-    Parameters
-    ----------
-    bins : int, default 10
-        As in `calibration`.
-
-    Returns
-    -------
-    Series
-        One number per group except the reference. The mean is over rows, with probability weights if there are any.
-    """
-    errors = {}
-    for label, table in _binned(record, bins).items():
-        errors[label] = np.sqrt(np.average((table["predicted"] - table["observed"]) ** 2, weights=table["weight"]))
-    return pd.Series(errors, name="calibration error").rename_axis("arm")
-
-
-def _binned(record: FitRecord, bins: int) -> dict[str, pd.DataFrame]:
-    """Return the table of `calibration` for each arm except the reference, with the weight of each bin."""
     errors.whole_number("bins", bins, 1)
     if not record.uses_score:
         raise record.without_scores()
@@ -218,9 +135,8 @@ def _binned(record: FitRecord, bins: int) -> dict[str, pd.DataFrame]:
         share = sums["own"] / sums["weight"]
         se = np.sqrt((share * (1 - share)).replace(0, np.nan) * sums["square"]) / sums["weight"]
         means = {"n": sums["n"], "predicted": sums["score"] / sums["weight"], "observed": share, "std err": se}
-        index = pd.RangeIndex(1, len(sums) + 1, name="bin")
-        tables[label] = pd.DataFrame({**means, "weight": sums["weight"]}).set_axis(index)
-    return tables
+        tables[label] = pd.DataFrame(means).set_axis(pd.RangeIndex(1, len(sums) + 1, name="bin"))
+    return next(iter(tables.values())) if len(tables) == 1 else pd.concat(tables, names=["arm", "bin"])
 
 
 # --- a test of the propensity model ----------------------------------------------------------------------------------

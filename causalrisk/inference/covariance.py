@@ -21,13 +21,10 @@ from typing import Any, TypeVar
 import numpy as np
 
 from causalrisk import errors
-from causalrisk.design.design import Design
 from causalrisk.design.on_disk import stored_array
 from causalrisk.errors import DesignWarning, Failure, Notes, ResampleWarning, failure_text
-from causalrisk.estimation.abilities import check_options, options_used
-from causalrisk.estimation.fit import DEFAULTS, fit_estimator
 from causalrisk.estimation.fits import Refits, WeightFit
-from causalrisk.estimation.options import N_BOOT, InferenceOptions, ModelOptions
+from causalrisk.estimation.options import N_BOOT, InferenceOptions
 from causalrisk.estimation.record import FitRecord, equal_units, reported_covariance, unit_influence
 from causalrisk.estimation.sample import given_block, sample_resampler, unit_count
 from causalrisk.estimation.specification import IPWRA
@@ -276,13 +273,6 @@ def _check_left_out(record: FitRecord, left_out: Refits, max_failed: float, note
 
 # robust errors trigger a warning if a group with k outcome coefficients has fewer than 4 k or k + 10 observations
 PER_COEFFICIENT, BEYOND = 4, 10
-
-
-def fit_again(record: FitRecord, design: Design, options: ModelOptions, inference: InferenceOptions) -> FitRecord:
-    """Fit the same estimator to another design, possibly with other model options, and without standard errors."""
-    check_options(record.spec, design, options_used(record.spec, options))
-    of_joint = DEFAULTS if record.joint is None else record.joint.options
-    return fit_estimator(design, record.spec, options, inference, of_joint)
 
 
 def with_covariance(record: FitRecord, inference: InferenceOptions) -> FitRecord:

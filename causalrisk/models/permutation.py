@@ -29,12 +29,13 @@ from causalrisk.design.design import Design
 from causalrisk.diagnostics.scores import SAME_SCORE
 from causalrisk.errors import OptionError, UnavailableError, one_of
 from causalrisk.errors.aliases import attribute
+from causalrisk.estimation.fit import DEFAULTS, fit_estimator
 from causalrisk.estimation.fits import RELATIVE_ROUNDING, centred, group_sums, weights_of
 from causalrisk.estimation.options import Alternative, InferenceOptions
 from causalrisk.estimation.record import FitRecord
 from causalrisk.estimation.specification import DIFFERENCE
 from causalrisk.inference import fitted_models, intervals
-from causalrisk.inference.covariance import fit_again, in_blocks, robust_record
+from causalrisk.inference.covariance import in_blocks, robust_record
 from causalrisk.numerics.arrays import Arms, Array, solve_definite, weighted_grams
 from causalrisk.numerics.resampling import MULTIPLIERS, PERMUTATION_STREAM, WIDTH, seed_sequence, stream_generator
 from causalrisk.report import methods, plots
@@ -517,8 +518,9 @@ def fitted_under(record: FitRecord, arm: Arms) -> FitRecord:
     design = record.full_design.under(arm)
     drawn = None if record.joint is None or record.bootstrap in MULTIPLIERS else record.bootstrap
     inference = InferenceOptions(cov_type=record.robust_type, rng=record.seed, bootstrap=drawn)
+    of_joint = DEFAULTS if record.joint is None else record.joint.options
     repeats = [dataclasses.replace(given, repeat=repeat) for repeat in range(given.n_repeats)]
-    fits = [robust_record(fit_again(record, design, options, inference)) for options in repeats]
+    fits = [robust_record(fit_estimator(design, record.spec, options, inference, of_joint)) for options in repeats]
     return fits[0] if len(fits) == 1 else fitted_models.median_fit(fits)
 
 

@@ -249,7 +249,7 @@ SHOWN = """
 balance balance_test bse conf_int converged cov_params cov_type df_resid effect effect_se effects_by
 equivalence_test estimand explain glance influence methods model nlcom nobs overlap pairwise params permutation_test
 plot potential_outcomes predict propensity_scores pvalues report resid sample_ledger save sensitivity summary
-summary_frame t_test table_one tidy trim_curve tvalues wald_test
+summary_frame t_test table_one tidy tvalues wald_test
 """.split()  # noqa: SIM905
 
 
@@ -454,12 +454,10 @@ class CausalResults(OneEffect):
     balance_test = of_record(scores.balance_test)
     overlap = of_record(scores.overlap)
     calibration = of_record(scores.calibration)
-    calibration_error = of_record(scores.calibration_error)
     influence = of_record(influence)
     risk_table = of_record(risk_table)
     sensitivity = of_record(sensitivity)
     sensitivity_bounds = of_record(sensitivity_bounds)
-    trim_curve = of_record(scores.trim_curve)
 
     # --- plots ---------------------------------------------------------------------------------------------------
 

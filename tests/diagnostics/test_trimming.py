@@ -1,4 +1,4 @@
-"""The trimming curve is refitting."""
+"""Trimming: the rows that rules keep, and other limits for a fitted model."""
 
 from __future__ import annotations
 
@@ -20,25 +20,17 @@ def frame():
 
 
 @pytest.mark.parametrize("kind", [cr.IPWRA, cr.JRE])
-def test_trim_curve_is_refitting(frame, kind):
-    base = model(frame, kind)
+def test_trimming_again_starts_from_all_rows(frame, kind):
     options = {"cov_type": "robust", "n_replicates": 40} if kind is cr.JRE else {}
-    res = base.fit(**options)
-    curve = res.trim_curve([0, 0.1, (0.2, 0.7), "crump", 0.499])
-    assert list(curve["estimand"]) == ["ATE"] + ["trimmed ATE"] * 4
-    assert curve["effect"].iloc[0] == res.effect and curve["n"].iloc[0] == 300
-    for position, trim in ((1, (0.1, 0.9)), (2, (0.2, 0.7)), (3, "crump")):
-        again = base.with_options(trim=trim).fit(**options)
-        row = curve.iloc[position]
-        np.testing.assert_allclose(
-            row[["n", "effect", "std err"]].astype(float), [again.nobs, again.effect, again.effect_se]
-        )
-    assert np.isnan(curve["effect"].iloc[4]) and "trim" in curve["note"].iloc[4]
-
-
-def test_trim_curve_starts_from_all_rows(frame):
-    trimmed = model(frame, trim=(0.2, 0.8)).fit()
-    assert trimmed.trim_curve([0]).iloc[0]["effect"] == model(frame).fit().effect
+    trimmed, full = model(frame, kind, trim=(0.2, 0.8)), model(frame, kind).fit(**options)
+    again = trimmed.with_options(trim=None).fit(**options)
+    assert (again.effect, again.effect_se, again.nobs) == (full.effect, full.effect_se, 300)
+    assert (
+        trimmed.with_options(trim="crump").fit(**options).effect
+        == model(frame, kind, trim="crump").fit(**options).effect
+    )
+    with pytest.raises(cr.DesignError, match="trim"):
+        trimmed.with_options(trim=(0.499, 0.501)).fit(**options)
 
 
 def test_a_score_of_one_to_the_last_digit_left_crumps_rule_without_a_limit():
@@ -80,9 +72,6 @@ def test_options_that_keep_other_terms_are_those_of_a_new_model_or_refused(frame
     if "trim" in other:
         with pytest.raises(cr.OptionError, match="needs columns that the model dropped"):
             made().with_options(**other).fit()
-        curve = new.trim_curve([0, "separated"])
-        assert curve["n"].iloc[0] == 300 and "that the model dropped" in curve["note"].iloc[1]
-        assert made(**other).fit().trim_curve([0])["effect"].iloc[0] == new.effect
     else:
         assert made().with_options(**other).fit().effect == made(**other).fit().effect
 
@@ -97,9 +86,3 @@ def test_variables_of_the_formulas_are_known_after_trimming(frame):
     assert res.balance(by="g").equals(res.balance(by="g", data=data))
     with pytest.raises(cr.DesignError, match="differ from the model's data"):
         res.effects_by("g", data=data.assign(x1=data.x1 + 1))
-
-
-def test_one_limit_is_a_curve_of_one_row(frame):
-    res = model(frame).fit()
-    for limit in (0.1, "crump"):
-        assert res.trim_curve(limit).equals(res.trim_curve([limit]))

@@ -546,7 +546,6 @@ def table_cases() -> Iterator[tuple[Any, ...]]:
         "overlap": lambda r: r.overlap(),
         "balance test": lambda r: r.balance_test(),
         "calibration": lambda r: r.calibration(4),
-        "trim curve": lambda r: r.trim_curve([0, 0.1, "crump"]),
         "table": lambda r: r.table_one(),
         "propensity": lambda r: pd.DataFrame({"estimate": r.propensity_params, "error": r.propensity_bse}),
     }

@@ -304,19 +304,6 @@ def test_trimming_several_arms_is_the_fit_to_the_rows_left():
     assert (~plain.overlap(by="unit")["in crump"]).sum() == dropped
 
 
-@pytest.mark.filterwarnings("ignore::causalrisk.OverlapWarning")
-def test_the_trim_curve_has_every_effect():
-    frame = few_like_it()
-    res = model(frame, formula="y ~ x1").fit()
-    curve = res.trim_curve([0, 0.02, "crump"])
-    assert curve.index.names == ["trim", "arm"] and len(curve) == 6
-    again = model(frame, formula="y ~ x1", trim=(0.02, 1.0)).fit()
-    np.testing.assert_allclose(curve.loc[0.02, "effect"], again.params.iloc[:2])
-    np.testing.assert_allclose(curve.loc[0.02, "std err"], again.bse.iloc[:2])
-    usual = res.trim_curve().index.unique("trim")
-    np.testing.assert_allclose(usual, np.array([0, 0.01, 0.02, 0.05, 0.1, 0.15, 0.2]) * 2 / 3, atol=1e-4)
-
-
 # --- the diagnostics of each contrast ----------------------------------------------------------------------------
 
 

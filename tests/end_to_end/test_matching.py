@@ -307,7 +307,7 @@ def test_a_score_that_nothing_uses_is_not_assessed():
     )
     assert res.balance().index.tolist() == score.balance().index[1:].tolist() == ["x1", "x2", "x3"]
     assert res.table_one().frame.index.tolist() == ["x1", "x2", "x3"]
-    for method in ("calibration", "calibration_error", "balance_test"):
+    for method in ("calibration", "balance_test"):
         with pytest.raises(UnavailableError, match="Matching on covariates uses no propensity score"):
             getattr(res, method)()
         getattr(score, method)()

@@ -144,13 +144,10 @@ def test_a_comparison_leaves_out_by_default_what_declares_nothing(effect, monkey
     assert "AIPW" in names.get_level_values(0) and "New" not in names.get_level_values(0)
 
 
-def test_a_trim_curve_needs_trimming(monkeypatch):
+def test_trimming_is_declared(monkeypatch):
     monkeypatch.setitem(ABILITIES, "New", {})
-    curve = fitted(New).trim_curve([0, 0.1])
-    np.testing.assert_array_equal(curve["effect"].isna(), [False, True])
-    assert "trim= (limits) is not available for New" in curve["note"].iloc[1]
-    both = cr.compare("y ~ x1", DATA, treat="d", estimators=["IPW", "IPWRA"], learner="smooth", n_boot=5)
-    assert both.results["IPW"].trim_curve([0, 0.1])["effect"].notna().all()  # constants have no use for a learner
+    with pytest.raises(cr.OptionError, match=r"trim= \(limits\) is not available for New"):
+        fitted(New, trim=(0.1, 0.9))
 
 
 def test_a_risk_table_has_the_estimators_that_can_do_what_the_fit_does(monkeypatch):

@@ -100,10 +100,6 @@ def test_a_collinear_term_of_effects_is_dropped_with_a_warning(fits):
     pd.testing.assert_frame_equal(dropped.reset_index(drop=True), fits["res"].effects_by("~ x1").reset_index(drop=True))
 
 
-def test_no_limits_have_an_empty_curve(fits):
-    assert fits["res"].trim_curve([]).empty
-
-
 def test_the_rows_of_one_period_have_the_groups_of_a_panel():
     panel = DATA.assign(unit=range(120), h=DATA.x3 > 0)
     data = pd.concat([panel.assign(year=1), panel.assign(year=2, y=panel.y + panel.d + panel.x2)], ignore_index=True)

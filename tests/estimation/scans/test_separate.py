@@ -151,14 +151,6 @@ def test_results_that_need_rows_are_refused(births):
             getattr(res, name)("dose")
 
 
-@pytest.mark.usefixtures("in_memory")
-def test_trim_curve_is_that_of_memory(births):
-    whole, blocks = (
-        IPWRA.from_formula(F, data, treat="mbsmoke").fit() for data in (births[:800], scan([births[:800]]))
-    )
-    pd.testing.assert_frame_equal(blocks.trim_curve([0, 0.1, 0.2]), whole.trim_curve([0, 0.1, 0.2]), rtol=1e-9)
-
-
 def test_what_is_not_there_for_a_scan(births):
     births = births[:800]
     data = scan([births])
