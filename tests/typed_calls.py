@@ -35,7 +35,7 @@ def right() -> None:
     IPWRA.from_formula("y ~ x", DATA, treat="d", family="poisson", exposure="t", at_exposure=2)
     IPWRA.from_formula("y ~ x", DATA, treat="d", family="binomial", link="probit", propensity_link="cloglog")
     IPWRA.from_formula("y ~ x", DATA, treat="d", propensity_loss="calibrated", target="treated")
-    IPWRA.from_formula("y ~ x", DATA, treat="d", trim="crump", missing="raise", collinear="raise")
+    IPWRA.from_formula("y ~ x", DATA, treat="d", trim="crump", missing="raise")
     IPWRA.from_formula("y ~ x", DATA, treat="d", trim=(0.1, 0.9), clip=[0.01, 0.99])
     Hajek.from_formula("y ~ 1", DATA, treat="d", propensity="x", weights="w", weight_type="probability")
     OutcomeRegression.from_formula("y ~ x", DATA, treat="d", effect="ratio", cluster=["a", "b"])

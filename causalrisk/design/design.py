@@ -425,7 +425,7 @@ class Design:
             notes.append(f"observed={model.formula!r} has no effect, because {nothing}. Leave observed= out.")
             return None
         columns, own = ColumnMoments.of(model.columns), list[str]()
-        keep = columns.usable(model.encoder.names, "observation", own, self.rules.collinear)
+        keep = columns.usable(model.encoder.names, "observation", own)
         notes += [f"observation model: {note}" for note in own]
         return replace(model, columns=np.ascontiguousarray(model.columns[:, keep]), encoder=model.encoder.keeping(keep))
 
@@ -437,24 +437,23 @@ class Design:
         Among dependent columns the earlier ones are kept, as in R's ``lm``. `Rules.scores` says which of the propensity
         columns that are dependent within an arm are dropped. Columns separate an arm if a combination of them is zero
         in the arm and has one sign in every other arm. Dropped columns add lines to `notes`. A DesignError is raised if
-        there are too few observations for the coefficients, if columns are dependent and `collinear` is "raise", or if
-        no column is left.
+        there are too few observations for the coefficients, or if no column is left.
 
         `X` has the moments of the outcome columns in each cell, over the rows with an outcome. A cell is an arm or,
         with repeated cross sections, an arm in one period. `size` has the number of observations with an outcome in
         each cell. `Z` has the moments of the propensity columns in each arm.
         """
         rules, own, own_z = self.rules, list[str](), list[str]()
-        keep = X.usable(self.exog_names, "outcome", own, rules.collinear)
-        keep_z = Z.usable(self.propensity_names, "propensity", own_z, rules.collinear)
+        keep = X.usable(self.exog_names, "outcome", own)
+        keep_z = Z.usable(self.propensity_names, "propensity", own_z)
         p = 1 if rules.constant_outcome else int(keep.sum())
         support.check_arm_sizes(size, cells, p, int(keep_z.sum()), rules.controls_only)
         of_x, of_z = list[Dependence](), list[Dependence]()
         if not rules.constant_outcome:
             keep, of_x = X.within_arms(keep, n_arms=1 if rules.controls_only else None)
-        if rules.collinear == "drop" and rules.scores == "balanced":
+        if rules.scores == "balanced":
             keep_z, of_z = Z.within_arms(keep_z)
-        elif rules.collinear == "drop" and rules.scores == "likely":
+        elif rules.scores == "likely":
             keep_z, of_z = support.without_separating(Z, keep_z, self.spans)
         for what, encoder, seen, labels, found, kept, told in (
             ("outcome", self.outcome_encoder, X, cells, of_x, keep, own),
@@ -463,9 +462,6 @@ class Design:
             if not found:
                 continue
             why = support.causes(encoder, seen, labels, found)
-            if rules.collinear == "raise":
-                group = f"the outcome model of group {labels[found[0].arm]!r} cannot be estimated"
-                raise DesignError(f'{group}: {why}.\nMerge levels, or use `collinear="drop"`.')
             if not kept.any():
                 left = f"the {what} model has no columns left"
                 raise DesignError(f"{left}: {why}.\nAdd a constant: leave out `0 +` or `- 1`, or use `add_constant`.")

@@ -171,12 +171,10 @@ class ColumnOptions:
     did: DiD | None = None
     observed: Any = None
     missing: str = "drop"
-    collinear: str = "drop"
     propensity_loss: str = "ml"
     trim: Any = None
 
     def __post_init__(self) -> None:
-        one_of("collinear", self.collinear, ("drop", "raise"))
         if self.offset is not None and self.exposure is not None:
             raise OptionError("offset= and exposure= were both given.\nUse `offset=offset + np.log(exposure)`.")
         if is_classifier(self.propensity_score):

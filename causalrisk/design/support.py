@@ -190,7 +190,7 @@ class ColumnMoments:
     def _plain(self, triangle: Array) -> Array:
         return triangle[:, 1:] + triangle[:, [0]] * self.origin
 
-    def usable(self, names: Sequence[str], model: str, notes: list[str], collinear: str = "drop") -> Mask:
+    def usable(self, names: Sequence[str], model: str, notes: list[str]) -> Mask:
         """Return a mask (p,) without columns that depend on earlier ones. Problems are added to `notes`."""
         for name, limits in zip(names, self.limits, strict=True):
             check_magnitude(limits, f"column {name!r} of the {model} model")
@@ -210,9 +210,6 @@ class ColumnMoments:
             others = [name for name in dropped if name not in level]
             parts = [(others, "linearly dependent on earlier columns"), (level, "constant")]
             found = " and ".join(f"{listing(part)} ({why})" for part, why in parts if part)
-            if collinear == "raise":
-                found = f'collinear="raise", but the {model} model has redundant columns: {found}'
-                raise DesignError(f'{found}.\nLeave these columns out of the formula, or use `collinear="drop"`.')
             notes.append(f"dropped {found}. The effect is the same; no action is needed.")
         if not constant:
             left = listing(n for n in names if n not in dropped)
@@ -261,15 +258,14 @@ def check_levels(
 class Rules(NamedTuple):
     """Rules for the columns of both models.
 
-    `collinear` is "drop" or "raise", for dependent columns. With `constant_outcome` (IPW), the outcome model is one
-    constant per arm. With `controls_only` (difference-in-differences), only the controls need an outcome model.
+    With `constant_outcome` (IPW), the outcome model is one constant per arm. With `controls_only`
+    (difference-in-differences), only the controls need an outcome model.
 
     `scores` says which columns of the propensity model to drop if they are collinear within an arm. "likely": those
     that separate an arm, because with them the likelihood has no maximum. "balanced": all, because no weights can
     balance them. "as they are": none.
     """
 
-    collinear: str
     constant_outcome: bool
     scores: str
     controls_only: bool = False
@@ -280,7 +276,7 @@ class Rules(NamedTuple):
         """Return the rules for the options of a call. With `joint_outcome`, the arms are fitted jointly (JRE)."""
         scores = scores_rule(columns.propensity_loss, columns.propensity_score, columns.trim)
         controls_only = columns.did is not None and not columns.did.cross_sections and not joint_outcome
-        return cls(columns.collinear, constant_outcome, scores, controls_only, scored)
+        return cls(constant_outcome, scores, controls_only, scored)
 
 
 def scores_rule(loss: str, score: Any, trim: Any) -> str:

@@ -72,17 +72,17 @@ def refuse_separation(weights: WeightFit, design: Design, link: str) -> None:
     sample = weights.equations.sample
     told = sample.restore(found[0])
     if isinstance(design, DesignOnDisk):
-        Z, arm, place, labels = load_all(map(design.dask, ("Z", "arm", "position", "row")))
+        Z, place, labels = load_all(map(design.dask, ("Z", "position", "row")))
         told = told[place]
     else:
-        Z, arm, labels = design.Z, design.arm, design.index
+        Z, labels = design.Z, design.index
     by_arm = found[1].reshape(-1, Z.shape[1])
     largest = by_arm[np.abs(by_arm).argmax(axis=0), np.arange(Z.shape[1])]
-    cause = _cells(design, Z, arm, told) or _direction(design, sample.Z.coefficients(largest) * np.ptp(Z, axis=0))
+    cause = _direction(design, sample.Z.coefficients(largest) * np.ptp(Z, axis=0))
     count = int(told.sum())
     right = (design.propensity_formula or "").partition("~")[2].strip()
     where = f'propensity="{right}"' if right else "exog_propensity"
-    advice = f'Merge or drop that level or term in {where}, or drop the rows: `trim="separated"`.'
+    advice = f'Drop a term from {where}, or drop the rows: `trim="separated"`.'
     if told.all():
         advice = f"These data cannot show the effect. Leave the term out of {where} only if it is not a confounder."
     where = f"in {'all' if told.all() else count} row{'' if count == 1 else 's'}"
@@ -101,30 +101,6 @@ def refuse_other(weights: WeightFit, design: Design) -> None:
         problem = f"the observation model (logit) predicts perfectly whether {design.endog_name!r} is observed"
         advice = f"Simplify `observed={formula!r}`. Perhaps a group or level has all outcomes observed, or all missing."
         raise SeparationError(f"{problem}, so weights are infinite.\n{advice}")
-
-
-def _cells(design: Design, Z: Array, arm: NDArray[Any], told: NDArray[np.bool_]) -> str:
-    """Return a text on levels and indicator values whose rows are all predicted perfectly, with counts by arm."""
-    names, cells = list(design.propensity_names), list[tuple[str, NDArray[np.bool_]]]()
-    for name, column in zip(names, Z.T, strict=True):
-        others = column[column != 0]
-        if others.size and others.min() == others.max() > column.min():
-            cells += [(f"{name} = {others[0]:g}", column != 0), (f"{name} = 0", column == 0)]
-    for factor, columns in design.propensity_encoder.levels().items():
-        coded = [column for column in columns.values() if column]
-        if coded and len(coded) == len(columns) - 1 and set(coded) <= set(names):
-            reference = next(level for level, column in columns.items() if not column)
-            at_reference = (Z[:, [names.index(column) for column in coded]] == 0).all(axis=1)
-            cells.append((f"{factor} = {reference}", at_reference))
-    people = [label if label[:1].isalpha() else f"with {design.treat_name} = {label}" for label in design.labels]
-    said = []
-    for name, rows in cells:
-        counts = np.bincount(arm[rows], minlength=design.n_arms).tolist()
-        if min(counts) == 0 and rows.any() and told[rows].all():
-            shares = sorted(zip(counts, design.labels, people, strict=True), reverse=True)
-            said.append(f"{name} has {' and '.join(f'{count} {who}' for count, _, who in shares)}")
-    more = f" (and {len(said) - SHOWN} more)" if len(said) > SHOWN else ""
-    return "; ".join(said[:SHOWN]) + more
 
 
 def _direction(design: Design, strength: Array) -> str:

@@ -104,7 +104,6 @@ class CausalModel:
         did: DiD | None = None,
         observed: str | None = None,
         missing: kinds.Missing = "drop",
-        collinear: kinds.Missing = "drop",
         **others: Any,
     ) -> Self:
         """Make a model from formulas.
@@ -228,9 +227,6 @@ class CausalModel:
             weighted mean in the sample, and a column `<name>_missing` is added. Other covariates get an extra level for
             missing values. This suits randomised trials. In other data, it assumes that the missing values are not
             confounders. It is not available for target frames, arrays and scanned data.
-        collinear : {"drop", "raise"}
-            What to do with columns that are linear combinations of earlier columns, in the whole sample or in one arm.
-            "drop" (default) removes them from the models of all arms, with a warning. "raise" raises an error.
         **others
             Options under their names in other packages, such as ``estimand="ATT"``. A note in the summary reports them.
 
@@ -254,7 +250,7 @@ class CausalModel:
             "reference": reference, "levels": levels, "weights": weights, "weight_type": weight_type,
             "cluster": cluster, "offset": offset, "exposure": exposure, "at_exposure": at_exposure, "trim": trim,
             "clip": clip, "effect": effect, "quantiles": quantiles, "design": design, "subpop": subpop, "did": did,
-            "observed": observed, "missing": missing, "collinear": collinear,
+            "observed": observed, "missing": missing,
         }  # fmt: skip
         given, read_as = read("model", given | others, OPTIONS)
         made = design_of(formula, as_scan(data), given, callers_variables(2), [cls.spec])

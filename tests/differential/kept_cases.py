@@ -623,7 +623,6 @@ def refused_cases() -> Iterator[tuple[Any, ...]]:
         ("log of negative", "AIPW", {"family": "poisson"}, {}),
         ("ratio of negative means", "AIPW", {"formula": "I(-positive) ~ x", "effect": "ratio"}, {}),
         ("missing raised", "AIPW", {"propensity": "part", "missing": "raise"}, {}),
-        ("collinear raised", "AIPW", {"formula": "y ~ x + copy", "collinear": "raise"}, {}),
         ("separated", "IPWRA", {"propensity": "x + sure"}, {}),
         ("everything trimmed", "IPWRA", {"trim": (0.999, 1)}, {}),
         ("quantiles", "JRE", {"effect": "quantile"}, {}),

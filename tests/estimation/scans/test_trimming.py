@@ -115,8 +115,6 @@ def test_what_trimming_cannot_do(births):
     data = in_blocks(shuffled(births, seed=3))
     with pytest.raises(DesignError, match=r"leaves 0 of 1000 rows"):
         IPWRA.from_formula(F, data, treat="mbsmoke", trim=(0.9, 0.99)).fit()
-    frame = births.assign(q=((births.mbsmoke == 1) & (births.mage > 30)) * 1)
+    far = np.where(births.mbsmoke == 1, births.mage, -births.mage)
     with pytest.raises(SeparationError, match="predicts 'mbsmoke' perfectly"):
-        IPWRA.from_formula(
-            F, scan([frame]), treat="mbsmoke", propensity="mage + q", trim="crump", collinear="raise"
-        ).fit()
+        IPWRA.from_formula(F, scan([births.assign(far=far)]), treat="mbsmoke", propensity="far", trim="crump").fit()
