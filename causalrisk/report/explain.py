@@ -238,8 +238,7 @@ def explain(record: FitRecord, alpha: float = 0.05) -> Prose:
         sections[f"{k}. {title}"] = [*filter(None, texts)], []
     if record.joint is not None:
         gap, apart = read_gaps(record, record.joint), TEXTS["if_they_disagree"]
-        found = [gap.headline, words.ladder_end_words(record.joint)]
-        sections["JRE and IPWRA"] = [*filter(None, found)], apart * (gap.verdict != GOOD)
+        sections["JRE and IPWRA"] = [gap.headline], apart * (gap.verdict != GOOD)
     items = [f"{heading}. {question}" for heading, question in questions(record).values()]
     sections[UNTESTED] = ["The effect is causal only if all of these hold:"], items
     return Prose(f"How the {record.spec.name} estimate was computed", sections)

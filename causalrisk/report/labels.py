@@ -13,10 +13,9 @@ from causalrisk.design.did import NEVER, change_words
 from causalrisk.design.encoders import INDICATOR
 from causalrisk.design.survey import SurveyDesign
 from causalrisk.errors import Failure
-from causalrisk.estimation.record import FitRecord, JointRecord
+from causalrisk.estimation.record import FitRecord
 from causalrisk.estimation.specification import POPULATIONS
 from causalrisk.inference.intervals import parameters, rounded_se
-from causalrisk.joint.shrinkage import LADDER
 from causalrisk.numerics.arrays import loaded
 from causalrisk.numerics.resampling import JACKKNIFE, MULTIPLIERS
 from causalrisk.report.table import column_format, format_number
@@ -453,18 +452,6 @@ def pooled_words(record: FitRecord, m: int) -> str:
         f"data sets plus (1 + 1/{m}) times the variance between them (Rubin 1987).{factor} Confidence intervals use "
         "the t distribution with the degrees of freedom of Barnard and Rubin (1999)."
     )
-
-
-def ladder_end_words(joint: JointRecord) -> str:
-    """Return sentences if the chosen shrinkage is at an end of the range tried. Otherwise empty."""
-    path = joint.path
-    if path is None or path.raised_from is not None or path.anchor not in (LADDER[0], LADDER[-1]):
-        return ""
-    last, tried, more, beyond = path.anchor, "largest value tried (nearest to IPWRA)", "larger", path.anchor * 3
-    if last == LADDER[-1]:
-        tried, more, beyond = "smallest value tried (farthest from IPWRA)", "smaller", last / 3
-    found = f"The chosen shrinkage, {last:g}, is the {tried}."
-    return f"{found} A {more} value might be better: see `res.anchor_path()`, or use `fit(shrinkage={beyond:.2g})`."
 
 
 # --- event studies -------------------------------------------------------------------------------------------------

@@ -351,7 +351,6 @@ def _notes(record: FitRecord) -> list[str]:
     if joint is not None:
         notes.append(f"{NOTE_JRE} Use `res.start`, the IPWRA fit, for these.")
         notes.append("The shrinkage and `res.start` are from the fit without learners." * (record.stack is not None))
-        notes.append(words.ladder_end_words(joint))
         if record.boot is None or record.boot.start is None:  # else in a table
             pairs, (spec, _) = zip(record.effect_names, joint.start.params, strict=False), words.formats(record)
             notes.append(f"IPWRA's {words.joined([f'{name} is {value:{spec}}' for name, value in pairs])}.")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from html import unescape
 
 import numpy as np
 import pandas as pd
@@ -32,28 +31,6 @@ def test_a_covariate_in_money_leaves_the_others_their_digits():
 def test_names_that_are_numbers_are_printed():
     shown = str(AIPW.from_formula("y ~ x1", simulate(120), treat="d").fit().summary(0.1, 2024, 3))
     assert shown.split()[0] == "2024" and "Dep. Variable:                      3" in shown
-
-
-@pytest.mark.usefixtures("unprinted_plots")
-@pytest.mark.parametrize("end", [30.0, 0.03])
-def test_an_anchor_at_the_end_of_the_ladder_is_said_to_be_there(monkeypatch, end, tmp_path):
-    frame = simulate(120)
-    model = cr.JRE.from_formula("y ~ x1", frame, treat="d")
-
-    def noted(*texts):
-        return ["er value might be better" in " ".join(text.split()) for text in texts]
-
-    options = {"cov_type": "robust", "n_replicates": 15}
-    assert not any(noted(str(model.fit(**options, shrinkage=end).summary())))  # given, not chosen
-    monkeypatch.setattr("causalrisk.joint.shrinkage.rounded", lambda anchor: 0.2)
-    assert not any(noted(str(model.fit(**options).summary())))
-    monkeypatch.setattr("causalrisk.joint.shrinkage.rounded", lambda anchor: end)
-    res = model.fit(**options)
-    page = re.sub("<[^>]+>", "", unescape(res.report(tmp_path / "jre.html").read_text("utf-8")))
-    assert res._record.joint.anchor == end and all(noted(str(res.summary()), str(res.explain()), page))
-    (beyond,) = re.findall(r"fit\(shrinkage=([0-9.]+)\)", " ".join(str(res.summary()).split()))
-    assert float(beyond) == pytest.approx(end * (3 if end > 1 else 1 / 3))
-    model.fit(**options, shrinkage=float(beyond))
 
 
 def short(slope, n=300, square=1.0):
