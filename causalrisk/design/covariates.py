@@ -50,6 +50,11 @@ class Moderators(NamedTuple):
         """The names as text."""
         return [", ".join(shown_levels(name)) for name in self.names]
 
+    @property
+    def keys(self) -> list[Any]:
+        """The values of one variable, or the names as text, for an index with one level."""
+        return [name[0] if len(name) == 1 else text for name, text in zip(self.names, self.texts, strict=True)]
+
 
 def moderators(design: Design, by: Any, data: Any = None) -> Moderators:
     """Return the moderators on the sample. `by` is a variable, a list of grouping variables, or a formula ("~ x")."""

@@ -150,7 +150,7 @@ def balance(
         if design.on_disk and given is not None:
             raise not_on_disk(f"{name}=")
     observed, weighted, tables = between == OBSERVED, record.spec.uses_propensity, {}
-    groups = {"": None} if by is None else groups_of(design, by, data)
+    groups: dict[Any, Any] = {"": None} if by is None else groups_of(design, by, data)
     levels = [k for k, asked in enumerate((by is not None, observed)) if asked]
     every = [] if design.on_disk else chosen_covariates(record, also, data, interactions, names, observed)
     for (group, members), (label, arm) in product(groups.items(), arms.items()):
@@ -169,12 +169,12 @@ def check_threshold(threshold: float | None) -> None:
         raise OptionError(f"threshold={threshold!r}; expected a positive number.\nUse `threshold=0.1`.")
 
 
-def groups_of(design: Design, by: Any, data: Any) -> dict[str, NDArray[np.bool_]]:
+def groups_of(design: Design, by: Any, data: Any) -> dict[Any, NDArray[np.bool_]]:
     """Return a mask of the rows of each group. Raise a DesignError if a group has no rows of some arm."""
     found = covariates.moderators(design, by, data)
     if not found.groups:
         raise OptionError(f'by={by!r} is a formula; expected the name of a grouping variable.\nUse `by="x"`.')
-    members = {name: column > 0 for name, column in zip(found.texts, found.columns.T, strict=True)}
+    members = {name: column > 0 for name, column in zip(found.keys, found.columns.T, strict=True)}
     for name, rows in members.items():
         absent = [label for label, arm in zip(design.labels, design.members, strict=True) if not (rows & arm).any()]
         if absent:

@@ -263,8 +263,7 @@ def differences_by(
     of_arms = np.arange(len(values)).reshape(-1, len(texts))
     one, other = (of_arms[:, list(groups)].ravel() for groups in zip(*pairs, strict=True))
     values, se, covariance = intervals.differences(scale, scale.contrast(values), covariance, one, other)
-    minus = [name[0] if len(name) == 1 else text for name, text in zip(found.names, texts, strict=True)]
-    index = _index(record, [(*found.names[a], minus[b]) for a, b in pairs], (*found.levels, "minus"))
+    index = _index(record, [(*found.names[a], found.keys[b]) for a, b in pairs], (*found.levels, "minus"))
     return adjusted_frame(values, se, covariance, index, adjust=adjust, alpha=alpha, df=record.df, scale=scale)
 
 

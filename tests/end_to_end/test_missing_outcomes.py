@@ -141,7 +141,7 @@ def test_rows_with_an_outcome_against_all_by_hand():
         np.testing.assert_allclose(res.overlap()["score 25%"][str(arm)], np.percentile(own, 25), rtol=1e-10)
     within = res.balance("raw", between="observed", by="x2")
     assert within.index.nlevels == 3 and within.index.names[:2] == ["group", "arm"]
-    one = within.loc[("0", "1", "f: u"), "diff before"]
+    one = within.loc[(0, "1", "f: u"), "diff before"]
     some = LARGER[(LARGER.x2 == 0) & (LARGER.d == 1)]
     shares = [np.average(of.f == "u", weights=of.pw) for of in (some[some.y.notna()], some)]
     np.testing.assert_allclose(one, shares[0] - shares[1], rtol=1e-10)
