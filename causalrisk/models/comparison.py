@@ -328,9 +328,10 @@ def _compared(design: Design, specs: Sequence[Specification], given: Mapping[str
     if options.n_repeats > 1:
         raise errors.OptionError(f"n_repeats={options.n_repeats} is not available in compare().\nLeave n_repeats= out.")
     check_one_way(design, f'cluster="{design.cluster_name}"')
-    for spec in specs:
-        check_options(spec, design, options_used(spec, options))
-        task_of(design, spec, options, inference)
+    used = [options_used(spec, options) for spec in specs]
+    for spec, own in zip(specs, used, strict=True):
+        check_options(spec, design, own)
+        task_of(design, spec, own, inference)
     of_draws, kind = inference.resolved(design, joint=JRE.spec in specs)
     cov_type = None if design.survey is not None else "robust" if design.cluster is None else "cluster"
     of_resampling: dict[str, Any] = dict.fromkeys(("bootstrap", "n_boot", "resamples", "multiplier"))
@@ -339,7 +340,8 @@ def _compared(design: Design, specs: Sequence[Specification], given: Mapping[str
     of_joint = dataclasses.replace(robust, bootstrap=of_replicates)
     # several fits give the same warning
     with warnings.catch_warnings(record=True, action="always", category=errors.CausalRiskWarning) as warned:
-        fits = [fit_estimator(design, spec, options, of_joint if spec.joint else robust, joint) for spec in specs]
+        pairs = zip(specs, used, strict=True)
+        fits = [fit_estimator(design, spec, own, of_joint if spec.joint else robust, joint) for spec, own in pairs]
         records = tuple(with_covariance(record, robust) for record in fits)
     for text, category in dict.fromkeys((str(warning.message), warning.category) for warning in warned):
         errors.warn_user(text, category)
@@ -347,8 +349,8 @@ def _compared(design: Design, specs: Sequence[Specification], given: Mapping[str
     given_draws = inference.resamples is not None
     bare = tuple(dataclasses.replace(r, cov_type=of_draws, bootstrap=kind, given_resamples=given_draws) for r in fits)
     bare, boots = bootstrap_with_fallback(bare, inference, notes)
-    pairs = zip(bare, boots, strict=True)
-    drawn = tuple(with_bootstrap(record, boot, errors.SilentNotes(record.notes)) for record, boot in pairs)
+    both = zip(bare, boots, strict=True)
+    drawn = tuple(with_bootstrap(record, boot, errors.SilentNotes(record.notes)) for record, boot in both)
     _check_failures(Comparison(records, drawn), inference.max_failed, notes)
     return ComparisonResults(Comparison(records, drawn, tuple(notes)))
 

@@ -150,6 +150,12 @@ def test_trimming_is_declared(monkeypatch):
         fitted(New, trim=(0.1, 0.9))
 
 
+def test_a_fit_of_a_comparison_has_the_options_it_uses():
+    both = cr.compare("y ~ x1", DATA, treat="d", estimators=["IPW", "IPWRA"], learner="smooth", n_boot=5)
+    alone = cr.IPW.from_formula("y ~ x1", DATA, treat="d", trim=(0.1, 0.9)).fit()
+    assert both.results["IPW"].model.with_options(trim=(0.1, 0.9)).fit().effect == alone.effect
+
+
 def test_a_risk_table_has_the_estimators_that_can_do_what_the_fit_does(monkeypatch):
     quick = {"cov_type": "robust"}
     res = fitted(cr.JRE, target="overlap", fit=quick)
