@@ -247,8 +247,8 @@ def _objective_sentence(record: FitRecord, joint: JointRecord) -> str:
         why = "because JRE's robust variance was larger than IPWRA's"
         chosen = f"raised from {path.raised_from:.3g} ({chosen}), {why}"
     share = (
-        f" The sampling variance in JRE's objective excludes {joint.share:.1%} of the estimated effect heterogeneity. "
-        "The standard errors include all of it."
+        " Heterogeneity of the effect adds to the sampling variance. The objective leaves out "
+        f"{joint.share:.1%} of it, as estimated by IPWRA. The standard errors include all of it."
     ) * bool(joint.share)
     return (
         "The outcome models of all groups were fitted together to minimise the risk of the "
@@ -268,7 +268,7 @@ def _errors_source(record: FitRecord) -> str:
     kept = ["the predictions of the learner"] * (record.learned is not None)
     kept += ["the outcome predictions"] * (design.predictions is not None)
     if (joint := record.joint) is not None:
-        kept += ["the shrinkage"] * (joint.anchor is not None) + ["the heterogeneity share"] * bool(joint.share)
+        kept += ["the shrinkage"] * (joint.anchor is not None) + ["the share of heterogeneity"] * bool(joint.share)
         kept += ["the propensity-score term"] * joint.score_joined
     kept += ["the trimmed sample"] * bool(record.trimmed)
     unit = design.unit_name if design.cluster_name is None else f"cluster of {design.cluster_name}"
