@@ -248,7 +248,7 @@ def _objective_sentence(record: FitRecord, joint: JointRecord) -> str:
         chosen = f"raised from {path.raised_from:.3g} ({chosen}), {why}"
     share = (
         " Heterogeneity of the effect adds to the sampling variance. The objective leaves out "
-        f"{joint.share:.1%} of it, as estimated by IPWRA. The standard errors include all of it."
+        f"{joint.share:.1%} of this heterogeneity, as estimated by IPWRA. The standard errors include all of it."
     ) * bool(joint.share)
     return (
         "The outcome models of all groups were fitted together to minimise the risk of the "

@@ -404,7 +404,7 @@ def test_methods_of_jre(cattaneo):
     text = res.methods()
     assert res.share == 0 and "the share" not in text and "from seed 0." in text
     robust = model.fit(cov_type="robust", share=0.5).methods()
-    left_out = "The objective leaves out 50.0% of it, as estimated by IPWRA. The standard errors include all of it."
+    left_out = "leaves out 50.0% of this heterogeneity, as estimated by IPWRA. The standard errors include all of it."
     assert left_out in robust
     assert "Zhang's idea. The objective used here is the package's own and is unpublished." in robust
     assert "unpublished" not in model.fit(cov_type="robust", objective="erm", n_replicates=40).methods()
